@@ -1,0 +1,1 @@
+"""A mail server with the best TLS there is."""

@@ -1,0 +1,1 @@
+"""Asking plugins, in order, what they say."""

@@ -1,0 +1,1 @@
+"""A peer gives us mail."""

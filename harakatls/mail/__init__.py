@@ -1,0 +1,1 @@
+"""What mail is: addresses, envelopes, header fields."""

@@ -1,0 +1,1 @@
+"""We give mail to a next hop."""

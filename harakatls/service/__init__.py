@@ -1,0 +1,1 @@
+"""Wiring: options, listeners, start and stop."""

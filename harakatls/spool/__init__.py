@@ -1,0 +1,1 @@
+"""Where accepted mail is kept until it has been delivered."""

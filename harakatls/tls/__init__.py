@@ -1,0 +1,1 @@
+"""TLS: from settings to policy, contexts and handshakes."""
