@@ -1,0 +1,93 @@
+"""Facts about a peer and its transaction, as hooks are told them."""
+
+from typing import Any
+
+from attrs import Factory, frozen
+
+from harakatls.mail.envelope import Envelope
+
+
+@frozen
+class Endpoint:
+    """One side of a TCP connection; IPv4-mapped IPv6 addresses are written as IPv4."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@frozen
+class Hello:
+    """@ivar extended: EHLO, not HELO."""
+
+    name: str
+    extended: bool
+
+
+@frozen
+class TLSSummary:
+    """
+    What a finished handshake came to.
+
+    @ivar protocol: as OpenSSL writes it, "TLSv1.3".
+    @ivar cipher: the IANA or OpenSSL name, "TLS_AES_256_GCM_SHA384".
+    @ivar bits: the strength of the cipher.
+    @ivar server_name: SNI as A-label, or None.
+    @ivar peer_names: the DNS names (else the common name) of the peer's certificate.
+    @ivar verified: the peer's certificate was asked for, chains to a trust anchor and,
+        where a name was required, is for that name.
+    @ivar verify_error: why it is not verified; None where it is, or where there was none.
+    @ivar fingerprint: SHA-256 of the peer's certificate in hexadecimal; "" without one.
+    @ivar group: the key exchange group, "X25519MLKEM768"; None where it is not known.
+    """
+
+    protocol: str
+    cipher: str
+    bits: int
+    server_name: str | None = None
+    peer_names: tuple[str, ...] = ()
+    verified: bool = False
+    verify_error: str | None = None
+    fingerprint: str = ""
+    group: str | None = None
+    resumed: bool = False
+
+
+@frozen
+class Connection:
+    """
+    One peer that gives us mail. A new fact makes a new value (`attrs.evolve`).
+
+    @ivar id: unique, upper-case UUID; transactions are id.1, id.2 and so on.
+    @ivar implicit_tls: the listener speaks TLS from the start.
+    @ivar relaying: the peer may send mail to any domain.
+    @ivar notes: for plugins only; the same dictionary for the life of the connection.
+    """
+
+    id: str
+    peer: Endpoint
+    local: Endpoint
+    implicit_tls: bool = False
+    hello: Hello | None = None
+    secured: TLSSummary | None = None
+    authenticated_as: str | None = None
+    relaying: bool = False
+    notes: dict[str, Any] = Factory(dict)
+
+
+@frozen
+class Transaction:
+    """
+    One mail transaction, from MAIL to the end of its data.
+
+    @ivar id: also the id under which the message is queued.
+    @ivar relaying: as `Connection.relaying`, for this transaction.
+    @ivar notes: for plugins only; the same dictionary for the life of the transaction.
+    """
+
+    id: str
+    envelope: Envelope
+    relaying: bool = False
+    notes: dict[str, Any] = Factory(dict)

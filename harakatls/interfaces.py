@@ -1,0 +1,340 @@
+"""
+Everything that may be replaced.
+
+A plugin is an object that provides one or more of the hook interfaces; an `IPluginFactory`
+makes it. Hooks are coroutines: they return a verdict, and may await Deferreds before. They are
+asked in the order of config/plugins; the first verdict other than Continue ends a stage. A hook
+that raises, or takes longer than its plugin_timeout, counts as TempFail.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.interfaces import (
+    IOpenSSLServerConnectionCreator,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.plugin import IPlugin
+from zope.interface import Attribute, Interface
+
+from harakatls.config.directory import ConfigDirectory
+from harakatls.connection import Connection, Hello, TLSSummary, Transaction
+from harakatls.mail.envelope import Envelope, Recipient
+from harakatls.mail.route import MailExchanger, NextHop
+from harakatls.queued import Delayed, Delivered, Failed, QueuedMessage
+from harakatls.smtp.capabilities import Capabilities
+from harakatls.verdict import Verdict
+
+# ------------------------------------------------------------------ hooks of a transaction
+
+
+class IConnectHook(Interface):
+    """Asked when a peer has connected, before the greeting."""
+
+    async def connect(connection: Connection) -> Verdict:
+        """Reject is answered with 554, TempFail with 421; all further commands likewise."""
+
+
+class IRelayHook(Interface):
+    """Asked once after connecting and again after AUTH: may this peer send to any domain?"""
+
+    async def relaying(connection: Connection) -> bool:
+        """One yes is enough."""
+
+
+class IHelloHook(Interface):
+    """Asked at HELO and EHLO."""
+
+    async def hello(connection: Connection, hello: Hello) -> Verdict:
+        """*connection* is as it was before this command."""
+
+
+class ICapabilitiesHook(Interface):
+    """Edits what EHLO offers; all are asked, in order."""
+
+    async def capabilities(connection: Connection, offered: Capabilities) -> Capabilities:
+        """@return: *offered*, or a changed one."""
+
+
+class IMailHook(Interface):
+    """Asked at MAIL."""
+
+    async def mail(connection: Connection, transaction: Transaction) -> Verdict:
+        """The transaction's envelope has no recipients yet."""
+
+
+class IRcptHook(Interface):
+    """
+    Asked at RCPT.
+
+    A recipient that nobody accepts is refused (550 5.7.1) unless the transaction is relaying.
+    """
+
+    async def rcpt(
+        connection: Connection, transaction: Transaction, recipient: Recipient
+    ) -> Verdict:
+        """The transaction's envelope holds the recipients accepted before this one."""
+
+
+class IDataHook(Interface):
+    """Asked at DATA, before the message is sent."""
+
+    async def data(connection: Connection, transaction: Transaction) -> Verdict:
+        """The envelope is complete."""
+
+
+class IMessageHook(Interface):
+    """Asked when the message is there (Haraka's data_post)."""
+
+    async def message(
+        connection: Connection, transaction: Transaction, message: "IStagedMessage"
+    ) -> Verdict:
+        """The message may be read with `message.open` and fields put on top of it."""
+
+
+class IQueueHook(Interface):
+    """
+    Takes responsibility for a message.
+
+    Asked last, after all message hooks. Accept means that the message is safe: 250 follows.
+    The durable queue is asked after all plugins.
+    """
+
+    async def queue(
+        connection: Connection, transaction: Transaction, message: "IStagedMessage"
+    ) -> Verdict:
+        """
+        Accept with `recipients` takes the message for these alone; the next plugin is then
+        asked with a transaction that names the others.
+        """
+
+
+class IDisconnectHook(Interface):
+    """Told when a connection is gone, however it ended; all are told."""
+
+    async def disconnected(connection: Connection) -> None:
+        """Nothing can be answered any more."""
+
+
+# ------------------------------------------------------------------------ hooks of delivery
+
+
+class IRouteHook(Interface):
+    """Says where mail for a domain goes (Haraka's get_mx)."""
+
+    async def route(domain: str, queued: QueuedMessage) -> tuple[NextHop, ...] | None:
+        """@return: hosts in the order of trying; None leaves it to the next plugin, then to DNS."""
+
+
+class IDeliveryObserver(Interface):
+    """Told what became of each recipient of a queued message."""
+
+    async def delivered(queued: QueuedMessage, outcome: Delivered) -> None:
+        """A next hop has it."""
+
+    async def delayed(queued: QueuedMessage, outcome: Delayed) -> None:
+        """It will be tried again at `queued.due`."""
+
+    async def failed(queued: QueuedMessage, outcome: Failed) -> None:
+        """It is given up; the sender is told, unless the reverse-path is null."""
+
+
+# ------------------------------------------------------------------------------------ spool
+
+
+class IMessageBody(Interface):
+    """Reads a message, header and all, in wire form (CRLF, not dot-stuffed), from its start."""
+
+    size: int = Attribute("Octets in all.")
+
+    async def read(length: int) -> bytes:
+        """
+        @return: up to about *length* octets, or b"" at the end.
+        @raise SpoolDamaged: what was stored cannot be read.
+        """
+
+    def close() -> None:
+        """Nothing more will be read. May be called twice."""
+
+
+class IStagedMessage(Interface):
+    """A message that is being received; it is nobody's responsibility yet."""
+
+    id: str = Attribute("As given to `ISpool.stage`.")
+    size: int = Attribute("Octets so far, with the prepended fields.")
+
+    def prepend(fields: bytes) -> None:
+        """Put whole header fields (with their CRLF) on top of all that is there."""
+
+    async def write(chunk: bytes) -> None:
+        """
+        Add to the end. Not to be called again before it has finished.
+
+        @raise SpoolFull: no space.
+        """
+
+    async def commit(envelope: Envelope, settling: QueuedMessage | None = None) -> str:
+        """
+        Make the message ours: when this returns, it survives a crash.
+
+        One transaction queues the message for each domain of its recipients, due at once, and
+        settles *settling* as `ISpool.settle` does (for a bounce: the message it is about).
+
+        @return: the queue id.
+        @raise SpoolFull: no space; nothing was queued.
+        """
+
+    async def abort() -> None:
+        """Forget it. May be called after commit, and twice; then it does nothing."""
+
+    def open() -> IMessageBody:
+        """Read what has been written so far; also after commit, until `abort`."""
+
+
+class ISpool(Interface):
+    """
+    Keeps accepted messages until they are delivered.
+
+    Several workers may share one; what one has claimed no other gets while the claim holds. The
+    worst crash delivers a message twice; none loses one.
+    """
+
+    async def stage(message_id: str) -> IStagedMessage:
+        """@raise SpoolFull: no space."""
+
+    async def claim(now: float, limit: int) -> tuple[QueuedMessage, ...]:
+        """
+        Take up to *limit* due messages, the longest due first, for this worker.
+
+        @param now: seconds since the epoch.
+        """
+
+    async def settle(queued: QueuedMessage) -> None:
+        """
+        Record what became of a claimed message and end the claim.
+
+        Removed when nothing is pending, else kept until `queued.due`.
+        """
+
+    def open_body(queued: QueuedMessage) -> IMessageBody:
+        """@raise SpoolDamaged: it is gone or cannot be read."""
+
+    async def set_aside(queued: QueuedMessage, problem: str) -> None:
+        """Keep a message that cannot be read, for the operator; it is not claimed again."""
+
+    async def next_due() -> float | None:
+        """When the earliest message that nobody has claimed is due; None with none."""
+
+    def when_added(told: Callable[[], None]) -> None:
+        """Call *told*, in the reactor's thread, whenever messages were committed here."""
+
+    async def close() -> None:
+        """Finish what was begun; claims fall free."""
+
+
+class SpoolFull(Exception):
+    """There is no space for the message (disk full, quota): answered with 452 4.3.1."""
+
+
+class SpoolDamaged(Exception):
+    """What is stored of a message cannot be read."""
+
+
+# -------------------------------------------------------------------------------------- TLS
+
+
+class IServerTLS(Interface):
+    """The TLS side of all listeners."""
+
+    def ready() -> bool:
+        """There is a certificate to show."""
+
+    def offers(connection: Connection) -> bool:
+        """Shall STARTTLS be offered to this peer, on this port?"""
+
+    def connection_creator(
+        connection: Connection, client_hello: bytes
+    ) -> IOpenSSLServerConnectionCreator:
+        """@param client_hello: the first octets from the peer; a whole ClientHello, or garbage."""
+
+    def summary(transport: ITCPTransport) -> TLSSummary:
+        """What the handshake that has just finished on *transport* came to."""
+
+    async def handshake_failed(connection: Connection, reason: str) -> None:
+        """The peer broke off, was too slow, or could not agree."""
+
+
+class ITLSMemory(Interface):
+    """Hosts with which TLS failed lately."""
+
+    async def failed_at(host: str) -> float | None:
+        """@return: when, in seconds since the epoch; None where it did not or is forgotten."""
+
+    async def remember_failure(host: str, seconds: float) -> None:
+        """@param seconds: for how long."""
+
+
+# ------------------------------------------------------------------------------------- DNS
+
+
+class IResolver(Interface):
+    """Looks mail routes up."""
+
+    async def mx(domain: str) -> tuple[MailExchanger, ...]:
+        """
+        @return: the MX records in no particular order; empty where the domain has none.
+        @raise NoSuchDomain: the name does not exist.
+        @raise ResolutionFailed: nobody knows at present.
+        """
+
+    async def addresses(host: str) -> tuple[str, ...]:
+        """
+        @return: IPv6 and IPv4 addresses as text; empty where there are none.
+        @raise NoSuchDomain: the name does not exist.
+        @raise ResolutionFailed: nobody knows at present.
+        """
+
+
+class NoSuchDomain(Exception):
+    """The DNS says that the name does not exist."""
+
+
+class ResolutionFailed(Exception):
+    """The DNS gave no usable answer: a passing failure."""
+
+
+# ---------------------------------------------------------------------------------- plugins
+
+
+@frozen
+class Site:
+    """
+    What a plugin may use of the server it is loaded into.
+
+    @ivar config: the config directory.
+    @ivar me: our host name, an A-label.
+    @ivar clock: for time, delays and time limits; never the global reactor.
+    @ivar call_in_thread: run a blocking function in a thread: ``await call_in_thread(f, x)``.
+    """
+
+    config: ConfigDirectory
+    me: str
+    clock: IReactorTime
+    spool: ISpool
+    tls: IServerTLS
+    resolver: IResolver
+    call_in_thread: Callable[..., Awaitable[Any]]
+
+
+class IPluginFactory(IPlugin):
+    """Found by twisted.plugin: in ``twisted/plugins`` and in ``plugins`` beside the config."""
+
+    name: str = Attribute("As written in config/plugins, for example 'rcpt_to.in_host_list'.")
+
+    def load(site: Site) -> object:
+        """
+        @return: an object that provides one or more hooks.
+        @raise ConfigError: its configuration is wrong.
+        """

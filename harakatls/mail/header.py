@@ -1,0 +1,65 @@
+"""Header fields of a message (RFC 5322 section 2.2)."""
+
+import re
+from collections.abc import Iterator
+
+_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:((?:[^\r\n]|\r\n[ \t])*)(?:\r\n|\Z)")
+FOLD_AT = 78  # RFC 5322 section 2.1.1
+
+
+def header_length(message: bytes) -> int | None:
+    """
+    Octets of the header, with the CRLF of its last field but without the empty line.
+
+    None where no empty line has been seen, so that more of the message is needed.
+    """
+    if message.startswith(b"\r\n"):
+        return 0
+    end = message.find(b"\r\n\r\n")
+    return None if end < 0 else end + 2
+
+
+def fields(header: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """
+    Each field as (name, value) in order: the name as written, the value unfolded and stripped.
+
+    What is not a field is passed over.
+    """
+    position = 0
+    while position < len(header):
+        found = _FIELD.match(header, position)
+        if found is None:
+            line_end = header.find(b"\r\n", position)
+            if line_end < 0:
+                return
+            position = line_end + 2
+            continue
+        yield found[1], found[2].replace(b"\r\n", b"").strip()
+        position = found.end()
+
+
+def first_value(header: bytes, name: bytes) -> bytes | None:
+    """The value of the first field called *name*, whatever its case; None without one."""
+    wanted = name.lower()
+    return next((value for key, value in fields(header) if key.lower() == wanted), None)
+
+
+def count(header: bytes, name: bytes) -> int:
+    """How many fields are called *name*, whatever its case (RFC 5321 section 6.3: loops)."""
+    pattern = rb"(?:\A|\r\n)" + re.escape(name) + rb"[ \t]*:"
+    return len(re.findall(pattern, header, re.IGNORECASE))
+
+
+def field(name: str, value: str) -> bytes:
+    """
+    One header field with its CRLF, folded between words where it would pass 78 octets.
+
+    Control characters in *value* become spaces, so that no value can start another field.
+    """
+    words = "".join(c if c >= " " and c != "\x7f" else " " for c in value).split()
+    lines = [f"{name}:"]
+    for word in words:
+        if len(lines[-1]) + 1 + len(word) > FOLD_AT and lines[-1].strip() != f"{name}:":
+            lines.append("")
+        lines[-1] += " " + word
+    return "\r\n".join(lines).encode("utf-8", "replace") + b"\r\n"

@@ -1,0 +1,179 @@
+"""What the sessions give out."""
+
+from enum import Enum
+
+from attrs import frozen
+
+from harakatls.mail.address import Address
+from harakatls.mail.envelope import MailParameters, Recipient
+from harakatls.smtp.reply import Reply
+
+
+class Pause(Enum):
+    """Why `next_event` has no event."""
+
+    NEED_DATA = "everything received has been given out"
+    AWAITING_REPLY = "the last event has not been answered"
+
+
+NEED_DATA = Pause.NEED_DATA
+AWAITING_REPLY = Pause.AWAITING_REPLY
+
+
+# What a server hears from its client. Each needs one reply, but BodyReceived, which needs none.
+
+
+@frozen
+class HelloReceived:
+    """@ivar extended: EHLO, not HELO."""
+
+    name: str
+    extended: bool
+
+
+@frozen
+class StartTLSReceived:
+    """RFC 3207."""
+
+
+@frozen
+class AuthReceived:
+    """
+    RFC 4954.
+
+    @ivar mechanism: upper case.
+    @ivar initial: the initial response, decoded; None where none was sent.
+    """
+
+    mechanism: str
+    initial: bytes | None
+
+
+@frozen
+class MailReceived:
+    """@ivar reverse_path: None is the null reverse-path."""
+
+    reverse_path: Address | None
+    parameters: MailParameters
+
+
+@frozen
+class RcptReceived:
+    """RCPT."""
+
+    recipient: Recipient
+
+
+@frozen
+class DataReceived:
+    """DATA; a reply of 354 starts the body."""
+
+
+@frozen
+class BodyReceived:
+    """A piece of the message, dot-unstuffed, in wire form (CRLF). Needs no reply."""
+
+    chunk: bytes
+
+
+@frozen
+class BodyEnded:
+    """
+    The end of the data.
+
+    @ivar size: octets of the message, as they were given out and counted.
+    @ivar refusal: why the message cannot be accepted (too big, bare line ends); None where it
+        can. A refused message must be answered with this reply or another negative one.
+    """
+
+    size: int
+    refusal: Reply | None
+
+
+@frozen
+class ResetReceived:
+    """RSET."""
+
+
+@frozen
+class NoopReceived:
+    """NOOP."""
+
+
+@frozen
+class VerifyReceived:
+    """VRFY, or EXPN where *expand*."""
+
+    argument: str
+    expand: bool = False
+
+
+@frozen
+class HelpReceived:
+    """HELP."""
+
+    argument: str
+
+
+@frozen
+class UnrecognizedReceived:
+    """A verb that no table knows; the last word is a plugin's. @ivar verb: upper case."""
+
+    verb: str
+    argument: str
+
+
+@frozen
+class QuitReceived:
+    """QUIT."""
+
+
+ServerEvent = (
+    HelloReceived
+    | StartTLSReceived
+    | AuthReceived
+    | MailReceived
+    | RcptReceived
+    | DataReceived
+    | BodyReceived
+    | BodyEnded
+    | ResetReceived
+    | NoopReceived
+    | VerifyReceived
+    | HelpReceived
+    | UnrecognizedReceived
+    | QuitReceived
+)
+
+
+# What a client hears from its server.
+
+
+class Asked(Enum):
+    """What a reply answers."""
+
+    GREETING = "connect"
+    HELLO = "EHLO"
+    STARTTLS = "STARTTLS"
+    MAIL = "MAIL"
+    RCPT = "RCPT"
+    DATA = "DATA"
+    BODY = "end of data"
+    RSET = "RSET"
+    QUIT = "QUIT"
+
+
+@frozen
+class Answered:
+    """
+    The server answered what was asked first and not yet answered.
+
+    @ivar recipient: for RCPT (and the end of data in LMTP) the recipient it is about.
+    """
+
+    asked: Asked
+    reply: Reply
+    recipient: Recipient | None = None
+
+
+ClientEvent = Answered

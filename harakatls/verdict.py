@@ -1,0 +1,57 @@
+"""
+What a hook may answer.
+
+Haraka's codes map so: CONT is Continue, OK is Accept, DENY is Reject, DENYSOFT is TempFail,
+DENYDISCONNECT, DENYSOFTDISCONNECT and DISCONNECT are Disconnect with a reply.
+"""
+
+from attrs import frozen
+
+from harakatls.mail.address import Address
+from harakatls.smtp.reply import Reply
+
+
+@frozen
+class Continue:
+    """No opinion: the next plugin is asked."""
+
+
+@frozen
+class Accept:
+    """
+    Yes; no further plugin is asked at this stage.
+
+    @ivar reply: a positive reply in place of the stage's own.
+    @ivar recipients: at the queue stage alone: the recipients that were taken. None means
+        all; otherwise the next queue plugins are asked about the others.
+    """
+
+    reply: Reply | None = None
+    recipients: frozenset[Address] | None = None
+
+
+@frozen
+class Reject:
+    """No, for ever; *reply* (5yz) in place of the stage's own."""
+
+    reply: Reply | None = None
+
+
+@frozen
+class TempFail:
+    """Not now; *reply* (4yz) in place of the stage's own."""
+
+    reply: Reply | None = None
+
+
+@frozen
+class Disconnect:
+    """No, and the connection is closed after *reply* (4yz or 5yz; default 421)."""
+
+    reply: Reply | None = None
+
+
+Verdict = Continue | Accept | Reject | TempFail | Disconnect
+
+CONTINUE = Continue()
+ACCEPT = Accept()
