@@ -1,6 +1,7 @@
 """Lists of hosts as operators write them: addresses, networks, names and C{*.example.com}."""
 
 import re
+import socket
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -10,6 +11,7 @@ from attrs import field, frozen
 from harakatls.config.errors import shown
 
 _Address = IPv4Address | IPv6Address
+_Network = IPv4Network | IPv6Network
 
 # RFC 5321 section 4.1.2 and RFC 1035 section 2.3.4; the underscore is no part of a host name, but
 # names with one are in use. The last label is never a number, so that a mistyped address is not
@@ -18,7 +20,9 @@ _LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
 _NAME = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}")
 _LONGEST_NAME = 253
 
-_MAPPED_BITS = 96  # RFC 4291 section 2.5.5.2: ::ffff:0:0/96 holds the IPv4 addresses
+# RFC 4291 section 2.5.5.2: ::ffff:0:0/96 holds the IPv4 addresses.
+_MAPPED = bytes(10) + b"\xff\xff"
+_MAPPED_BITS = 96
 
 
 def host_name(text: str) -> str:
@@ -50,17 +54,21 @@ def host_address(text: str) -> _Address:
 
     @raise ValueError: where this is no address.
     """
-    if text[:1] == "[" and text[-1:] == "]":
-        text = text[1:-1]
-        if text[:5].lower() == "ipv6:":
-            text = text[5:]
-    address = ip_address(text.partition("%")[0])
+    address = ip_address(_without_brackets(text).partition("%")[0])
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
 
 
-def _network(text: str) -> IPv4Network | IPv6Network:
+def _without_brackets(text: str) -> str:
+    if text[:1] == "[" and text[-1:] == "]":
+        text = text[1:-1]
+        if text[:5].lower() == "ipv6:":
+            return text[5:]
+    return text
+
+
+def _network(text: str) -> _Network:
     network = ip_network(text, strict=False)
     if isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED_BITS:
         mapped = network.network_address.ipv4_mapped
@@ -73,7 +81,7 @@ _Prefixes = tuple[tuple[int, frozenset[int]], ...]
 """For each length of prefix in use: how far to shift an address, and the prefixes listed."""
 
 
-def _prefixes(networks: Iterable[IPv4Network] | Iterable[IPv6Network]) -> _Prefixes:
+def _prefixes(networks: Iterable[_Network]) -> _Prefixes:
     found: dict[int, set[int]] = {}
     for network in networks:
         shift = network.max_prefixlen - network.prefixlen
@@ -120,8 +128,7 @@ class HostList:
         """
         exact: set[str] = set()
         parents: set[str] = set()
-        v4: list[IPv4Network] = []
-        v6: list[IPv6Network] = []
+        networks: list[_Network] = []
         entries: dict[str, None] = {}
         for text in texts:
             entry = text.rstrip("; \t").strip()
@@ -131,25 +138,29 @@ class HostList:
                 if entry.startswith("*."):
                     parent = host_name(entry[2:])
                     parents.add(parent)
-                    entries["*." + parent] = None
+                    entry = "*." + parent
                 elif "/" in entry:
-                    network = _network(entry)
-                    if isinstance(network, IPv4Network):
-                        v4.append(network)
-                    else:
-                        v6.append(network)
-                    entries[str(network)] = None
+                    networks.append(_network(entry))
+                    entry = str(networks[-1])
                 else:
-                    host = _normal(entry)
-                    exact.add(host)
-                    entries[host] = None
+                    if _looks_like_address(entry):
+                        entry = str(host_address(entry))
+                        networks.append(ip_network(entry))
+                    else:
+                        entry = host_name(entry)
+                    exact.add(entry)
             except ValueError:
                 raise ValueError(
                     f"{shown(entry)} is not an address, a network (192.0.2.0/24), a name or a name "
                     "with a wildcard (*.example.com)"
                 ) from None
+            entries[entry] = None
         return cls(
-            tuple(entries), frozenset(exact), frozenset(parents), _prefixes(v4), _prefixes(v6)
+            tuple(entries),
+            frozenset(exact),
+            frozenset(parents),
+            _prefixes(network for network in networks if network.version == 4),
+            _prefixes(network for network in networks if network.version == 6),
         )
 
     def __contains__(self, value: object) -> bool:
@@ -159,22 +170,28 @@ class HostList:
             return True
         try:
             if _looks_like_address(value):
-                return self._has_address(host_address(value))
+                return self._has_address(value)
             return self._has_name(host_name(value))
-        except ValueError:
+        except (ValueError, OSError):
             return False
 
     def __bool__(self) -> bool:
         return bool(self.entries)
 
-    def _has_address(self, address: _Address) -> bool:
-        if str(address) in self._exact:
-            return True
-        number = int(address)
-        return any(
-            number >> shift in prefixes
-            for shift, prefixes in (self._v4 if address.version == 4 else self._v6)
-        )
+    def _has_address(self, text: str) -> bool:
+        # The same as host_address() reads, but the library's objects would cost seven times more.
+        text = _without_brackets(text).partition("%")[0]
+        if ":" in text:
+            packed = socket.inet_pton(socket.AF_INET6, text)
+            if packed.startswith(_MAPPED):
+                packed = packed[len(_MAPPED) :]
+        else:
+            packed = socket.inet_pton(socket.AF_INET, text)
+        number = int.from_bytes(packed)
+        for shift, prefixes in self._v4 if len(packed) == 4 else self._v6:
+            if number >> shift in prefixes:
+                return True
+        return False
 
     def _has_name(self, name: str) -> bool:
         if name in self._exact:
@@ -186,7 +203,3 @@ class HostList:
                     return True
                 parent = parent.partition(".")[2]
         return False
-
-
-def _normal(host: str) -> str:
-    return str(host_address(host)) if _looks_like_address(host) else host_name(host)
