@@ -308,6 +308,12 @@ class ResolutionFailed(Exception):
 # ---------------------------------------------------------------------------------- plugins
 
 
+class IAskedLast(Interface):
+    """A plugin that also wants to be asked after all others, in another way than in its place."""
+
+    asked_last: object | None = Attribute("Provides the hooks to be asked last; None for none.")
+
+
 @frozen
 class Site:
     """
