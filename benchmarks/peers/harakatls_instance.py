@@ -1,0 +1,60 @@
+"""harakatls: an instance directory of its own, made by `harakatls init` and then told what to do.
+
+Log level and plugins are those that Haraka is measured with: tls, the host list, and a queue that
+forgets; `relay`, which we ship switched on, comes on top for us.
+"""
+
+import subprocess
+from pathlib import Path
+
+from peers.preparing import Place
+
+DISCARD = ("tls", "relay", "rcpt_to.in_host_list", "queue/discard")
+SPOOL = ("tls", "relay", "rcpt_to.in_host_list")
+
+
+def make_instance(place: Place, plugins: tuple[str, ...], **files: str) -> list[str]:
+    """
+    Write an instance and give the command that starts it.
+
+    @param files: more files of the config directory, a dot in a name written as "__".
+    """
+    programs = Path(place.options.harakatls)
+    instance = place.directory / "instance"
+    subprocess.run([programs / "harakatls", "init", instance], check=True, capture_output=True)
+    config = instance / "config"
+    written = {
+        "smtp.ini": f"listen=127.0.0.1:{place.port}\ninactivity_timeout=300\n",
+        "tls.ini": f"key={place.key}\ncert={place.cert}\n",
+        "plugins": "".join(f"{plugin}\n" for plugin in plugins),
+        "me": "peer.test\n",
+        "host_list": "sink.test\n",
+        "log.ini": "[main]\nlevel=warn\n",
+        **{name.replace("__", "."): text for name, text in files.items()},
+    }
+    for name, text in written.items():
+        (config / name).write_text(text)
+    return [str(programs / "twistd"), "-n", "--pidfile=", "harakatls", "--config", str(config)]
+
+
+def discard(place: Place) -> list[str]:
+    """Accept mail for sink.test and forget it."""
+    return make_instance(place, DISCARD)
+
+
+def durable(place: Place) -> list[str]:
+    """Accept mail for sink.test, commit it to the spool, and leave it there."""
+    return make_instance(place, SPOOL, outbound__ini="[main]\ndisabled=true\n")
+
+
+def relay(place: Place) -> list[str]:
+    """Take mail from loopback for sink.test, own it, and deliver it to the sink over STARTTLS."""
+    nexthop = f'{{"action":"accept","nexthop":"127.0.0.1:{place.sink_port}"}}'
+    return make_instance(
+        place,
+        SPOOL,
+        relay_acl_allow="127.0.0.1/32\n",
+        relay__ini="[relay]\nacl=true\nforce_routing=true\ndest_domains=true\n",
+        relay_dest_domains__ini=f"[domains]\nsink.test={nexthop}\n",
+        outbound__ini=f"[main]\nconcurrency_max={place.options.relay_concurrency}\n",
+    )
