@@ -1,0 +1,106 @@
+"""Opens the ports of smtp.ini."""
+
+import errno
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.interfaces import IListeningPort, IReactorSocket
+from twisted.logger import Logger
+
+from harakatls.inbound.settings import ListenerSettings
+from harakatls.service.failure import StartFailure
+
+log = Logger()
+
+BACKLOG = 1024  # connections that wait to be taken; the system may allow less
+REASONS = {
+    errno.EADDRINUSE: "another program listens there",
+    errno.EACCES: "ports below 1024 need root",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+    errno.EAFNOSUPPORT: "this machine has no IPv6",
+}
+
+
+@frozen
+class BoundSocket:
+    """A socket that listens; nobody takes its connections yet."""
+
+    settings: ListenerSettings
+    socket: socket.socket
+
+    def __str__(self) -> str:
+        host, port = self.socket.getsockname()[:2]
+        return str(ListenerSettings(host, port))
+
+
+def bind_all(
+    listeners: Sequence[ListenerSettings], by_default: bool = False
+) -> tuple[BoundSocket, ...]:
+    """
+    Bind while the rights to do so are still there.
+
+    @param by_default: the operator named no address, so on a machine without IPv6 all IPv4
+        addresses may stand in for ``::``.
+    @raise StartFailure: an address cannot be bound; the others have been closed again.
+    """
+    wildcards = {listener.port for listener in listeners if listener.host == "0.0.0.0"}  # noqa: S104
+    bound: list[BoundSocket] = []
+    for listener in listeners:
+        try:
+            try:
+                made = _bind(listener, listener.port in wildcards)
+            except OSError as problem:
+                if not (by_default and problem.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)):
+                    raise
+                made = _bind(ListenerSettings("0.0.0.0", listener.port, listener.implicit_tls))  # noqa: S104
+        except OSError as problem:
+            for other in bound:
+                other.socket.close()
+            reason = REASONS.get(problem.errno or 0, "")
+            text = f"{problem.strerror}{'; ' if reason else ''}{reason}"
+            raise StartFailure(f"smtp.ini listen: cannot bind {listener}: {text}") from None
+        bound.append(BoundSocket(listener, made))
+    return tuple(bound)
+
+
+def _bind(listener: ListenerSettings, ipv6_alone: bool = False) -> socket.socket:
+    """
+    @param ipv6_alone: ``::`` is not to take IPv4 connections too, since another listener does.
+    @raise OSError: it cannot be bound.
+    """
+    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # A server that starts anew is not kept out by the connections of the one before.
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(ipv6_alone))
+        made.setblocking(False)
+        made.bind((listener.host, listener.port))
+        made.listen(BACKLOG)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def serve(
+    bound: Sequence[BoundSocket],
+    reactor: IReactorSocket,
+    factory_for: Callable[[ListenerSettings], Any],
+) -> list[IListeningPort]:
+    """From now on connections are taken; those that came since `bind_all` first."""
+    ports: list[IListeningPort] = []
+    for one in bound:
+        factory = factory_for(one.settings)
+        # The port gets a copy of the descriptor.
+        ports.append(reactor.adoptStreamPort(one.socket.fileno(), one.socket.family, factory))
+        log.info(
+            "listening on {address} for {service}",
+            address=str(one),
+            service="SMTP over TLS" if one.settings.implicit_tls else "SMTP",
+        )
+        one.socket.close()
+    return ports
