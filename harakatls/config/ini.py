@@ -102,6 +102,8 @@ class _Parser:
         self._name = MAIN
 
     def line(self, number: int, line: str) -> None:
+        if not line.strip():  # nothing but backslashes
+            return
         header = _header(line)
         if header is not None:
             self._name = header
