@@ -1,0 +1,151 @@
+"""Asks one hook: with a time limit, and with nobody harmed by what it does."""
+
+from collections.abc import Callable, Coroutine, Generator
+from types import coroutine as awaitable_generator
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from harakatls.interfaces import SpoolFull
+
+log = Logger()
+
+
+class Hook(NamedTuple):
+    """
+    One method of one plugin.
+
+    @ivar timeout: in seconds; 0 is without limit.
+    """
+
+    stage: str
+    plugin: str
+    method: Callable[..., Coroutine[Any, Any, Any]]
+    timeout: float
+
+
+class HookFailed(Exception):
+    """A hook raised, took too long, or answered nonsense; it has been logged."""
+
+
+class _TooSlow(Exception):
+    pass
+
+
+async def ask(hook: Hook, clock: IReactorTime, *arguments: Any) -> Any:
+    """
+    What the hook returns. One that does not wait for anything costs no timer and no Deferred.
+
+    A cancelled hook has failed like any other, so whoever cancels must remember it.
+
+    @param arguments: a Connection first, or what the hook is about second.
+    @raise HookFailed: it raised, was cancelled, or took too long.
+    @raise SpoolFull: no space for the message.
+    """
+    try:
+        answer = hook.method(*arguments)
+        waiting = answer.send(None)
+    except StopIteration as finished:
+        return finished.value
+    except SpoolFull:
+        raise
+    except Exception:
+        problem = "raised an exception at {stage} of {subject}"
+        log.failure("plugin {plugin} " + problem, **_facts(hook, arguments))
+        raise HookFailed(f"{hook.plugin} at {hook.stage}") from None
+    try:
+        return await _finish(answer, waiting, clock, hook.timeout)
+    except SpoolFull:
+        raise
+    except _TooSlow:
+        log.error(
+            "plugin {plugin} took longer than {seconds} seconds at {stage} of {subject}",
+            seconds=hook.timeout,
+            **_facts(hook, arguments),
+        )
+    except CancelledError:
+        # A peer that leaves is nothing to write home about.
+        log.debug(
+            "plugin {plugin} was cancelled at {stage} of {subject}", **_facts(hook, arguments)
+        )
+    except Exception:
+        log.failure(
+            "plugin {plugin} raised an exception at {stage} of {subject}",
+            **_facts(hook, arguments),
+        )
+    raise HookFailed(f"{hook.plugin} at {hook.stage}")
+
+
+def nonsense(hook: Hook, answer: object, *arguments: Any) -> None:
+    """Log that a hook gave an answer that its stage does not know."""
+    log.error(
+        "plugin {plugin} answered {answer!r} at {stage} of {subject}",
+        answer=answer,
+        **_facts(hook, arguments),
+    )
+
+
+def _facts(hook: Hook, arguments: tuple[Any, ...]) -> dict[str, Any]:
+    subjects = [a.id for a in arguments[:2] if hasattr(a, "id")]
+    return {
+        "plugin": hook.plugin,
+        "stage": hook.stage,
+        "subject": subjects[-1] if subjects else "-",
+    }
+
+
+@awaitable_generator
+def _finish(
+    answer: Coroutine[Any, Any, Any], waiting: Any, clock: IReactorTime, seconds: float
+) -> Generator[Any, Any, Any]:
+    """
+    Go on with a coroutine that waits, until it is done or its time is over.
+
+    @param waiting: the Deferred it waits for.
+    @raise _TooSlow: the time is over; whatever it waited for has been cancelled.
+    """
+    expired = False
+
+    def expire() -> None:
+        nonlocal expired
+        expired = True
+        _cancel(waiting)
+
+    timer = clock.callLater(seconds, expire) if seconds else None
+    try:
+        while True:
+            try:
+                result = yield waiting
+            except BaseException as problem:  # also the end of the generator itself
+                waiting = answer.throw(problem)
+            else:
+                waiting = answer.send(result)
+            if expired:
+                # It was told, and waits for something else now: it is not asked again.
+                answer.close()
+                _forget(waiting)
+                raise _TooSlow
+    except StopIteration as finished:
+        if expired:
+            raise _TooSlow from None
+        return finished.value
+    except Exception:
+        if expired:
+            raise _TooSlow from None
+        raise
+    finally:
+        if timer is not None and timer.active():
+            timer.cancel()
+
+
+def _cancel(waiting: Any) -> None:
+    if isinstance(waiting, Deferred):
+        waiting.cancel()
+
+
+def _forget(waiting: Any) -> None:
+    if isinstance(waiting, Deferred):
+        waiting.addErrback(lambda _: None)
+        waiting.cancel()
