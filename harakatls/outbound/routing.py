@@ -1,0 +1,280 @@
+"""From a domain to the hosts that take its mail, in the order of trying (RFC 5321 section 5.1)."""
+
+import random
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from ipaddress import IPv6Network, ip_address
+from itertools import groupby
+from typing import Protocol
+
+from attrs import evolve, frozen
+from twisted.internet.defer import Deferred, gatherResults
+
+from harakatls.config.hosts import host_address
+from harakatls.hooks.asking import HookFailed
+from harakatls.interfaces import IResolver, NoSuchDomain, ResolutionFailed
+from harakatls.mail.route import MailExchanger, NextHop
+from harakatls.outbound.settings import OutboundSettings
+from harakatls.queued import QueuedMessage
+from harakatls.smtp.reply import Reply
+
+MOST_HOSTS = 16  # of one domain; a malicious zone could name thousands
+MOST_ADDRESSES = 8  # of one host
+
+_UNIQUE_LOCAL = IPv6Network("fc00::/7")
+
+
+class Router(Protocol):
+    """What is needed of `hooks.chain.HookChain`."""
+
+    def route(
+        self, domain: str, queued: QueuedMessage
+    ) -> Awaitable[tuple[NextHop, ...] | None]: ...
+
+
+@frozen
+class Route:
+    """
+    Where mail for a domain goes.
+
+    @ivar groups: the hosts, still by name; those of one group are equally good. Each group is
+        given to `Routing.addresses` when its turn comes, so that the slow DNS of a last resort
+        holds up nothing.
+    @ivar refusal: why there is no host to try (4yz or 5yz); None where there are some.
+    """
+
+    groups: tuple[tuple[NextHop, ...], ...] = ()
+    refusal: Reply | None = None
+
+
+@frozen
+class Skipped:
+    """A host that is not tried. @ivar reply: why not."""
+
+    hop: NextHop
+    reply: Reply
+
+
+@frozen
+class Addresses:
+    """
+    What a group of hosts came to.
+
+    @ivar hops: hosts are IP addresses now, in the order of trying.
+    @ivar ends: one of the hosts is this server, so that later groups must not be tried
+        (RFC 5321 section 5.1: the mail would come back).
+    """
+
+    hops: tuple[NextHop, ...]
+    skipped: tuple[Skipped, ...] = ()
+    ends: bool = False
+
+
+class Routing:
+    """
+    Asks the route hooks, then the DNS.
+
+    A route hook has the last word on hosts and order; nothing is shuffled or left out.
+    """
+
+    def __init__(
+        self,
+        chain: Router,
+        resolver: IResolver,
+        settings: OutboundSettings,
+        me: str,
+        is_ours: Callable[[str], bool] | None = None,
+        shuffle: Callable[[list[MailExchanger]], None] = random.shuffle,
+    ) -> None:
+        """@param is_ours: is this IP address one of this machine?"""
+        self._chain = chain
+        self._resolver = resolver
+        self._settings = settings
+        self._me = me
+        self._is_ours = is_ours or is_local_address
+        self._shuffle = shuffle
+
+    # -- hosts --------------------------------------------------------------------------------
+
+    async def route(self, queued: QueuedMessage) -> Route:
+        """Never raises; what fails is a refusal."""
+        try:
+            given = await self._chain.route(queued.domain, queued)
+        except HookFailed as problem:
+            return _refused(451, "4.3.0", f"The route is not known at present ({problem})")
+        if given is not None:
+            if not given:
+                return _refused(451, "4.4.4", "A plugin gave a route without any host")
+            return Route(tuple((hop,) for hop in given))
+        # <postmaster> without a domain is ours (RFC 5321 section 4.5.1).
+        domain = queued.domain or self._me
+        if domain.startswith("["):
+            address = str(host_address(domain))
+            return Route(((NextHop(address, domain, source="address literal"),),))
+        return await self._from_dns(domain)
+
+    async def _from_dns(self, domain: str) -> Route:
+        try:
+            exchangers = await self._resolver.mx(domain)
+        except NoSuchDomain:
+            return _refused(550, "5.1.2", f"The domain {domain} does not exist")
+        except ResolutionFailed as problem:
+            return _refused(451, "4.4.3", f"Where mail for {domain} goes is not known: {problem}")
+        if not exchangers:
+            return Route(((NextHop(domain, domain, mx_name=domain, source="implicit mx"),),))
+        if [exchanger.host for exchanger in exchangers] == [""]:
+            # RFC 7505 section 4.2
+            return _refused(556, "5.1.10", f"The domain {domain} does not accept mail (null MX)")
+        return Route(tuple(self._groups(domain, exchangers)))
+
+    def _groups(
+        self, domain: str, exchangers: Iterable[MailExchanger]
+    ) -> Iterable[tuple[NextHop, ...]]:
+        """Equal preferences in random order, so that the load is shared (RFC 5321)."""
+        shuffled = list(exchangers)
+        self._shuffle(shuffled)
+        best = sorted(shuffled, key=lambda exchanger: exchanger.preference)[:MOST_HOSTS]
+        for preference, equals in groupby(best, key=lambda exchanger: exchanger.preference):
+            yield tuple(
+                NextHop(e.host, domain, preference=preference, mx_name=e.host) for e in equals
+            )
+
+    # -- addresses ----------------------------------------------------------------------------
+
+    async def addresses(self, group: tuple[NextHop, ...]) -> Addresses:
+        """Look the hosts of *group* up; all at once. Never raises."""
+        if len(group) == 1:
+            found = [await self._one(group[0])]
+        else:
+            lookups = [Deferred.fromCoroutine(self._one(hop)) for hop in group]
+            found = await gatherResults(lookups, consumeErrors=True)
+        hops = [hop for each in found for hop in each.hops]
+        prefer = self._settings.inet_prefer
+        if prefer != "default":
+            hops.sort(key=lambda hop: (":" in hop.host) is (prefer == "v4"))
+        return Addresses(
+            tuple(hops),
+            tuple(skipped for each in found for skipped in each.skipped),
+            any(each.ends for each in found),
+        )
+
+    async def _one(self, hop: NextHop) -> Addresses:
+        configured = hop.source == "route"
+        if _is_address(hop.host):
+            if hop.source == "mx":
+                # RFC 2181 section 10.3: the target of an MX is the name of a host.
+                return _skip(hop, 550, "5.4.4", f"MX {hop.host} is an address, not a host name")
+            return self._allowed(hop, (hop.host,), configured)
+        if not hop.host:
+            return _skip(hop, 550, "5.4.4", "MX is no host name")
+        if hop.source == "mx" and hop.host == self._me and not self._settings.local_mx_ok:
+            return self._loop(hop)
+        try:
+            addresses = await self._resolver.addresses(hop.host)
+        except NoSuchDomain:
+            addresses = ()
+        except ResolutionFailed as problem:
+            return _skip(hop, 451, "4.4.3", f"The address of {hop.host} is not known: {problem}")
+        if not addresses:
+            return _skip(hop, *_no_address(hop))
+        return self._allowed(hop, addresses[:MOST_ADDRESSES], configured)
+
+    def _allowed(self, hop: NextHop, addresses: Iterable[str], configured: bool) -> Addresses:
+        found = tuple(
+            evolve(hop, host=a, mx_name=hop.mx_name or (None if a == hop.host else hop.host))
+            for a in addresses
+        )
+        if configured or self._settings.local_mx_ok:
+            return Addresses(found)
+        hops, skipped = [], []
+        for each in found:
+            if each.host in self._settings.public_ip or self._is_ours(each.host):
+                return self._loop(each)
+            if _is_private(each.host):
+                reply = Reply.of(
+                    451, "4.4.4", f"{_named(each)} is an address that is not for mail from others"
+                )
+                skipped.append(Skipped(each, reply))
+            else:
+                hops.append(each)
+        return Addresses(tuple(hops), tuple(skipped))
+
+    def _loop(self, hop: NextHop) -> Addresses:
+        """
+        The host is this server, and nothing says where the domain's mail goes from here.
+
+        A passing failure, since it is mostly our own configuration that lacks a route: the mail
+        waits until the operator has set it.
+        """
+        reply = Reply.of(
+            451,
+            "4.4.6",
+            f"Mail for {hop.domain} would come back to this server: {_named(hop)} is this server",
+        )
+        return Addresses((), (Skipped(hop, reply),), ends=True)
+
+
+def _refused(code: int, status: str, text: str) -> Route:
+    return Route(refusal=Reply.of(code, status, text))
+
+
+def _skip(hop: NextHop, code: int, status: str, text: str) -> Addresses:
+    return Addresses((), (Skipped(hop, Reply.of(code, status, text)),))
+
+
+def _no_address(hop: NextHop) -> tuple[int, str, str]:
+    if hop.source == "route":
+        # What the operator wrote is repaired by the operator; the mail waits.
+        return 451, "4.4.4", f"The configured next hop {hop.host} has no address"
+    if hop.source == "implicit mx":
+        return 550, "5.1.2", f"The domain {hop.domain} has neither MX nor address"
+    return 550, "5.4.4", f"MX {hop.host} has no address"
+
+
+def _named(hop: NextHop) -> str:
+    return hop.mx_name if hop.host == hop.mx_name else f"{hop.mx_name or ''} [{hop.host}]".strip()
+
+
+def _is_address(host: str) -> bool:
+    # The last label of a host name is never a number alone.
+    return ":" in host or (host[-1:].isdigit() and _parses(host))
+
+
+def _parses(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_private(address: str) -> bool:
+    """
+    Loopback, link-local, unique local and the like: nothing that an MX of the world may name.
+
+    The networks of RFC 1918 are allowed, since sites with DNS of their own use them.
+    """
+    ip = host_address(address)
+    return (
+        ip.is_loopback
+        or ip.is_unspecified
+        or ip.is_link_local
+        or ip.is_multicast
+        or (ip.version == 6 and ip in _UNIQUE_LOCAL)
+    )
+
+
+def is_local_address(address: str) -> bool:
+    """
+    Is *address* one of this machine?
+
+    The kernel sends from an address of its own to that address itself; so connecting a UDP
+    socket, which sends nothing, tells.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+            return bool(probe.getsockname()[0] == address)
+    except OSError:
+        return False
