@@ -1,0 +1,320 @@
+"""
+Our certificates: which key belongs to which, their chains, and the names they are for.
+
+A key and a certificate belong together when they have the same public key. Mistakes never raise:
+what is wrong is told by file, and the rest is used.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import zip_longest
+
+from attrs import field, frozen
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509 import (
+    Certificate,
+    DNSName,
+    ExtensionNotFound,
+    NameOID,
+    SubjectAlternativeName,
+)
+
+from harakatls.config.hosts import host_name
+from harakatls.tls.pem import PEMContents, read_pem
+from harakatls.tls.settings import FILE, PEMFile
+
+_WILDCARD = "*."
+_MOST_NAMES_TOLD = 20
+_LONGEST_NAME_TOLD = 255
+
+
+@frozen
+class KeyPair:
+    """
+    A private key with its certificate.
+
+    @ivar chain: the certificate, its issuer, the issuer's issuer and so on, as far as they are
+        there.
+    @ivar names: those the certificate is for, as L{certificate_names} gives them.
+    @ivar source: the file or files, for messages.
+    """
+
+    private_key: PrivateKeyTypes = field(repr=False)
+    chain: tuple[Certificate, ...]
+    names: tuple[str, ...]
+    source: str
+
+    @property
+    def not_after(self) -> datetime:
+        return self.chain[0].not_valid_after_utc
+
+    @property
+    def kind(self) -> str:
+        """ "RSA", "EC", "Ed25519" and so on: of each, a server can hold but one certificate."""
+        if isinstance(self.private_key, rsa.RSAPrivateKey):
+            return "RSA"
+        if isinstance(self.private_key, ec.EllipticCurvePrivateKey):
+            return "EC"
+        return type(self.private_key).__name__.removesuffix("PrivateKey")
+
+    def validity_problem(self, now: datetime) -> str | None:
+        """Why it should be replaced, though it is shown all the same; None where all is well."""
+        leaf = self.chain[0]
+        if now > leaf.not_valid_after_utc:
+            return f"{self.source}: the certificate expired at {leaf.not_valid_after_utc}"
+        if now < leaf.not_valid_before_utc:
+            return f"{self.source}: the certificate is not valid before {leaf.not_valid_before_utc}"
+        return None
+
+
+@frozen
+class CertificateStore:
+    """
+    Which certificates are shown under which server name.
+
+    @ivar default: one of each kind of key; empty where there is nothing to show.
+    @ivar named: by name (C{*.example.com} among them), likewise.
+    @ivar problems: what is wrong with the files, one line each.
+    """
+
+    default: tuple[KeyPair, ...] = ()
+    named: Mapping[str, tuple[KeyPair, ...]] = field(factory=dict)
+    problems: tuple[str, ...] = ()
+
+    def for_name(self, server_name: str | None) -> tuple[KeyPair, ...]:
+        """
+        The exact name, else a wildcard for its first label (RFC 6125 section 6.4.3), else the
+        default: a name we do not know is no reason to refuse anybody.
+
+        @param server_name: as L{host_name} writes it.
+        """
+        if server_name is None or not self.named:
+            return self.default
+        wildcard = _WILDCARD + server_name.partition(".")[2]
+        return self.named.get(server_name) or self.named.get(wildcard) or self.default
+
+    def all(self) -> Iterator[tuple[KeyPair, ...]]:
+        """Each set of pairs once."""
+        seen: set[tuple[int, ...]] = set()
+        for pairs in (self.default, *self.named.values()):
+            identity = tuple(map(id, pairs))
+            if pairs and identity not in seen:
+                seen.add(identity)
+                yield pairs
+
+
+def certificate_store(
+    keys: Sequence[PEMFile], certs: Sequence[PEMFile], now: datetime
+) -> CertificateStore:
+    """
+    @param keys: the files of C{key} or C{key[]}.
+    @param certs: the files of C{cert} or C{cert[]}.
+    """
+    problems: list[str] = []
+    pairs = _default_pairs(
+        [_Source.read(file) for file in keys], [_Source.read(file) for file in certs], problems
+    )
+    for pair in pairs:
+        problem = pair.validity_problem(now)
+        if problem is not None:
+            problems.append(problem)
+    return CertificateStore(tuple(pairs), {}, tuple(problems))
+
+
+def trust_anchors(files: Iterable[PEMFile]) -> tuple[tuple[Certificate, ...], tuple[str, ...]]:
+    """@return: all certificates in the files, and what is wrong with these."""
+    anchors: list[Certificate] = []
+    problems: list[str] = []
+    for file in files:
+        source = _Source.read(file)
+        anchors.extend(source.certificates)
+        problems.extend(source.problems("certificate", source.certificates))
+    return tuple(anchors), tuple(problems)
+
+
+# -- pairing -----------------------------------------------------------------------------------
+
+
+@frozen
+class _Source:
+    """One file, read."""
+
+    file: PEMFile
+    contents: PEMContents
+
+    @classmethod
+    def read(cls, file: PEMFile) -> "_Source":
+        return cls(file, read_pem(file.content or b""))
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    @property
+    def keys(self) -> tuple[PrivateKeyTypes, ...]:
+        return self.contents.private_keys
+
+    @property
+    def certificates(self) -> tuple[Certificate, ...]:
+        return self.contents.certificates
+
+    def problems(self, expected: str, found: Sequence[object]) -> list[str]:
+        """@param found: what the file holds of the kind that is *expected*."""
+        if self.file.problem is not None:
+            return [f"{self.name}: {self.file.problem}"]
+        if self.contents.problems:
+            return [f"{self.name}: {problem}" for problem in self.contents.problems]
+        return [] if found else [f"{self.name}: there is no {expected} in it"]
+
+
+def _default_pairs(
+    keys: Sequence[_Source], certs: Sequence[_Source], problems: list[str]
+) -> list[KeyPair]:
+    if len(keys) != len(certs):
+        problems.append(f"{FILE}: key names {len(keys)} file(s), but cert names {len(certs)}")
+    matches = [_match(key, certs[index : index + 1], certs) for index, key in enumerate(keys)]
+    used = {id(match[1]) for match in matches if match is not None}
+    for key, cert, match in zip_longest(keys, certs, matches):
+        problems.extend(_problems(key, cert, match is not None, id(cert) in used))
+    pairs: dict[str, KeyPair] = {}
+    for pair, _cert in filter(None, matches):
+        if pair.kind in pairs:
+            problems.append(
+                f"{pair.source}: not used, since {pairs[pair.kind].source} has the same kind of "
+                f"key ({pair.kind})"
+            )
+        pairs.setdefault(pair.kind, pair)
+    return list(pairs.values())
+
+
+_Match = tuple[KeyPair, _Source]
+"""A pair, and where its certificate is."""
+
+
+def _match(key: _Source, own: Sequence[_Source], certs: Sequence[_Source]) -> _Match | None:
+    """@param own: the certificates in the key's place of the list, if there are any."""
+    for private_key in key.keys:
+        for cert in (*own, *certs):  # their order does no harm
+            pair = _pair(private_key, key.name, cert)
+            if pair is not None:
+                return pair, cert
+    return None
+
+
+def _problems(
+    key: _Source | None, cert: _Source | None, key_used: bool, cert_used: bool
+) -> Iterator[str]:
+    """What is wrong with the key and the certificate in one place of the lists."""
+    if key and cert and key.certificates and cert.keys and not (key.keys or cert.certificates):
+        yield f"{key.name} and {cert.name}: key and cert seem to be interchanged"
+        return
+    if key:
+        yield from key.problems("private key", key.keys)
+    if cert:
+        yield from cert.problems("certificate", cert.certificates)
+    key_left = key is not None and bool(key.keys) and not key_used
+    cert_left = cert is not None and bool(cert.certificates) and not cert_used
+    if key and cert and key_left and cert_left:
+        yield f"{cert.name}: no certificate in it belongs to the key in {key.name}"
+    elif key and key_left and cert is None:
+        yield f"{key.name}: no certificate belongs to this key"
+    elif cert and cert_left and key is None:
+        yield f"{cert.name}: no key belongs to this certificate"
+
+
+def _pair(private_key: PrivateKeyTypes, key_name: str, cert: _Source) -> KeyPair | None:
+    wanted = _public_octets(private_key)
+    for leaf in cert.certificates:
+        if wanted is not None and _public_octets(leaf) == wanted:
+            chain = _chain(leaf, cert.certificates)
+            source = cert.name if cert.name == key_name else f"{cert.name} with {key_name}"
+            return KeyPair(private_key, chain, certificate_names(leaf), source)
+    return None
+
+
+def _public_octets(of: PrivateKeyTypes | Certificate) -> bytes | None:
+    try:
+        return of.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+
+
+def _chain(leaf: Certificate, available: Iterable[Certificate]) -> tuple[Certificate, ...]:
+    """
+    *leaf* and what it stands on, in order (RFC 5246 section 7.4.2: each certifies the one before).
+
+    Cross-certificates of a member come after the straight path; what is no issuer of any stays
+    away.
+    """
+    chain = [leaf]
+    rest = [certificate for certificate in dict.fromkeys(available) if certificate != leaf]
+    while True:
+        issuer = next((c for c in rest if _issued(chain[-1], c)), None) or next(
+            (c for c in rest if any(_issued(member, c) for member in chain)), None
+        )
+        if issuer is None:
+            return tuple(chain)
+        chain.append(issuer)
+        rest.remove(issuer)
+
+
+def _issued(certificate: Certificate, issuer: Certificate) -> bool:
+    if certificate.issuer != issuer.subject:
+        return False
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+# -- names -------------------------------------------------------------------------------------
+
+
+def certificate_names(certificate: Certificate) -> tuple[str, ...]:
+    """
+    The host names a certificate is for, as L{host_name} writes them: the common name (the document
+    goes by that), then the DNS names, wildcards among them.
+    """
+    names = dict.fromkeys(
+        _spelled(name) for name in (*_common_names(certificate), *_dns_names(certificate))
+    )
+    return tuple(name for name in names if name is not None)
+
+
+def told_names(certificate: Certificate) -> tuple[str, ...]:
+    """
+    The names of a peer, for logs and hooks: the DNS names, else the common name.
+
+    The peer may have written anything: what cannot be shown is left out, and what is long is cut.
+    """
+    names = _dns_names(certificate) or _common_names(certificate)
+    shown = (name[:_LONGEST_NAME_TOLD] for name in names if name.isprintable())
+    return tuple(shown)[:_MOST_NAMES_TOLD]
+
+
+def _spelled(name: str) -> str | None:
+    wildcard = _WILDCARD if name.startswith(_WILDCARD) else ""
+    try:
+        return wildcard + host_name(name.removeprefix(_WILDCARD))
+    except ValueError:
+        return None
+
+
+def _dns_names(certificate: Certificate) -> tuple[str, ...]:
+    try:
+        extension = certificate.extensions.get_extension_for_class(SubjectAlternativeName)
+        return tuple(extension.value.get_values_for_type(DNSName))
+    except (ExtensionNotFound, ValueError):
+        return ()
+
+
+def _common_names(certificate: Certificate) -> tuple[str, ...]:
+    try:
+        found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except ValueError:
+        return ()
+    return tuple(str(name.value) for name in found if isinstance(name.value, str))
