@@ -25,7 +25,7 @@ def make_instance(place: Place, plugins: tuple[str, ...], **files: str) -> list[
     config = instance / "config"
     written = {
         "smtp.ini": f"listen=127.0.0.1:{place.port}\ninactivity_timeout=300\n",
-        "tls.ini": f"key={place.key}\ncert={place.cert}\n",
+        "tls.ini": f"key={place.key}\ncert={place.cert}\necdhCurve=auto\n",
         "plugins": "".join(f"{plugin}\n" for plugin in plugins),
         "me": "peer.test\n",
         "host_list": "sink.test\n",

@@ -1,0 +1,46 @@
+"""nodemailer, the mail client of most Node.js programs, delivers to the running server."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from unittest import SkipTest
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support import need
+from tests.wire.clients import RECIPIENT, SENDER, DeliveryScenarios
+
+HERE = Path(__file__).resolve().parent
+
+
+class NodemailerTests(DeliveryScenarios, SynchronousTestCase):
+    """It checks our certificate and name, as it does by default."""
+
+    def setUp(self) -> None:
+        need("node")
+        if not (HERE / "node_modules/nodemailer").exists():
+            text = "not installed: nodemailer (make interop installs it)"
+            raise AssertionError(text) if os.environ.get("CI") else SkipTest(text)
+        super().setUp()
+
+    def send(self, subject: str, implicit_tls: bool) -> None:
+        task = {
+            "host": "127.0.0.1",
+            "port": self.port(implicit_tls),
+            "secure": implicit_tls,
+            "ca": str(self.instance.authority),
+            "servername": "mx.test",
+            "from": SENDER,
+            "to": RECIPIENT,
+            "raw": self.text(subject),
+        }
+        done = subprocess.run(
+            ["node", str(HERE / "nodemailer_send.js"), json.dumps(task)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+        )
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertRegex(done.stdout, "^250 ")
