@@ -85,7 +85,7 @@ class Ini:
         """
         unknown: list[str] = []
         for name, section in self._sections.items():
-            if name in self._asked:
+            if name in self._asked or name == MAIN:
                 unknown.extend(section.unknown())
             elif section.unread():
                 unknown.append(f"{place(self.file, name)}: unknown section")

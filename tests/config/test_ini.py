@@ -147,6 +147,12 @@ class WarningTests(SynchronousTestCase):
         parsed.section("extra").text("a")
         self.assertEqual(len(parsed.warnings), 1)
 
+    def test_keys_above_the_only_section(self) -> None:
+        """A key that landed before the header, where nobody reads, is told by its name."""
+        parsed = ini("a=1", "[s]", "b=2")
+        parsed.section("s").text("b")
+        self.assertEqual(parsed.warnings, ("x.ini a: unknown key",))
+
     def test_readers_warnings(self) -> None:
         """What a reader warns of in any section, present or not, reaches the operator."""
         parsed = ini("[s]", "a=1")
