@@ -21,7 +21,8 @@ def make_instance(place: Place, plugins: tuple[str, ...], **files: str) -> list[
     """
     programs = Path(place.options.harakatls)
     instance = place.directory / "instance"
-    subprocess.run([programs / "harakatls", "init", "--host", "peer.test", instance], check=True, capture_output=True)
+    init = [programs / "harakatls", "init", "--host", "peer.test", instance]
+    subprocess.run(init, check=True, capture_output=True)
     config = instance / "config"
     written = {
         "smtp.ini": f"listen=127.0.0.1:{place.port}\ninactivity_timeout=300\n",
