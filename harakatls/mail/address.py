@@ -1,30 +1,37 @@
-"""Mail addresses and paths (RFC 5321 section 4.1.2, RFC 6531)."""
+"""Mail addresses and paths (RFC 5321 section 4.1.2, RFC 6531 section 3.3)."""
 
 import ipaddress
 import re
+from functools import lru_cache
 
 import idna
-from attrs import field, frozen
+from attrs import frozen
 
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
-# The plain case of nearly all mail: an ASCII dot-string at an ASCII domain.
-_PLAIN = re.compile(
-    rf"({_ATEXT}+(?:\.{_ATEXT}+)*)@([A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?)\Z"
-)
 _ASCII_DOT_STRING = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*\Z")
-_UTF8_ATEXT = r"[^\x00-\x20\x7f()<>@,;:\\\".\[\]]"
+# The plain case of nearly all mail: an ASCII dot-string at an ASCII domain.
+_PLAIN = re.compile(rf"({_ATEXT}+(?:\.{_ATEXT}+)*)@([A-Za-z0-9._-]+)\Z")
+# RFC 6531 allows every UTF-8 octet; RFC 5198 section 2 keeps the control characters and the line
+# separators of Unicode out, which would only be used to forge a log or a header.
+_NEVER = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
+_UTF8_ATEXT = rf"[^{_NEVER} ()<>@,;:\\\".\[\]]"
 _UTF8_DOT_STRING = re.compile(rf"{_UTF8_ATEXT}+(?:\.{_UTF8_ATEXT}+)*\Z")
-_QUOTED = re.compile(r'"((?:[^\x00-\x1f\x7f"\\]|\\[\x20-\x7e])*)"\Z')
-_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\Z")
+_QUOTED = re.compile(rf'"((?:[^{_NEVER}"\\]|\\[\x20-\x7e])*)"\Z')
+_QUOTED_PAIR = re.compile(r"\\(.)")
+# The underscore is no letter of a host name, but is met in the domains of addresses.
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 _SOURCE_ROUTE = re.compile(r"@[^\s:<>]+:")
 
-LOCAL_PART_OCTETS = 64  # RFC 5321 section 4.5.3.1.1
 DOMAIN_OCTETS = 255  # RFC 5321 section 4.5.3.1.2
-PATH_OCTETS = 254  # 256 with the angle brackets, RFC 5321 section 4.5.3.1.3
+# 256 with the angle brackets, RFC 5321 section 4.5.3.1.3. Within it a local part may be longer than
+# the 64 octets of section 4.5.3.1.1: those that hold a whole address (SRS, VERP) often are.
+PATH_OCTETS = 254
+_SHOWN = 60  # characters of a wrong text that are told
 
 
 class AddressError(ValueError):
-    """The text is not an address; says why."""
+    """The text is not an address; says why, in ASCII."""
 
 
 @frozen
@@ -38,19 +45,21 @@ class Address:
 
     local_part: str
     domain: str
-    is_ascii: bool = field(init=False, eq=False, repr=False)
 
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "is_ascii", self.local_part.isascii())
+    @property
+    def is_ascii(self) -> bool:
+        """It can be sent where SMTPUTF8 is not offered."""
+        return self.local_part.isascii()
 
     def __str__(self) -> str:
         """As it stands between the angle brackets of a path."""
         local = self.local_part
-        if not (_ASCII_DOT_STRING if self.is_ascii else _UTF8_DOT_STRING).match(local):
+        if not (_ASCII_DOT_STRING if local.isascii() else _UTF8_DOT_STRING).match(local):
             local = '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
         return f"{local}@{self.domain}" if self.domain else local
 
 
+@lru_cache(maxsize=1024)
 def to_a_label(domain: str) -> str:
     """
     The lower-case A-label form of a domain or address literal.
@@ -59,15 +68,15 @@ def to_a_label(domain: str) -> str:
     """
     if domain.startswith("["):
         return _literal(domain)
-    if domain.isascii():
-        name = domain.lower()
-    else:
+    name = domain
+    if not domain.isascii():
         try:
-            name = idna.encode(domain, uts46=True).decode("ascii").lower()
-        except (idna.IDNAError, UnicodeError):
-            raise AddressError(f"{domain!r} is not a domain") from None
-    if len(name) > DOMAIN_OCTETS or not all(_LABEL.match(label) for label in name.split(".")):
-        raise AddressError(f"{domain!r} is not a domain")
+            name = idna.encode(domain, uts46=True).decode("ascii")
+        except (ValueError, IndexError):  # UnicodeError and IDNAError are ValueErrors
+            raise AddressError(f"{_shown(domain)} is not a domain") from None
+    name = name.lower()
+    if len(name) > DOMAIN_OCTETS or not _DOMAIN.match(name):
+        raise AddressError(f"{_shown(domain)} is not a domain")
     return name
 
 
@@ -77,26 +86,19 @@ def parse_address(text: str) -> Address:
 
     @raise AddressError: it is not one.
     """
-    if len(text) > PATH_OCTETS or len(text.encode("utf-8", "replace")) > PATH_OCTETS:
+    if len(text) > PATH_OCTETS or (not text.isascii() and _octets(text) > PATH_OCTETS):
         raise AddressError("the address is too long")
     plain = _PLAIN.match(text)
     if plain is not None:
-        local, domain = plain.groups()
-    else:
-        local, at, domain = text.rpartition("@")
-        if not at:
-            raise AddressError(f"{text!r} has no domain")
-        quoted = _QUOTED.match(local)
-        if quoted is not None:
-            local = re.sub(r"\\(.)", r"\1", quoted[1])
-        elif not _UTF8_DOT_STRING.match(local):
-            raise AddressError(f"{local!r} is not a local part")
-    if len(local.encode("utf-8", "replace")) > LOCAL_PART_OCTETS:
-        raise AddressError("the local part is too long")
-    try:
-        local.encode("utf-8")
-    except UnicodeEncodeError:
-        raise AddressError("the local part is not UTF-8") from None
+        return Address(plain[1], to_a_label(plain[2]))
+    local, at, domain = text.rpartition("@")
+    if not at:
+        raise AddressError(f"{_shown(text)} has no domain")
+    quoted = _QUOTED.match(local)
+    if quoted is not None:
+        local = _QUOTED_PAIR.sub(r"\1", quoted[1])
+    elif not _UTF8_DOT_STRING.match(local):
+        raise AddressError(f"{_shown(local)} is not a local part")
     return Address(local, to_a_label(domain))
 
 
@@ -117,13 +119,13 @@ def parse_forward_path(text: str) -> Address:
     """
     inner = _path(text)
     if inner.lower() == "postmaster":
-        return Address(inner, "")
+        return Address("postmaster", "")
     return parse_address(inner)
 
 
 def _path(text: str) -> str:
     if len(text) < 3 or text[0] != "<" or text[-1] != ">":
-        raise AddressError(f"{text!r} is not an address in angle brackets")
+        raise AddressError(f"{_shown(text)} is not an address in angle brackets")
     inner = text[1:-1]
     if inner[0] == "@":
         # RFC 5321 appendix C: a source route must be accepted and should be ignored.
@@ -134,8 +136,20 @@ def _path(text: str) -> str:
 def _literal(domain: str) -> str:
     inner = domain[1:-1] if domain.endswith("]") else ""
     try:
-        if inner[:5].lower() == "ipv6:":
-            return f"[IPv6:{ipaddress.IPv6Address(inner[5:])}]"
-        return f"[{ipaddress.IPv4Address(inner)}]"
+        if inner[:5].lower() != "ipv6:":
+            return f"[{ipaddress.IPv4Address(inner)}]"
+        address = ipaddress.IPv6Address(inner[5:])
     except ValueError:
-        raise AddressError(f"{domain!r} is not an address literal") from None
+        raise AddressError(f"{_shown(domain)} is not an address literal") from None
+    if address.scope_id is not None:
+        # A zone has a meaning on one host alone, and may hold any character.
+        raise AddressError(f"{_shown(domain)} is not an address literal")
+    return f"[IPv6:{address}]"
+
+
+def _octets(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _shown(text: str) -> str:
+    return ascii(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")

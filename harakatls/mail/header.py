@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:((?:[^\r\n]|\r\n[ \t])*)(?:\r\n|\Z)")
+_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)(?:\r\n|\Z)")
 FOLD_AT = 78  # RFC 5322 section 2.1.1
 
 
@@ -46,8 +46,13 @@ def first_value(header: bytes, name: bytes) -> bytes | None:
 
 def count(header: bytes, name: bytes) -> int:
     """How many fields are called *name*, whatever its case (RFC 5321 section 6.3: loops)."""
-    pattern = rb"(?:\A|\r\n)" + re.escape(name) + rb"[ \t]*:"
-    return len(re.findall(pattern, header, re.IGNORECASE))
+    # Once for each message: plain searching is ten times as fast as a pattern that ignores case.
+    text = b"\r\n" + header.lower()
+    start = b"\r\n" + name.lower()
+    total = text.count(start + b":")
+    if start + b" " in text or start + b"\t" in text:  # obsolete, RFC 5322 section 4.5
+        total += len(re.findall(re.escape(start) + rb"[ \t]+:", text))
+    return total
 
 
 def field(name: str, value: str) -> bytes:

@@ -50,7 +50,7 @@ class Capabilities:
 
     def without(self, keyword: str) -> "Capabilities":
         """Without *keyword*."""
-        return Capabilities({k: v for k, v in self._keywords.items() if k != keyword})
+        return Capabilities({k: v for k, v in self._keywords.items() if k != keyword.upper()})
 
     @property
     def size_limit(self) -> int | None:

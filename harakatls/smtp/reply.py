@@ -1,7 +1,9 @@
 """SMTP replies (RFC 5321 section 4.2) with enhanced status codes (RFC 2034, RFC 3463)."""
 
 import re
-from functools import cached_property
+import textwrap
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from attrs import frozen
@@ -10,9 +12,15 @@ from harakatls.smtp.errors import RemoteProtocolError
 
 _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?\Z", re.DOTALL)
 _ENHANCED = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?: +|\Z)")
-# RFC 5321 section 4.5.3.1.5 says 512; longer ones are met in practice.
+# C0, DEL, C1, and what Unicode calls the end of a line.
+_CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029), " ")
+# RFC 5321 section 4.5.3.1.5: 512 with code, enhanced status and CRLF, for what we send.
+TEXT_OCTETS = 480
+_SHORT = TEXT_OCTETS // 4  # characters that always fit: UTF-8 needs four octets at most
+# Longer ones are met in practice.
 REPLY_LINE_OCTETS = 4096
 REPLY_LINES = 512
+REPLY_OCTETS = 65536
 
 
 class EnhancedStatus(NamedTuple):
@@ -26,6 +34,7 @@ class EnhancedStatus(NamedTuple):
         return f"{self[0]}.{self[1]}.{self[2]}"
 
     @classmethod
+    @lru_cache(maxsize=256)
     def parse(cls, text: str) -> "EnhancedStatus":
         """@raise ValueError: *text* is not an enhanced status code."""
         found = _ENHANCED.match(text)
@@ -71,14 +80,16 @@ class Reply:
         """
         The octets to send, one CRLF after each line.
 
-        Control characters become spaces, so that no text can end the line it stands in.
+        Control characters become spaces, so that no text can end the line it stands in; a text
+        that is too long for one line goes on in the next.
         """
         status = f"{self.enhanced} " if self.enhanced else ""
-        out = []
-        last = len(self.lines) - 1
-        for number, line in enumerate(self.lines):
-            text = line if line.isprintable() else _printable(line)
-            out.append(f"{self.code}{' ' if number == last else '-'}{status}{text}\r\n")
+        if len(self.lines) == 1 and len(self.lines[0]) < _SHORT:  # nearly all
+            text = f"{self.code} {status}{_printable(self.lines[0])}\r\n"
+            return text.encode("utf-8", "replace")
+        *lines, last = (part for line in self.lines for part in _parts(line))
+        out = [f"{self.code}-{status}{line}\r\n" for line in lines]
+        out.append(f"{self.code} {status}{last}\r\n")
         return "".join(out).encode("utf-8", "replace")
 
     def __str__(self) -> str:
@@ -89,20 +100,31 @@ class Reply:
 
 
 def _printable(line: str) -> str:
-    return "".join(c if c >= " " and c != "\x7f" else " " for c in line)
+    return line if line.isprintable() else line.translate(_CONTROLS)
+
+
+def _parts(line: str) -> Sequence[str]:
+    text = _printable(line)
+    if len(text) < _SHORT or len(text.encode("utf-8", "replace")) <= TEXT_OCTETS:
+        return (text,)
+    return textwrap.wrap(text, TEXT_OCTETS if text.isascii() else _SHORT)
 
 
 class ReplyParser:
     """Gathers the lines of one reply, then of the next."""
 
+    __slots__ = ("_code", "_lines", "_octets")
+
     def __init__(self) -> None:
         self._code = 0
         self._lines: list[str] = []
+        self._octets = 0
 
     def line(self, line: bytes) -> Reply | None:
         """
         @param line: one line of a reply, without its CRLF.
-        @return: the reply that it completes, or None.
+        @return: the reply that it completes, or None. Control characters in its text have become
+            spaces.
         @raise RemoteProtocolError: it is no line of a reply, or of another one.
         """
         found = _LINE.match(line)
@@ -111,13 +133,14 @@ class ReplyParser:
         code = int(found[1])
         if self._lines and code != self._code:
             raise RemoteProtocolError(f"a reply changes its code from {self._code} to {code}")
-        if len(self._lines) >= REPLY_LINES:
+        self._octets += len(line)
+        if len(self._lines) >= REPLY_LINES or self._octets > REPLY_OCTETS:
             raise RemoteProtocolError("a reply without an end")
         self._code = code
-        self._lines.append((found[3] or b"").decode("utf-8", "replace"))
+        self._lines.append(_printable((found[3] or b"").decode("utf-8", "replace")))
         if found[2] == b"-":
             return None
-        lines, self._lines = self._lines, []
+        lines, self._lines, self._octets = self._lines, [], 0
         return _with_status(code, lines)
 
 
@@ -126,8 +149,9 @@ def _with_status(code: int, lines: list[str]) -> Reply:
     if found is None or int(found[1]) != code // 100:
         return Reply(code, None, tuple(lines))
     status = EnhancedStatus(int(found[1]), int(found[2]), int(found[3]))
-    prefix = f"{status}"
-    bare = tuple(
-        line[len(prefix) :].lstrip(" ") if line.startswith(prefix) else line for line in lines
-    )
-    return Reply(code, status, bare)
+    return Reply(code, status, tuple(_without(status, line) for line in lines))
+
+
+def _without(status: EnhancedStatus, line: str) -> str:
+    found = _ENHANCED.match(line)
+    return line[found.end() :] if found is not None and found[0].rstrip() == str(status) else line
