@@ -60,22 +60,22 @@ def _pattern(lines: tuple[str, ...]) -> re.Pattern[str] | None:
     return re.compile("|".join(f"(?:{line})" for line in lines), re.IGNORECASE)
 
 
-def load(site: Site) -> "HostList":
+def load(site: Site) -> "InHostList":
     """From host_list, host_list_regex and host_list.anti_spoof."""
     domains = LocalDomains.load(site.config)
     if domains.names == {""} and domains.pattern is None:
         log.warn("host_list names no domain: no recipient here is local but postmaster")
     anti_spoof = site.config.value("host_list.anti_spoof")
     if anti_spoof is None:
-        return HostList(domains)
+        return InHostList(domains)
     words = Section("host_list.anti_spoof", "main", {"anti_spoof": anti_spoof})
-    kind = AntiSpoofHostList if words.boolean("anti_spoof", False) else HostList
+    kind = AntiSpoof if words.boolean("anti_spoof", False) else InHostList
     return kind(domains)
 
 
 @implementer(IRcptHook)
 @frozen(slots=False)
-class HostList:
+class InHostList:
     """Accepts recipients in our domains; has no opinion on others."""
 
     domains: LocalDomains
@@ -89,7 +89,7 @@ class HostList:
 
 @implementer(IMailHook)
 @frozen(slots=False)
-class AntiSpoofHostList(HostList):
+class AntiSpoof(InHostList):
     """Also refuses senders in our domains who may not relay (host_list.anti_spoof)."""
 
     async def mail(self, connection: Connection, transaction: Transaction) -> Verdict:

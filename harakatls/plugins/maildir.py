@@ -152,6 +152,30 @@ def open_nameless(directory: Path) -> IO[bytes]:
     return tempfile.TemporaryFile(dir=directory / "tmp")
 
 
+class _Maildir(mailbox.Maildir):
+    """Knows the file that is being written: `add` forgets it when the disk is full."""
+
+    unfinished: IO[bytes] | None = None
+
+    def _create_tmp(self) -> IO[bytes]:
+        made: IO[bytes] = super()._create_tmp()  # type: ignore[misc]  # has no public name
+        self.unfinished = made
+        return made
+
+    def remove_unfinished(self) -> None:
+        """After a failure."""
+        if self.unfinished is None:
+            return
+        try:
+            os.unlink(self.unfinished.name)
+        except OSError:
+            pass
+        try:
+            self.unfinished.close()
+        except OSError:  # what is in its buffer cannot be written either
+            pass
+
+
 def add_message(directory: Path, message: bytes | UnixLines) -> str:
     """
     Write one message and wait until it is on the disk.
@@ -160,11 +184,14 @@ def add_message(directory: Path, message: bytes | UnixLines) -> str:
     @raise OSError: it is not there, or not surely.
     """
     make_maildir(directory)
-    maildir = mailbox.Maildir(directory, create=False)
+    maildir = _Maildir(directory, create=False)
     try:
         name = maildir.add(message)  # type: ignore[arg-type]  # any object with readline will do
-    except mailbox.Error as clash:  # of names; nothing is ever overwritten
-        raise OSError(errno.EEXIST, str(clash)) from None
+    except BaseException as problem:
+        maildir.remove_unfinished()
+        if isinstance(problem, mailbox.Error):  # two names clash; nothing is ever overwritten
+            raise OSError(errno.EEXIST, str(problem)) from None
+        raise
     _sync(directory / "new")  # add has synced the file, but not its name
     return name
 

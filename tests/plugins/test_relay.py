@@ -1,0 +1,217 @@
+"""Tests of the plugin relay."""
+
+from ipaddress import ip_address
+from typing import Any
+
+from hypothesis import given, strategies
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from harakatls.config.errors import ConfigError
+from harakatls.interfaces import IAskedLast, IRcptHook, IRelayHook, IRouteHook
+from harakatls.mail.route import NextHop
+from harakatls.plugins.relay import Relay, RelayUnlessRefused, load, parse_next_hop
+from harakatls.queued import QueuedMessage
+from harakatls.verdict import ACCEPT, CONTINUE, Reject, Verdict
+from tests.plugins.support import connection_from, recipient, result_of, site_of, transaction_for
+
+DESTINATIONS = """\
+[domains]
+accepted.example={"action":"accept","nexthop":"10.0.0.5"}
+Checked.Example={"action":"continue","nexthop":"inside.example:2525"}
+denied.example={"action":"deny"}
+routed.example={"nexthop":"[2001:db8::1]:587"}
+direct.example={"action":"accept"}
+any={"nexthop":"smarthost.example"}
+"""
+
+
+class RelayTests(SynchronousTestCase):
+    def plugin(self, **files: str) -> Relay:
+        names = {"relay_ini": "relay.ini", "destinations": "relay_dest_domains.ini"}
+        return load(site_of(self, {names.get(k, k): text for k, text in files.items()}))
+
+    def relaying(self, plugin: Relay, host: str) -> bool:
+        return result_of(self, plugin.relaying(connection_from(host)))
+
+    def test_interfaces(self) -> None:
+        """The hook chain can ask it."""
+        plugin = self.plugin(relay_ini="[relay]\ndest_domains=true\n")
+        for interface in (IRelayHook, IRcptHook, IRouteHook, IAskedLast):
+            verifyObject(interface, plugin)
+        verifyObject(IRcptHook, plugin.asked_last)
+
+    def test_nothing_configured(self) -> None:
+        """A server without any of the files is no open relay, not even for its own machine."""
+        plugin = self.plugin()
+        for host in ("192.0.2.1", "127.0.0.1", "::1"):
+            self.assertFalse(self.relaying(plugin, host))
+        asked = plugin.rcpt(connection_from(), transaction_for(), recipient("x@elsewhere.example"))
+        self.assertEqual(result_of(self, asked), CONTINUE)
+
+    def test_acl(self) -> None:
+        """Hosts and networks of relay_acl_allow may relay; others may not."""
+        acl = "192.0.2.0/24 # the office\n2001:db8::/32\n198.51.100.7\n"
+        plugin = self.plugin(relay_acl_allow=acl)
+        for host in ("192.0.2.200", "2001:db8::5", "198.51.100.7"):
+            self.assertTrue(self.relaying(plugin, host), host)
+        for host in ("192.0.3.1", "2001:db9::5", "198.51.100.8"):
+            self.assertFalse(self.relaying(plugin, host), host)
+
+    def test_acl_off(self) -> None:
+        """acl=false takes the list out of force."""
+        plugin = self.plugin(relay_acl_allow="192.0.2.1\n", relay_ini="[relay]\nacl=false\n")
+        self.assertFalse(self.relaying(plugin, "192.0.2.1"))
+
+    def test_open_relay(self) -> None:
+        """all=true lets everybody relay: the operator said so."""
+        plugin = self.plugin(relay_ini="[relay]\nall=true\n")
+        self.assertTrue(self.relaying(plugin, "203.0.113.9"))
+
+    def test_bad_acl(self) -> None:
+        """An entry that is no host is named."""
+        problem = self.assertRaises(ConfigError, self.plugin, relay_acl_allow="192.0.2.0/99\n")
+        self.assertIn("relay_acl_allow: '192.0.2.0/99'", str(problem))
+
+
+class DestinationTests(SynchronousTestCase):
+    def plugin(self, ini: str = "dest_domains=true", destinations: str = DESTINATIONS) -> Relay:
+        files = {"relay.ini": f"[relay]\n{ini}\n", "relay_dest_domains.ini": destinations}
+        return load(site_of(self, files))
+
+    def rcpt(
+        self, hook: Relay | RelayUnlessRefused, address: str, relaying: bool = False
+    ) -> Verdict:
+        transaction = transaction_for(relaying=relaying)
+        return result_of(self, hook.rcpt(connection_from(), transaction, recipient(address)))
+
+    def route(self, plugin: Relay, domain: str) -> tuple[NextHop, ...] | None:
+        unused: Any = None
+        queued: QueuedMessage = unused
+        return result_of(self, plugin.route(domain, queued))
+
+    def test_recipients(self) -> None:
+        """With dest_domains, relay_dest_domains.ini says for whom anybody may send mail here."""
+        plugin = self.plugin()
+        self.assertEqual(self.rcpt(plugin, "x@accepted.example"), ACCEPT)
+        self.assertEqual(self.rcpt(plugin, "x@checked.example"), CONTINUE)
+        for domain in ("denied.example", "unlisted.example", "routed.example"):
+            self.assertIsInstance(self.rcpt(plugin, f"x@{domain}"), Reject, domain)
+
+    def test_continue(self) -> None:
+        """``continue`` takes the recipient when no other plugin has refused it; others stay out."""
+        last = self.plugin().asked_last
+        assert last is not None
+        self.assertEqual(self.rcpt(last, "x@checked.example"), ACCEPT)
+        for domain in ("accepted.example", "unlisted.example", "routed.example"):
+            self.assertEqual(self.rcpt(last, f"x@{domain}"), CONTINUE, domain)
+
+    def test_relaying_clients(self) -> None:
+        """A client that may relay may send to any domain, listed or not."""
+        plugin = self.plugin()
+        for domain in ("denied.example", "unlisted.example"):
+            self.assertEqual(self.rcpt(plugin, f"x@{domain}", relaying=True), CONTINUE)
+
+    def test_switched_off(self) -> None:
+        """Without dest_domains the file is for routes alone: it opens no relay."""
+        plugin = self.plugin("dest_domains=false")
+        self.assertEqual(self.rcpt(plugin, "x@accepted.example"), CONTINUE)
+        self.assertIs(plugin.asked_last, None)
+
+    def test_routes(self) -> None:
+        """Mail goes to the nexthop of its domain, else of ``any``; a name is kept for TLS."""
+        plugin = self.plugin()
+        for domain, host, port, name in (
+            ("accepted.example", "10.0.0.5", 25, None),
+            ("checked.example", "inside.example", 2525, "inside.example"),
+            ("routed.example", "2001:db8::1", 587, None),
+            ("unlisted.example", "smarthost.example", 25, "smarthost.example"),
+        ):
+            hop = NextHop(host, domain, port, mx_name=name, source="route")
+            self.assertEqual(self.route(plugin, domain), (hop,))
+
+    def test_direct(self) -> None:
+        """A domain listed without nexthop is kept from the smarthost: it goes by DNS."""
+        self.assertIs(self.route(self.plugin(), "direct.example"), None)
+
+    def test_no_routes(self) -> None:
+        """force_routing=false leaves all routes to DNS."""
+        plugin = self.plugin("force_routing=false")
+        self.assertIs(self.route(plugin, "accepted.example"), None)
+
+    def test_mistakes(self) -> None:
+        """A line that cannot be used stops the start and says what is wrong with it."""
+        for line, told in (
+            ("a.example=10.0.0.5", "a.example: '10.0.0.5' is not JSON; expected for example"),
+            ('a.example="10.0.0.5"', "is not a JSON object"),
+            ('a.example={"action":"allow"}', "action 'allow' is not one of accept, continue, deny"),
+            ('a.example={"nexthop":"a b"}', "nexthop 'a b' is not a host or host:port"),
+            ('a.example={"nexthop":"h:0"}', "nexthop 'h:0' has no port from 1 to 65535"),
+            ('a.example={"nexthop":25}', "nexthop '25' is not a host"),
+            ('-.example={"nexthop":"h"}', "is neither a domain nor 'any'"),
+        ):
+            problem = self.assertRaises(
+                ConfigError, self.plugin, destinations=f"[domains]\n{line}\n"
+            )
+            self.assertIn("relay_dest_domains.ini [domains] ", str(problem))
+            self.assertIn(told, str(problem))
+
+    def test_unknown_key(self) -> None:
+        """A misspelt key is told, since it would be missed otherwise."""
+        site = site_of(
+            self, {"relay_dest_domains.ini": '[domains]\na.example={"nextop":"10.0.0.5"}\n'}
+        )
+        load(site)
+        self.assertEqual(
+            site.config.warnings,
+            ("relay_dest_domains.ini [domains] a.example: unknown key 'nextop'",),
+        )
+
+
+class NextHopTests(SynchronousTestCase):
+    def test_spellings(self) -> None:
+        """Names, addresses and ports as operators write them."""
+        for text, hop in (
+            ("mx.example", ("mx.example", 25)),
+            ("MX.example.:2525", ("mx.example", 2525)),
+            ("192.0.2.1:2525", ("192.0.2.1", 2525)),
+            ("[2001:DB8::1]", ("2001:db8::1", 25)),
+            ("[2001:db8::1]:465", ("2001:db8::1", 465)),
+            ("2001:db8::1", ("2001:db8::1", 25)),
+        ):
+            self.assertEqual(parse_next_hop(text), hop)
+
+    def test_garbage(self) -> None:
+        """What is no next hop is refused with ValueError."""
+        for text in (
+            "",
+            ":",
+            "a:b",
+            "a:70000",
+            "[::1",
+            "[::1]25",
+            "a/b",
+            "smtp://a",
+            "a:25:3",
+            None,
+        ):
+            self.assertRaises(ValueError, parse_next_hop, text)
+
+    @given(strategies.text())
+    def test_any_text(self, text: str) -> None:
+        """Whatever the text is, the answer is a hop or ValueError."""
+        try:
+            host, port = parse_next_hop(text)
+        except ValueError:
+            return
+        self.assertTrue(host)
+        self.assertTrue(0 < port < 65536)
+
+    @given(strategies.ip_addresses(), strategies.integers(1, 65535))
+    def test_any_address(self, address: Any, port: int) -> None:
+        """Every address with every port is understood."""
+        text = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+        host, found = parse_next_hop(text)
+        self.assertEqual(found, port)
+        mapped = getattr(address, "ipv4_mapped", None)
+        self.assertEqual(ip_address(host), mapped or address)
