@@ -143,8 +143,8 @@ def self_signed_pair(name: str) -> tuple[bytes, bytes]:
     @return: the key and the certificate, as PEM.
     """
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    common_name = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
-    subject = x509.Name(common_name if len(name) <= LONGEST_COMMON_NAME else [])
+    fits = len(name) <= LONGEST_COMMON_NAME
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if fits else [])
     now = datetime.now(UTC)
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -157,7 +157,7 @@ def self_signed_pair(name: str) -> tuple[bytes, bytes]:
         .not_valid_before(now - timedelta(minutes=5))  # for clients whose clock is behind
         .not_valid_after(now + VALID_FOR)
         # RFC 5280 section 4.2.1.6: an empty subject makes the alternative name critical.
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=not subject.rdns)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=not fits)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(identifier, critical=False)
