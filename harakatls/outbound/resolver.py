@@ -1,8 +1,8 @@
 """Looks mail routes up in the DNS, over twisted.names."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import frozen
 from twisted.internet import defer
@@ -22,6 +22,7 @@ MOST_CACHED = 10_000
 MOST_ALIASES = 8  # CNAMEs one behind the other
 
 _Section = Sequence[Any]  # of dns.RRHeader; the payload's type is known by the record's
+_T = TypeVar("_T")
 _Look = Callable[..., defer.Deferred[Any]]  # a look-up method of the client
 _FAILURES = (DomainError, ResolverError, defer.TimeoutError, ConnectError, OSError, ValueError)
 
@@ -61,14 +62,9 @@ class DNSResolver:
 
         When one family fails and the other is there, that one is enough.
         """
-        v6, v4 = await defer.gatherResults(
-            [
-                defer.Deferred.fromCoroutine(
-                    self._family(host, dns.AAAA, self._client.lookupIPV6Address)
-                ),
-                defer.Deferred.fromCoroutine(self._family(host, dns.A, self._client.lookupAddress)),
-            ],
-            consumeErrors=True,
+        v6, v4 = await together(
+            self._family(host, dns.AAAA, self._client.lookupIPV6Address),
+            self._family(host, dns.A, self._client.lookupAddress),
         )
         found = tuple(a for family in (v6, v4) if not isinstance(family, Exception) for a in family)
         if found:
@@ -149,6 +145,22 @@ def system_resolver(reactor: Any) -> DNSResolver:
         [hosts_file, over_network]
     )
     return DNSResolver(chain, reactor)
+
+
+async def together(*coroutines: Coroutine[defer.Deferred[Any], Any, _T]) -> list[_T]:
+    """
+    Run all at the same time.
+
+    @return: their results, in order. The first that raises, and being cancelled, cancels the rest.
+    """
+    started = [defer.Deferred.fromCoroutine(coroutine) for coroutine in coroutines]
+    try:
+        return [await each for each in started]
+    except BaseException:
+        for each in started:
+            each.addErrback(lambda _: None)
+            each.cancel()
+        raise
 
 
 def _apart(asked: defer.Deferred[Any], seconds: float, clock: IReactorTime) -> defer.Deferred[Any]:

@@ -8,12 +8,12 @@ from itertools import groupby
 from typing import Protocol
 
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred, gatherResults
 
 from harakatls.config.hosts import host_address
 from harakatls.hooks.asking import HookFailed
 from harakatls.interfaces import IResolver, NoSuchDomain, ResolutionFailed
 from harakatls.mail.route import MailExchanger, NextHop
+from harakatls.outbound.resolver import together
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import QueuedMessage
 from harakatls.smtp.reply import Reply
@@ -146,8 +146,7 @@ class Routing:
         if len(group) == 1:
             found = [await self._one(group[0])]
         else:
-            lookups = [Deferred.fromCoroutine(self._one(hop)) for hop in group]
-            found = await gatherResults(lookups, consumeErrors=True)
+            found = await together(*(self._one(hop) for hop in group))
         hops = [hop for each in found for hop in each.hops]
         prefer = self._settings.inet_prefer
         if prefer != "default":

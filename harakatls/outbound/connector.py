@@ -1,0 +1,290 @@
+"""
+From a next hop to an open, greeted and perhaps secured connection.
+
+Where TLS is a may and its handshake fails, the mail is not given up: from the message's second
+attempt on the host is asked once more on a new connection, in the clear. Not at the first, so that
+a passing fault (or somebody who cuts one connection) does not lay mail open; and never where the
+certificate has to be valid.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Protocol as TypingProtocol
+
+from attrs import evolve, field, frozen
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.error import ConnectError, ConnectingCancelledError
+from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.internet.interfaces import (
+    IAddress,
+    IOpenSSLClientConnectionCreator,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTCP,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Factory
+
+from harakatls.connection import TLSSummary
+from harakatls.interfaces import ITLSMemory
+from harakatls.mail.route import NextHop
+from harakatls.outbound.protocol import ConnectionBroken, OutboundProtocol
+from harakatls.outbound.settings import OutboundSettings
+from harakatls.smtp.client import ClientSession
+from harakatls.smtp.events import Asked
+from harakatls.smtp.reply import Reply
+from harakatls.tls.policy import Decision, SecurityLevel, outbound_decision
+from harakatls.tls.settings import NoGoSettings, OutboundTLS
+
+Connect = Callable[[str, int, IProtocolFactory, float], Deferred[IProtocol]]
+"""Connects to (address, port) with a factory's protocol, within seconds."""
+
+
+class TLSClient(TypingProtocol):
+    """What is needed of `tls.client.ClientTLS`."""
+
+    def connection_creator(self, decision: Decision) -> IOpenSSLClientConnectionCreator: ...
+
+    def summary(self, transport: ITCPTransport, decision: Decision) -> TLSSummary: ...
+
+
+@frozen
+class Opened:
+    """A connection on which MAIL may be said. @ivar secured: None in the clear."""
+
+    protocol: OutboundProtocol
+    decision: Decision
+    secured: TLSSummary | None
+
+
+@frozen
+class Unusable:
+    """
+    A host that does not take mail now.
+
+    @ivar reply: its words, or ours (4yz) where it said none.
+    """
+
+    reply: Reply
+    decision: Decision
+    secured: TLSSummary | None = None
+
+
+class _Unusable(Exception):
+    """Ends an attempt to open; becomes an `Unusable`."""
+
+    def __init__(self, reply: Reply, secured: TLSSummary | None = None) -> None:
+        super().__init__(str(reply))
+        self.reply = reply
+        self.secured = secured
+
+
+@frozen
+class Connector:
+    """
+    @ivar memory: hosts with which TLS failed lately; None to remember nothing.
+    @ivar me: our name, for EHLO.
+    """
+
+    connect: Connect
+    settings: OutboundSettings
+    me: str
+    clock: IReactorTime
+    tls: TLSClient
+    tls_settings: OutboundTLS
+    nogo: NoGoSettings = field(factory=NoGoSettings)
+    memory: ITLSMemory | None = None
+    _open: set[OutboundProtocol] = field(init=False, factory=set)
+
+    async def open(self, hop: NextHop, earlier_attempts: int) -> Opened | Unusable:
+        """
+        @param hop: with an IP address for its host.
+        @param earlier_attempts: how often the message has been tried before.
+        """
+        decision = await self._decide(hop)
+        if decision.refusal is not None:
+            return Unusable(Reply.of(451, "4.7.4", decision.refusal), decision)
+        try:
+            return await self._open_once(hop, decision)
+        except ConnectionBroken as problem:
+            if not problem.securing:
+                return _broken(hop, problem, decision)
+            return await self._without_tls(hop, decision, str(problem), earlier_attempts)
+        except _Unusable as problem:
+            return Unusable(problem.reply, decision, problem.secured)
+
+    def close(self) -> None:
+        """Give up every connection that is still open, those included that were left with QUIT."""
+        for protocol in tuple(self._open):
+            protocol.abort()
+
+    # -- how much TLS -------------------------------------------------------------------------
+
+    async def _decide(self, hop: NextHop) -> Decision:
+        failed_at = None
+        if self.memory is not None and self.nogo.enabled:
+            failed_at = await self.memory.failed_at(hop.host)
+        return outbound_decision(hop, self.tls_settings, failed_at, self.settings.enable_tls)
+
+    async def _without_tls(
+        self, hop: NextHop, decision: Decision, problem: str, earlier_attempts: int
+    ) -> Opened | Unusable:
+        """After a handshake that failed: the fallback, where there is one."""
+        if not decision.may_fall_back:
+            return _insecure(hop, decision, problem)
+        if self.memory is not None and self.nogo.enabled:
+            await self.memory.remember_failure(hop.host, self.nogo.expiry)
+        if not earlier_attempts:
+            return _insecure(hop, decision, problem)
+        reason = f"in the clear, since TLS failed just now: {problem}"
+        decision = evolve(decision, level=SecurityLevel.NONE, reasons=(*decision.reasons, reason))
+        try:
+            return await self._open_once(hop, decision)
+        except ConnectionBroken as broken:
+            return _broken(hop, broken, decision)
+        except _Unusable as unusable:
+            return Unusable(unusable.reply, decision)
+
+    # -- one connection -----------------------------------------------------------------------
+
+    async def _open_once(self, hop: NextHop, decision: Decision) -> Opened:
+        """
+        @raise ConnectionBroken: with `securing` where that was TLS.
+        @raise _Unusable: the host said no.
+        """
+        protocol = await self._connected(hop)
+        try:
+            await self._greeted(protocol)
+            secured = await self._secured(protocol, hop, decision)
+        except _Unusable:
+            protocol.quit()
+            raise
+        except BaseException:
+            protocol.abort()
+            raise
+        return Opened(protocol, decision, secured)
+
+    async def _connected(self, hop: NextHop) -> OutboundProtocol:
+        seconds = self.settings.connect_timeout
+        protocol = OutboundProtocol(ClientSession(), self.clock, self._open.discard)
+        try:
+            await self.connect(hop.host, hop.port, _Once(protocol), seconds)
+        except ConnectTimeout:
+            problem = f"no connection within {seconds:g} seconds"
+            raise ConnectionBroken(problem, status="4.4.1") from None
+        except ConnectingCancelledError:
+            raise CancelledError() from None
+        except (ConnectError, OSError) as error:
+            problem = f"no connection: {_in_words(error)}"
+            raise ConnectionBroken(problem, status="4.4.1") from None
+        self._open.add(protocol)
+        return protocol
+
+    async def _greeted(self, protocol: OutboundProtocol) -> None:
+        greeting = await protocol.answer(Asked.GREETING, self.settings.greeting_timeout)
+        if greeting.code != 220:
+            raise _Unusable(greeting)
+        await self._hello(protocol)
+
+    async def _hello(self, protocol: OutboundProtocol) -> None:
+        """EHLO; HELO for those who do not know it (RFC 5321 section 3.2)."""
+        for extended in (True, False):
+            protocol.send(protocol.session.hello(self.me, extended))
+            reply = await protocol.answer(Asked.HELLO, self.settings.command_timeout)
+            if reply.code == 250:
+                return
+            if not reply.is_permanent:
+                break
+        raise _Unusable(reply)
+
+    async def _secured(
+        self, protocol: OutboundProtocol, hop: NextHop, decision: Decision
+    ) -> TLSSummary | None:
+        """TLS, as far as the host has it; all of *decision* holds afterwards."""
+        if decision.level is SecurityLevel.NONE:
+            return None
+        refusal = await self._asked_for_tls(protocol)
+        if refusal is None:
+            return await self._handshake(protocol, hop, decision)
+        if decision.level > SecurityLevel.MAY:
+            text = f"TLS is required, but {_name(hop)} {refusal}"
+            raise _Unusable(Reply.of(451, "4.7.4", text))
+        return None
+
+    async def _asked_for_tls(self, protocol: OutboundProtocol) -> str | None:
+        """@return: None where the handshake may begin, else why not."""
+        if "STARTTLS" not in protocol.session.capabilities:
+            return "does not offer STARTTLS"
+        protocol.send(protocol.session.start_tls())
+        reply = await protocol.answer(Asked.STARTTLS, self.settings.command_timeout)
+        return None if reply.code == 220 else f"refused STARTTLS: {reply}"
+
+    async def _handshake(
+        self, protocol: OutboundProtocol, hop: NextHop, decision: Decision
+    ) -> TLSSummary:
+        creator = self.tls.connection_creator(decision)
+        try:
+            await protocol.start_tls(creator, self.settings.handshake_timeout)
+        except ConnectionBroken as problem:
+            why = getattr(creator, "failure", None)
+            raise ConnectionBroken(why or str(problem), securing=True) from None
+        assert protocol.transport is not None
+        secured = self.tls.summary(protocol.transport, decision)  # type: ignore[arg-type]
+        if decision.authenticated and not secured.verified:
+            # The handshake itself should have failed; nothing is left to a mistake there.
+            raise ConnectionBroken(secured.verify_error or "not verified", securing=True)
+        protocol.session.tls_started()
+        try:
+            await self._hello(protocol)
+        except ConnectionBroken as problem:
+            # In TLS 1.3 a server may object to our side of the handshake only now.
+            raise ConnectionBroken(f"right after the handshake: {problem}", securing=True) from None
+        except _Unusable as problem:
+            raise _Unusable(problem.reply, secured) from None
+        return secured
+
+
+class _Once(Factory):
+    """Gives one protocol, made before."""
+
+    noisy = False
+
+    def __init__(self, protocol: OutboundProtocol) -> None:
+        self._made = protocol
+
+    def buildProtocol(self, addr: IAddress | None) -> OutboundProtocol:
+        return self._made
+
+
+def over_tcp(reactor: IReactorTCP) -> Connect:
+    """To IPv4 and IPv6 addresses, over TCP."""
+
+    def connect(
+        host: str, port: int, factory: IProtocolFactory, seconds: float
+    ) -> Deferred[IProtocol]:
+        endpoint = TCP6ClientEndpoint if ":" in host else TCP4ClientEndpoint
+        connected: Deferred[IProtocol] = endpoint(reactor, host, port, seconds).connect(factory)
+        return connected
+
+    return connect
+
+
+def _broken(hop: NextHop, problem: ConnectionBroken, decision: Decision) -> Unusable:
+    return Unusable(Reply.of(451, problem.status, f"{_name(hop)}: {problem}"), decision)
+
+
+def _insecure(hop: NextHop, decision: Decision, problem: str) -> Unusable:
+    required = "TLS is required, but it" if decision.authenticated else "TLS"
+    text = f"{required} failed with {_name(hop)}: {problem}"
+    return Unusable(Reply.of(451, "4.7.5", text), decision)
+
+
+def _name(hop: NextHop) -> str:
+    return hop.mx_name or hop.host
+
+
+def _in_words(problem: Exception) -> str:
+    number = getattr(problem, "osError", None) or getattr(problem, "errno", None)
+    return os.strerror(number) if isinstance(number, int) else str(problem)

@@ -1,0 +1,94 @@
+"""
+The log lines of deliveries: one for each host and kind of outcome.
+
+``delivered``, ``deferred`` and ``bounced`` are the words that readers of mail logs look for;
+``unusable`` is a host from which mail goes on to the next one.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.logger import Logger
+
+from harakatls.connection import TLSSummary
+from harakatls.mail.route import NextHop
+from harakatls.queued import Delayed, Delivered, Failed, Outcome, QueuedMessage
+from harakatls.smtp.reply import Reply
+from harakatls.tls.policy import Decision
+
+_log = Logger(namespace="harakatls.outbound")
+
+WORDS = {Delivered: "delivered", Delayed: "deferred", Failed: "bounced"}
+
+_HOP = (
+    "{outcome} {queue_id} domain={domain} host={host} ip={ip} port={port} tls={tls}"
+    " verified={verified} response={response} delay={delay} fails={fails} rcpts={rcpts}"
+)
+_UNUSABLE = (
+    "{outcome} {queue_id} domain={domain} host={host} ip={ip} port={port} tls={tls}"
+    " verified={verified} response={response} fails={fails}"
+)
+
+
+def log_hop(
+    queued: QueuedMessage,
+    hop: NextHop | None,
+    outcomes: Iterable[Outcome],
+    secured: TLSSummary | None,
+    now: float,
+) -> None:
+    """What became of recipients at one host; or, with None, without one."""
+    by_kind: dict[type[Outcome], list[Outcome]] = {}
+    for outcome in outcomes:
+        by_kind.setdefault(type(outcome), []).append(outcome)
+    counts = "/".join(str(len(by_kind.get(kind, ()))) for kind in (Delivered, Delayed, Failed))
+    for kind, some in by_kind.items():
+        _log.info(
+            _HOP,
+            outcome=WORDS[kind],
+            response=str(some[0].reply),
+            recipients=len(some),
+            rcpts=counts,
+            delay=round(now - queued.arrived, 3),
+            **_place(queued, hop),
+            **_tls(secured),
+        )
+
+
+def log_unusable(
+    queued: QueuedMessage,
+    hop: NextHop | None,
+    reply: Reply,
+    decision: Decision | None,
+    secured: TLSSummary | None,
+) -> None:
+    """A host to which nothing was sent, or no host at all."""
+    _log.info(
+        _UNUSABLE,
+        outcome="unusable",
+        response=str(reply),
+        recipients=len(queued.pending),
+        tls_reasons=decision.reasons if decision is not None else (),
+        **_place(queued, hop),
+        **_tls(secured),
+    )
+
+
+def log_given_up(queued: QueuedMessage, outcomes: Iterable[Outcome], now: float) -> None:
+    """The last attempt has failed, and no further one is made."""
+    failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
+    if failed:
+        log_hop(queued, failed[0].next_hop, failed, failed[0].secured, now)
+
+
+def _place(queued: QueuedMessage, hop: NextHop | None) -> dict[str, Any]:
+    place = {"queue_id": queued.id, "domain": queued.domain, "fails": queued.attempts}
+    if hop is None:
+        return {**place, "host": "", "ip": "", "port": ""}
+    return {**place, "host": hop.mx_name or hop.host, "ip": hop.host, "port": hop.port}
+
+
+def _tls(secured: TLSSummary | None) -> dict[str, Any]:
+    if secured is None:
+        return {"tls": "N", "cipher": "", "verified": False}
+    return {"tls": secured.protocol, "cipher": secured.cipher, "verified": secured.verified}

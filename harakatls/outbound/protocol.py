@@ -1,0 +1,300 @@
+"""The client side of one SMTP connection, for a coroutine to talk through."""
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHandshakeListener,
+    IOpenSSLClientConnectionCreator,
+    IPushProducer,
+    IReactorTime,
+    ITCPTransport,
+    ITLSTransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from harakatls.interfaces import IMessageBody
+from harakatls.smtp.client import ClientSession
+from harakatls.smtp.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
+from harakatls.smtp.events import NEED_DATA, Answered, Asked
+from harakatls.smtp.reply import Reply
+
+CHUNK = 65536  # octets of a body that are read at once
+GOODBYE = 5.0  # seconds for a server to answer QUIT and to close
+_WHEN = {
+    **{asked: f"while waiting for the answer to {asked.value}" for asked in Asked},
+    Asked.GREETING: "while waiting for the greeting",
+    Asked.BODY: "while waiting for the answer to the message",
+}
+UNREAD = 1 << 20  # octets that a server may send while nobody asks
+
+
+class ConnectionBroken(Exception):
+    """
+    Nothing more can be said on this connection; the text says why, for logs and reports.
+
+    @ivar status: RFC 3463 section 3.5: 4.4.1 no answer from host, 4.4.2 bad connection.
+    @ivar securing: it broke in the TLS handshake.
+    """
+
+    def __init__(self, problem: str, securing: bool = False, status: str = "4.4.2") -> None:
+        super().__init__(problem)
+        self.securing = securing
+        self.status = status
+
+
+@implementer(IHandshakeListener, IPushProducer)
+class OutboundProtocol(Protocol):
+    """
+    Waits, with time limits, for the answers that a `ClientSession` reads.
+
+    Used by one coroutine at a time. There is one timer for the whole connection; each wait sets it
+    anew.
+    """
+
+    def __init__(
+        self,
+        session: ClientSession,
+        clock: IReactorTime,
+        closed: Callable[["OutboundProtocol"], object] = lambda _: None,
+    ) -> None:
+        """@param closed: told when the connection is gone."""
+        self.session = session
+        self._clock = clock
+        self._closed = closed
+        self._timer: IDelayedCall | None = None
+        self._expired = ""
+        self._waiting: Deferred[None] | None = None
+        self._securing = False
+        self._secured = False
+        self._full = False  # the transport's buffer
+        self._leaving = False
+        self._unread = 0
+        self._problem: str | None = None  # why nothing can be said any more
+
+    # -- what Twisted tells ---------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """A command must not wait for the acknowledgement of the one before (Nagle)."""
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Some octets; they are understood only when an answer is waited for."""
+        if self._problem is not None:
+            return
+        if self._leaving:
+            # Whatever it is, it is the answer to QUIT.
+            self._transport().loseConnection()
+            return
+        self._unread += len(data)
+        if self._unread > UNREAD:
+            self._break("the server sends without being asked")
+            return
+        self.session.receive(data)
+        if not self._securing and not self._full:
+            self._wake()
+
+    def handshakeCompleted(self) -> None:
+        """TLS is there."""
+        self._secured = True
+        self._wake()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """However it came about."""
+        if self._problem is None:
+            self._problem = _in_words(reason)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._closed(self)
+        self._wake()
+
+    def pauseProducing(self) -> None:
+        """The transport's buffer is full."""
+        self._full = True
+
+    def resumeProducing(self) -> None:
+        """There is room again."""
+        self._full = False
+        self._wake()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; connectionLost says so."""
+
+    # -- what the coroutine says and hears --------------------------------------------------------
+
+    @property
+    def lost(self) -> bool:
+        """Nothing can be said any more."""
+        return self._problem is not None
+
+    def send(self, octets: bytes) -> None:
+        """Commands, as the session gives them."""
+        self._transport().write(octets)
+
+    async def answer(self, asked: Asked, seconds: float) -> Reply:
+        """
+        The answer to what was asked first and not yet answered.
+
+        @param asked: what that is, for the text of the failure.
+        @raise ConnectionBroken: none came within *seconds*, or what came is no SMTP.
+        """
+        try:
+            event = self.session.next_event()
+            if event is NEED_DATA:
+                self._limit(seconds, f"no answer within {seconds:g} seconds")
+            while event is NEED_DATA:
+                self._unread = 0
+                await self._wait()
+                event = self.session.next_event()
+        except RemoteProtocolError as problem:
+            self._break(str(problem))
+            raise ConnectionBroken(f"{problem} {_WHEN[asked]}") from None
+        except ConnectionBroken as problem:
+            raise ConnectionBroken(f"{problem} {_WHEN[asked]}") from None
+        assert isinstance(event, Answered)
+        return event.reply
+
+    async def start_tls(self, creator: IOpenSSLClientConnectionCreator, seconds: float) -> None:
+        """
+        The handshake. The server has agreed to it.
+
+        @raise ConnectionBroken: with `securing`.
+        """
+        self._securing = True
+        self._limit(seconds, f"the handshake took more than {seconds:g} seconds")
+        transport = self._transport()
+        assert ITLSTransport.providedBy(transport), "only TCP can start TLS"
+        transport.startTLS(creator)
+        try:
+            while not self._secured:
+                await self._wait()
+        except ConnectionBroken as problem:
+            raise ConnectionBroken(str(problem), securing=True) from None
+        self._securing = False
+
+    async def send_body(self, top: bytes, body: IMessageBody, seconds: float) -> None:
+        """
+        The message and the dot that ends it.
+
+        Not more than a chunk and what the transport buffers is in memory at any time.
+
+        @param top: header fields to be put on top.
+        @param seconds: for the server to take each chunk.
+        @raise ConnectionBroken: before the whole of it was handed to the transport.
+        """
+        transport, encode = self._transport(), self.session.body
+        chunk = await body.read(CHUNK)
+        if len(chunk) == body.size:
+            # All of it: one write, and the transport need not tell about its buffer.
+            transport.write(b"".join((encode(top + chunk), self.session.end_body())))
+            return
+        transport.registerProducer(self, True)
+        try:
+            transport.write(encode(top + chunk))
+            while chunk:
+                if self._full:
+                    await self._drained(seconds)
+                self._check()
+                chunk = await body.read(CHUNK)
+                transport.write(encode(chunk))
+            self._check()
+            transport.write(self.session.end_body())
+        finally:
+            transport.unregisterProducer()
+            self._full = False
+
+    def last_words(self) -> Reply | None:
+        """What the server said while the message was sent, before the connection broke."""
+        try:
+            self.session.end_body()
+            event = self.session.next_event()
+        except ProtocolError:
+            return None
+        return event.reply if isinstance(event, Answered) else None
+
+    def quit(self) -> None:
+        """Say goodbye; nobody waits for the answer."""
+        if self.lost or self._leaving:
+            return
+        try:
+            goodbye = self.session.quit()
+        except LocalProtocolError:
+            # An answer is still to come, so there is nothing to say.
+            self.abort()
+            return
+        self._leaving = True
+        self._transport().write(goodbye)
+        self._limit(GOODBYE, "")
+
+    def abort(self) -> None:
+        """Close at once, so that the server throws away what it has of a message."""
+        self._break("the connection was given up")
+
+    # -- waiting ----------------------------------------------------------------------------------
+
+    async def _drained(self, seconds: float) -> None:
+        self._limit(seconds, f"no data was taken for {seconds:g} seconds")
+        while self._full:
+            await self._wait()
+
+    async def _wait(self) -> None:
+        self._check()
+        self._waiting = Deferred()
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
+        self._check(events=True)
+
+    def _check(self, events: bool = False) -> None:
+        """
+        @param events: answers that came before the end are still to be read.
+        """
+        if self._problem is not None and not (events and self._unread and not self._securing):
+            raise ConnectionBroken(self._problem)
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(None)
+
+    def _limit(self, seconds: float, expired: str) -> None:
+        self._expired = expired
+        if self._timer is None:
+            if not self.lost:
+                self._timer = self._clock.callLater(seconds, self._too_late)
+        else:
+            self._timer.reset(seconds)
+
+    def _too_late(self) -> None:
+        self._timer = None
+        if self._waiting is not None or self._leaving:
+            self._break(self._expired)
+
+    def _break(self, problem: str) -> None:
+        if self._problem is None:
+            self._problem = problem
+            self._transport().abortConnection()
+        self._wake()
+
+    def _transport(self) -> ITCPTransport:
+        transport = self.transport
+        assert transport is not None, "not connected"
+        return transport  # type: ignore[return-value]
+
+
+def _in_words(reason: Failure) -> str:
+    problem = reason.value
+    if problem.args and isinstance(problem.args[0], list):
+        # OpenSSL's error: a list of (library, function, reason).
+        said = ", ".join(str(entry[-1]) for entry in problem.args[0])
+        return f"TLS failed: {said or 'without a reason'}"
+    if isinstance(problem, ConnectionDone):
+        return "the server closed the connection"
+    return "the connection broke"

@@ -1,0 +1,194 @@
+"""One mail transaction on an open connection: what the server says about each recipient."""
+
+from collections.abc import Callable, Sequence
+
+from attrs import Factory, define
+
+from harakatls.interfaces import IMessageBody
+from harakatls.mail.envelope import Envelope, Recipient
+from harakatls.mail.header import header_length
+from harakatls.outbound.protocol import ConnectionBroken, OutboundProtocol
+from harakatls.outbound.settings import OutboundSettings
+from harakatls.smtp.client import mail_parameters
+from harakatls.smtp.events import Asked
+from harakatls.smtp.reply import Reply
+
+RECIPIENTS = 100  # RFC 5321 section 4.5.3.1.8: what every server takes in one transaction
+_HEADER = 65536
+
+
+@define
+class Transaction:
+    """
+    Runs once. `replies` is filled as the answers come, so it holds what is known even when the
+    connection breaks midway.
+
+    @ivar size: octets of the message, with *top*.
+    @ivar top: header fields to be put on top of the message.
+    @ivar replies: the reply that counts, for each recipient about whom there is one. 2yz: the
+        server has taken the message for it.
+    @ivar unsettled: the whole message was sent, but not answered: the server may have it.
+    """
+
+    protocol: OutboundProtocol
+    settings: OutboundSettings
+    envelope: Envelope
+    recipients: Sequence[Recipient]
+    size: int
+    top: bytes
+    open_body: Callable[[], IMessageBody]
+    replies: dict[Recipient, Reply] = Factory(dict)
+    unsettled: bool = False
+
+    async def run(self) -> None:
+        """
+        @raise ConnectionBroken: nothing more can be sent on the connection.
+        @raise SpoolDamaged: the message cannot be read; the connection must be given up.
+        """
+        refusal = await self._refused_beforehand()
+        if refusal is not None:
+            self._answer_all(self.recipients, refusal)
+            return
+        # Before MAIL, so that nothing is begun with a message that cannot be read.
+        body = self.open_body()
+        try:
+            await self._transfer(body)
+        finally:
+            body.close()
+
+    async def _transfer(self, body: IMessageBody) -> None:
+        if "PIPELINING" in self.protocol.session.capabilities:
+            accepted, data = await self._pipelined()
+        else:
+            accepted, data = await self._in_turn()
+        if data is None:
+            return
+        if data.code != 354:
+            self._answer_all(accepted, data)
+        elif accepted:
+            await self._message(accepted, body)
+        else:
+            # RFC 2920 section 3.1: a server that says 354 without recipients gets a lone dot.
+            self.protocol.send(self.protocol.session.end_body())
+            await self.protocol.answer(Asked.BODY, self.settings.end_of_data_timeout)
+
+    # -- before anything is sent --------------------------------------------------------------
+
+    async def _refused_beforehand(self) -> Reply | None:
+        """What this server cannot take, by what it offers."""
+        capabilities = self.protocol.session.capabilities
+        limit = capabilities.size_limit
+        if limit is not None and self.size > limit:
+            # RFC 1870 section 6.2
+            text = f"The message has {self.size} octets, the server takes {limit}"
+            return Reply.of(552, "5.3.4", text)
+        if "SMTPUTF8" in capabilities:
+            return None
+        if not self._addresses_are_ascii():
+            text = "An address is not ASCII, and the server does not offer SMTPUTF8"
+            return Reply.of(550, "5.6.7", text)
+        if self.envelope.parameters.smtputf8 and not await self._header_is_ascii():
+            text = "The header is not ASCII, and the server does not offer SMTPUTF8"
+            return Reply.of(550, "5.6.9", text)
+        return None
+
+    def _addresses_are_ascii(self) -> bool:
+        sender = self.envelope.reverse_path
+        return (sender is None or sender.is_ascii) and all(
+            recipient.address.is_ascii for recipient in self.recipients
+        )
+
+    async def _header_is_ascii(self) -> bool:
+        """Some clients ask for SMTPUTF8 always; such a message needs it only by its header."""
+        body = self.open_body()
+        try:
+            start = b""
+            while len(start) < _HEADER and header_length(start) is None:
+                chunk = await body.read(_HEADER - len(start))
+                if not chunk:
+                    break
+                start += chunk
+        finally:
+            body.close()
+        length = header_length(start)
+        return start[: _HEADER if length is None else length].isascii()
+
+    # -- MAIL, RCPT, DATA ---------------------------------------------------------------------
+
+    def _mail(self) -> bytes:
+        session = self.protocol.session
+        parameters = mail_parameters(self.envelope, self.size, session.capabilities)
+        return session.mail(self.envelope.reverse_path, parameters)
+
+    async def _pipelined(self) -> tuple[list[Recipient], Reply | None]:
+        """All of it at once (RFC 2920); then the answers, which are read in any case."""
+        session, seconds = self.protocol.session, self.settings.command_timeout
+        commands = [self._mail(), *(session.rcpt(r) for r in self.recipients), session.data()]
+        self.protocol.send(b"".join(commands))
+        mail = await self.protocol.answer(Asked.MAIL, seconds)
+        if not _accepts(mail):
+            # Whatever is said of the recipients, this is why.
+            self._answer_all(self.recipients, mail)
+        accepted: list[Recipient] = []
+        for recipient in self.recipients:
+            reply = await self.protocol.answer(Asked.RCPT, seconds)
+            accepted.extend(self._accepted(recipient, reply))
+        data = await self.protocol.answer(Asked.DATA, seconds)
+        if _accepts(mail):
+            return accepted, data
+        if data.is_positive:
+            # It refuses the sender and waits for the message all the same: nothing is sent.
+            raise ConnectionBroken("the server refused MAIL and accepted DATA")
+        return [], None
+
+    async def _in_turn(self) -> tuple[list[Recipient], Reply | None]:
+        mail = await self._ask(Asked.MAIL, self._mail())
+        if not _accepts(mail):
+            self._answer_all(self.recipients, mail)
+            return [], None
+        accepted: list[Recipient] = []
+        for recipient in self.recipients:
+            reply = await self._ask(Asked.RCPT, self.protocol.session.rcpt(recipient))
+            accepted.extend(self._accepted(recipient, reply))
+            if reply.code == 421:  # it closes the connection (RFC 5321 section 4.2.2)
+                self._answer_all(self.recipients, reply)
+                return [], None
+        if not accepted:
+            return [], None
+        return accepted, await self._ask(Asked.DATA, self.protocol.session.data())
+
+    async def _ask(self, asked: Asked, command: bytes) -> Reply:
+        self.protocol.send(command)
+        return await self.protocol.answer(asked, self.settings.command_timeout)
+
+    def _accepted(self, recipient: Recipient, reply: Reply) -> tuple[Recipient, ...]:
+        """The recipient, if it was accepted; if not, the reply counts at once."""
+        if _accepts(reply):
+            return (recipient,)
+        self.replies.setdefault(recipient, reply)
+        return ()
+
+    # -- the message --------------------------------------------------------------------------
+
+    async def _message(self, accepted: Sequence[Recipient], body: IMessageBody) -> None:
+        try:
+            await self.protocol.send_body(self.top, body, self.settings.data_timeout)
+        except ConnectionBroken:
+            # A server may say why before it closes: 552, or 421.
+            early = self.protocol.last_words()
+            if early is not None and not early.is_positive:
+                self._answer_all(accepted, early)
+            raise
+        self.unsettled = True
+        reply = await self.protocol.answer(Asked.BODY, self.settings.end_of_data_timeout)
+        self.unsettled = False
+        self._answer_all(accepted, reply)
+
+    def _answer_all(self, recipients: Sequence[Recipient], reply: Reply) -> None:
+        for recipient in recipients:
+            self.replies.setdefault(recipient, reply)
+
+
+def _accepts(reply: Reply) -> bool:
+    """Of MAIL and RCPT, and of the end of data, 3yz is no answer."""
+    return 200 <= reply.code < 300
