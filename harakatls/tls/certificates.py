@@ -5,11 +5,11 @@ A key and a certificate belong together when they have the same public key. Mist
 what is wrong is told by file, and the rest is used.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import zip_longest
+from itertools import islice, zip_longest
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -18,6 +18,7 @@ from cryptography.x509 import (
     Certificate,
     DNSName,
     ExtensionNotFound,
+    IPAddress,
     NameOID,
     SubjectAlternativeName,
 )
@@ -31,7 +32,7 @@ _MOST_NAMES_TOLD = 20
 _LONGEST_NAME_TOLD = 255
 
 
-@frozen
+@frozen(eq=False)
 class KeyPair:
     """
     A private key with its certificate.
@@ -96,14 +97,18 @@ class CertificateStore:
         wildcard = _WILDCARD + server_name.partition(".")[2]
         return self.named.get(server_name) or self.named.get(wildcard) or self.default
 
-    def all(self) -> Iterator[tuple[KeyPair, ...]]:
-        """Each set of pairs once."""
-        seen: set[tuple[int, ...]] = set()
-        for pairs in (self.default, *self.named.values()):
-            identity = tuple(map(id, pairs))
-            if pairs and identity not in seen:
-                seen.add(identity)
-                yield pairs
+    def all(self) -> frozenset[tuple[KeyPair, ...]]:
+        """Each set of pairs that is shown under any name."""
+        return frozenset(filter(None, (self.default, *self.named.values())))
+
+    def without(self, unwanted: Collection[KeyPair]) -> "CertificateStore":
+        """The store without these pairs, and without the names under which none is left."""
+        kept = {
+            name: tuple(pair for pair in pairs if pair not in unwanted)
+            for name, pairs in self.named.items()
+        }
+        default = tuple(pair for pair in self.default if pair not in unwanted)
+        return evolve(self, default=default, named={n: pairs for n, pairs in kept.items() if pairs})
 
 
 def certificate_store(
@@ -291,9 +296,18 @@ def told_names(certificate: Certificate) -> tuple[str, ...]:
 
     The peer may have written anything: what cannot be shown is left out, and what is long is cut.
     """
-    names = _dns_names(certificate) or _common_names(certificate)
+    return _told(_dns_names(certificate) or _common_names(certificate))
+
+
+def alternative_names(certificate: Certificate) -> tuple[str, ...]:
+    """The DNS names and IP addresses of a peer, told as carefully as by L{told_names}."""
+    return _told((*_dns_names(certificate), *map(str, _addresses(certificate))))
+
+
+def _told(names: Iterable[str]) -> tuple[str, ...]:
     shown = (name[:_LONGEST_NAME_TOLD] for name in names if name.isprintable())
-    return tuple(shown)[:_MOST_NAMES_TOLD]
+    escaped = (name.encode("ascii", "backslashreplace").decode("ascii") for name in shown)
+    return tuple(islice(escaped, _MOST_NAMES_TOLD))
 
 
 def _spelled(name: str) -> str | None:
@@ -305,11 +319,20 @@ def _spelled(name: str) -> str | None:
 
 
 def _dns_names(certificate: Certificate) -> tuple[str, ...]:
+    names = _alternative_names(certificate)
+    return () if names is None else tuple(names.get_values_for_type(DNSName))
+
+
+def _addresses(certificate: Certificate) -> tuple[object, ...]:
+    names = _alternative_names(certificate)
+    return () if names is None else tuple(names.get_values_for_type(IPAddress))
+
+
+def _alternative_names(certificate: Certificate) -> SubjectAlternativeName | None:
     try:
-        extension = certificate.extensions.get_extension_for_class(SubjectAlternativeName)
-        return tuple(extension.value.get_values_for_type(DNSName))
+        return certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
     except (ExtensionNotFound, ValueError):
-        return ()
+        return None
 
 
 def _common_names(certificate: Certificate) -> tuple[str, ...]:

@@ -21,9 +21,6 @@ LONGEST_HELLO = 1 << 16
 MOST_RECORDS = 64
 """Over how many TLS records one may be spread, so that tiny records cannot make reading costly."""
 
-ENOUGH = LONGEST_HELLO + 5 * MOST_RECORDS
-"""With so many octets, L{read_client_hello} never asks for more."""
-
 _HANDSHAKE, _CLIENT_HELLO = 22, 1
 _LONGEST_RECORD = (1 << 14) + 256
 _SERVER_NAME, _SUPPORTED_GROUPS, _SUPPORTED_VERSIONS = 0, 10, 43
@@ -66,6 +63,18 @@ def read_client_hello(data: bytes) -> ClientHello | HelloState:
         return HelloState.NEED_MORE if body is None else _parse(_Reader(body))
     except _Malformed:
         return HelloState.NOT_TLS
+
+
+def is_hello_enough(data: bytes) -> bool:
+    """
+    Whether waiting for more octets is over: a hello is whole, or there will never be one.
+
+    Costs a tenth of reading it.
+    """
+    try:
+        return _handshake_message(data) is not None
+    except _Malformed:
+        return True
 
 
 def _handshake_message(data: bytes) -> bytes | None:

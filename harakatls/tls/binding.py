@@ -1,0 +1,78 @@
+"""
+The few things pyOpenSSL has no method for, by the low-level binding it stands on.
+
+The binding is no public API, so each use is guarded, and none is anywhere else. Where a name is
+missing, a plainer way is taken, or what is lost is said.
+"""
+
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from OpenSSL import SSL
+from OpenSSL._util import ffi, lib
+
+_CURVES: dict[str, type[ec.EllipticCurve]] = {
+    "prime256v1": ec.SECP256R1,
+    "P-256": ec.SECP256R1,
+    "secp384r1": ec.SECP384R1,
+    "P-384": ec.SECP384R1,
+    "secp521r1": ec.SECP521R1,
+    "P-521": ec.SECP521R1,
+}
+
+
+def set_groups(context: SSL.Context, groups: str) -> bool:
+    """
+    The groups for the key exchange, in all versions of TLS.
+
+    @param groups: in OpenSSL's notation, such as C{X25519:prime256v1}.
+    @return: whether OpenSSL knows them.
+    """
+    if hasattr(lib, "SSL_CTX_set1_curves_list"):
+        done = bool(lib.SSL_CTX_set1_curves_list(_pointer(context), groups.encode("ascii")) == 1)
+        if not done:
+            _forget_errors()
+        return done
+    if groups in _CURVES:
+        context.set_tmp_ecdh(_CURVES[groups]())
+        return True
+    return False
+
+
+def share_store(context: SSL.Context, owner: SSL.Context) -> bool:
+    """
+    Let *context* trust whom *owner* trusts, at no cost in memory: the system's store has a MiB.
+
+    @return: whether it could be done.
+    """
+    needed = ("SSL_CTX_get_cert_store", "X509_STORE_up_ref", "SSL_CTX_set_cert_store")
+    if not all(hasattr(lib, name) for name in needed):
+        return False
+    store = lib.SSL_CTX_get_cert_store(_pointer(owner))
+    if store == ffi.NULL or lib.X509_STORE_up_ref(store) != 1:
+        return False
+    lib.SSL_CTX_set_cert_store(_pointer(context), store)  # takes over the reference
+    return True
+
+
+def is_resumed(connection: SSL.Connection) -> bool:
+    """Whether the handshake resumed a session, so that no certificate was looked at."""
+    return hasattr(lib, "SSL_session_reused") and bool(lib.SSL_session_reused(_pointer(connection)))
+
+
+def verify_error_text(error: int) -> str:
+    """The words and the number of a verify error: "self-signed certificate (18)"."""
+    if hasattr(lib, "X509_verify_cert_error_string"):
+        words = ffi.string(lib.X509_verify_cert_error_string(error)).decode("ascii", "replace")
+        return f"{words} ({error})"
+    return f"certificate verify error {error}"
+
+
+def _pointer(of: SSL.Context | SSL.Connection) -> Any:
+    return of._context if isinstance(of, SSL.Context) else of._ssl
+
+
+def _forget_errors() -> None:
+    # What stays in OpenSSL's queue of errors would be taken for that of a later call.
+    while lib.ERR_get_error():
+        pass

@@ -1,0 +1,201 @@
+"""
+OpenSSL contexts: the only place that sets OpenSSL's options.
+
+A context cannot be changed once it was used, and what it allows is fixed for a connection before
+the client's hello is read. So there is one for each set of certificates and each demand for a
+client's certificate, made once and shared by all connections (and, made before a fork, by all
+processes: they share the keys of the session tickets, too).
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import Certificate
+from OpenSSL import SSL, crypto
+
+from harakatls.tls.binding import set_groups, share_store
+from harakatls.tls.certificates import KeyPair
+from harakatls.tls.policy import ClientCertificate
+from harakatls.tls.settings import ContextParameters, TLSVersion
+
+VerifyCallback = Callable[[SSL.Connection, crypto.X509, int, int, int], bool]
+
+MOST_AUTHORITIES = 64
+"""How many trust anchors are named to clients; of more, none: then they show what they have."""
+
+_MODE_NO_AUTO_CHAIN = 0x8
+_OPTIONS = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION
+_LOWEST_SECURITY = "@SECLEVEL="
+_ANONYMOUS = ("aNULL", "ADH", "AECDH")
+
+# The library's groups would put a post-quantum key share into the first packet, which makes it two;
+# some servers and boxes on the way cannot cope. So X25519MLKEM768 is offered, but its share is sent
+# only when asked for.
+_SMALL_HELLO = (
+    "?X25519MLKEM768 / ?*X25519:?secp256r1 / ?X448:?secp384r1:?secp521r1 / ?ffdhe2048:?ffdhe3072"
+)
+
+
+class TrustStore:
+    """Whom to trust, shared by any number of contexts."""
+
+    def __init__(self, anchors: Sequence[Certificate] | None) -> None:
+        """@param anchors: None for those of the system."""
+        self.anchors = anchors
+        self._owner = SSL.Context(SSL.TLS_METHOD)
+        self._fill(self._owner)
+
+    def apply(self, context: SSL.Context) -> None:
+        if not share_store(context, self._owner):
+            self._fill(context)
+
+    def _fill(self, context: SSL.Context) -> None:
+        if self.anchors is None:
+            context.set_default_verify_paths()
+            return
+        store = context.get_cert_store()
+        assert store is not None
+        for anchor in self.anchors:
+            store.add_cert(crypto.X509.from_cryptography(anchor))
+
+
+class PairRefused(Exception):
+    """OpenSSL will not have a key pair: its text says why."""
+
+
+def server_context(
+    parameters: ContextParameters,
+    pairs: Sequence[KeyPair],
+    session_id: bytes,
+    demand: ClientCertificate = ClientCertificate.IGNORED,
+    trust: TrustStore | None = None,
+    verify: VerifyCallback | None = None,
+) -> SSL.Context:
+    """
+    @param pairs: at most one of each kind.
+    @param session_id: up to 32 octets. Sessions do not resume under another.
+    @param trust: for clients' certificates, if these are asked for.
+    @param verify: judges clients' certificates, likewise.
+    @raise ConfigError: OpenSSL refuses one of the parameters.
+    @raise PairRefused: it refuses a pair.
+    """
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    _apply(context, parameters, _ciphers(parameters))
+    if parameters.honor_cipher_order:
+        context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
+    if parameters.groups is not None:
+        _set_groups(context, parameters, parameters.groups)
+    for pair in pairs:  # after the ciphers, which may hold the security level they have to meet
+        _use(context, pair)
+    # A session is bound to this context by the keys of its ticket. The identifier is needed all
+    # the same: without one, a client with a certificate could not resume.
+    context.set_session_id(session_id)
+    # Tickets need no memory here; a cache would let a client fill it.
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    if demand is not ClientCertificate.IGNORED:
+        assert trust is not None and verify is not None
+        mode = SSL.VERIFY_PEER
+        if demand is ClientCertificate.REQUIRED:
+            mode |= SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+        context.set_verify(mode, verify)
+        trust.apply(context)
+        if trust.anchors is not None and len(trust.anchors) <= MOST_AUTHORITIES:
+            for anchor in trust.anchors:
+                context.add_client_ca(anchor)
+    return context
+
+
+def client_context(
+    parameters: ContextParameters, authenticated: bool, trust: TrustStore, verify: VerifyCallback
+) -> SSL.Context:
+    """
+    @param authenticated: the server's certificate must be valid: *verify* has to see one.
+    @raise ConfigError: OpenSSL refuses one of the parameters.
+    """
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    ciphers = _ciphers(parameters)
+    if authenticated:
+        # Without a certificate there would be nothing to verify.
+        ciphers = (ciphers or "DEFAULT") + ":!aNULL"
+    _apply(context, parameters, ciphers)
+    if parameters.groups is not None:
+        _set_groups(context, parameters, parameters.groups)
+    else:
+        set_groups(context, _SMALL_HELLO)  # where the library is too old for it, its own will do
+    trust.apply(context)
+    context.set_verify(SSL.VERIFY_PEER, verify)
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    return context
+
+
+def _apply(context: SSL.Context, parameters: ContextParameters, ciphers: str | None) -> None:
+    # MODE_RELEASE_BUFFERS halves the memory of an idle connection.
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS | _MODE_NO_AUTO_CHAIN)
+    context.set_options(_OPTIONS)
+    context.set_min_proto_version(parameters.min_version)
+    if parameters.max_version is not None:
+        context.set_max_proto_version(parameters.max_version)
+    try:
+        if ciphers is not None:
+            context.set_cipher_list(ciphers.encode("ascii"))
+        if parameters.suites is not None:
+            context.set_tls13_ciphersuites(parameters.suites.encode("ascii"))
+    except SSL.Error:
+        shown = " ".join(filter(None, (parameters.ciphers, parameters.suites)))
+        raise parameters.error("ciphers", f"OpenSSL knows no such ciphers: {shown}") from None
+
+
+def _ciphers(parameters: ContextParameters) -> str | None:
+    """The list for TLS up to 1.2; None for the library's own."""
+    words = parameters.ciphers
+    if parameters.min_version < TLSVersion.TLS_1_2 and _LOWEST_SECURITY not in (words or ""):
+        # OpenSSL has the signatures of TLS 1.0 and 1.1 (SHA-1, MD5) on no other level.
+        words = f"{words or 'DEFAULT'}:{_LOWEST_SECURITY}0"
+    if words is not None and not any(name in words for name in _ANONYMOUS):
+        words += ":!aNULL"
+    return words
+
+
+def _set_groups(context: SSL.Context, parameters: ContextParameters, groups: str) -> None:
+    if not set_groups(context, groups):
+        raise parameters.error("ecdhCurve", f"OpenSSL does not know {groups!r}")
+
+
+def _use(context: SSL.Context, pair: KeyPair) -> None:
+    try:
+        with _as_file(b"".join(c.public_bytes(Encoding.PEM) for c in pair.chain)) as path:
+            # The one call that gives each certificate a chain of its own.
+            context.use_certificate_chain_file(path)
+        context.use_privatekey(pair.private_key)  # type: ignore[arg-type]
+        # A key of another kind than the certificate is taken without a word.
+        context.check_privatekey()
+    except SSL.Error as error:
+        reason = next((entry[-1] for entry in error.args[0] if entry[-1]), "") if error.args else ""
+        raise PairRefused(f"OpenSSL refuses it: {reason or 'no reason given'}") from None
+    except TypeError:
+        raise PairRefused(f"OpenSSL has no use for {pair.kind} keys") from None
+
+
+@contextmanager
+def _as_file(content: bytes) -> Iterator[str]:
+    """The name of a file with this content, as long as it is needed."""
+    try:
+        descriptor = os.memfd_create("certificates")
+    except (AttributeError, OSError):
+        descriptor = -1
+    if descriptor >= 0:
+        try:
+            os.write(descriptor, content)
+            path = f"/proc/self/fd/{descriptor}"
+            if os.path.exists(path):
+                yield path
+                return
+        finally:
+            os.close(descriptor)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        yield file.name

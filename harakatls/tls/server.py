@@ -1,0 +1,261 @@
+"""TLS with those who connect to us: which certificate they see, and what is asked of them."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+
+from attrs import frozen
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, ITCPTransport
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+from harakatls.connection import Connection, TLSSummary
+from harakatls.interfaces import IServerTLS
+from harakatls.tls.binding import is_resumed
+from harakatls.tls.certificates import (
+    CertificateStore,
+    KeyPair,
+    certificate_store,
+    trust_anchors,
+)
+from harakatls.tls.contexts import PairRefused, TrustStore, server_context
+from harakatls.tls.handshake import (
+    Judgement,
+    JudgingConnection,
+    connection_of,
+    fingerprint,
+    summarize,
+    verify,
+)
+from harakatls.tls.hello import ClientHello, read_client_hello, readable_name
+from harakatls.tls.policy import ClientCertificate, client_certificate, offers_starttls
+from harakatls.tls.settings import InboundTLS
+
+_log = Logger()
+
+_JUDGEMENTS_KEPT = 10_000
+
+_Pairs = tuple[KeyPair, ...]
+
+
+@implementer(IServerTLS)
+class ServerTLS:
+    """
+    The TLS side of all listeners.
+
+    All that depends on the configuration is in one snapshot, which L{replace} exchanges as a whole;
+    a connection keeps the one under which it began.
+    """
+
+    def __init__(self, settings: InboundTLS, me: str) -> None:
+        """
+        @param me: our host name.
+        @raise ConfigError: OpenSSL refuses a value of tls.ini.
+        """
+        self._me = me
+        self._snapshot = _Snapshot.make(settings, me)
+
+    def replace(self, settings: InboundTLS) -> None:
+        """
+        New connections go by *settings* from now on.
+
+        @raise ConfigError: OpenSSL refuses a value of tls.ini; nothing has changed.
+        """
+        self._snapshot = _Snapshot.make(settings, self._me)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with keys, certificates and trust anchors: a line for each, for the log."""
+        return self._snapshot.problems
+
+    def ready(self) -> bool:
+        return bool(self._snapshot.store.default)
+
+    def offers(self, connection: Connection) -> bool:
+        return (
+            self.ready()
+            and not connection.implicit_tls
+            and connection.secured is None
+            and offers_starttls(
+                connection.peer.host, connection.local.port, self._snapshot.settings
+            )
+        )
+
+    def connection_creator(
+        self, connection: Connection, client_hello: bytes
+    ) -> IOpenSSLServerConnectionCreator:
+        """@raise RuntimeError: there is no certificate; L{ready} says so."""
+        snapshot = self._snapshot
+        if not snapshot.store.default:
+            raise RuntimeError("there is no certificate to show")
+        hello = read_client_hello(client_hello)
+        name = hello.server_name if isinstance(hello, ClientHello) else None
+        demand = client_certificate(connection.local.port, snapshot.settings)
+        return _ConnectionCreator(snapshot, name, demand)
+
+    def summary(self, transport: ITCPTransport) -> TLSSummary:
+        connection = connection_of(transport)
+        assert isinstance(connection, _ServerConnection)
+        return summarize(connection, connection.server_name, connection.judgement())
+
+    async def handshake_failed(self, connection: Connection, reason: str) -> None:
+        _log.info(
+            "TLS with {peer} failed: {reason}",
+            connection_id=connection.id,
+            peer=str(connection.peer),
+            reason=reason,
+        )
+
+
+@frozen(eq=False)
+class _Snapshot:
+    """
+    All that one reading of the configuration came to.
+
+    @ivar contexts: for each set of certificates, and each demand that any port makes.
+    """
+
+    settings: InboundTLS
+    store: CertificateStore
+    contexts: Mapping[tuple[_Pairs, ClientCertificate], SSL.Context]
+    problems: tuple[str, ...]
+    judgements: "_Judgements"
+
+    @classmethod
+    def make(cls, settings: InboundTLS, me: str) -> "_Snapshot":
+        # Wrong values are to show even where there are no certificates.
+        server_context(settings.parameters, (), b"trial")
+        store = certificate_store(settings.keys, settings.certs, datetime.now(UTC))
+        store, refused = _without_refused(store, settings)
+        trust, mistrusted = _trust(settings)
+        contexts = {
+            (pairs, demand): _context(settings, me, pairs, demand, trust)
+            for pairs in store.all()
+            for demand in _demands(settings)
+        }
+        problems = (*store.problems, *refused, *mistrusted)
+        return cls(settings, store, contexts, problems, _Judgements())
+
+    def context(self, server_name: str | None, demand: ClientCertificate) -> SSL.Context:
+        return self.contexts[self.store.for_name(server_name), demand]
+
+
+def _context(
+    settings: InboundTLS, me: str, pairs: _Pairs, demand: ClientCertificate, trust: TrustStore
+) -> SSL.Context:
+    shown = (fingerprint(pair.chain[0]) for pair in pairs)
+    session_id = sha256(" ".join((me, demand.name, *shown)).encode()).digest()
+    context = server_context(settings.parameters, pairs, session_id, demand, trust, verify)
+    context.set_tlsext_servername_callback(_choose_context)
+    return context
+
+
+def _demands(settings: InboundTLS) -> set[ClientCertificate]:
+    """What any port asks of clients; port 0 stands for all that have no rule of their own."""
+    return {client_certificate(port, settings) for port in (0, *settings.require_authorized)}
+
+
+def _without_refused(
+    store: CertificateStore, settings: InboundTLS
+) -> tuple[CertificateStore, tuple[str, ...]]:
+    """@return: the store without what OpenSSL refuses, and why it does."""
+    problems: dict[KeyPair, str] = {}
+    for pair in {pair for pairs in store.all() for pair in pairs}:
+        try:
+            server_context(settings.parameters, (pair,), b"trial")
+        except PairRefused as refusal:
+            problems[pair] = f"{pair.source}: {refusal}"
+    return store.without(problems), tuple(problems.values())
+
+
+def _trust(settings: InboundTLS) -> tuple[TrustStore, tuple[str, ...]]:
+    """Whom to trust about clients: where C{ca} names nothing that can be read, nobody."""
+    if not settings.anchors:
+        return TrustStore(None), ()
+    anchors, problems = trust_anchors(settings.anchors)
+    return TrustStore(anchors), tuple(f"ca: {problem}" for problem in problems)
+
+
+# -- one connection ----------------------------------------------------------------------------
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+@frozen(eq=False)
+class _ConnectionCreator:
+    """For one connection: its context has been chosen from the client's hello."""
+
+    snapshot: _Snapshot
+    server_name: str | None
+    demand: ClientCertificate
+
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        return _ServerConnection(self.snapshot, self.server_name, self.demand)
+
+
+class _ServerConnection(JudgingConnection):
+    def __init__(
+        self, snapshot: _Snapshot, server_name: str | None, demand: ClientCertificate
+    ) -> None:
+        super().__init__(
+            snapshot.context(server_name, demand), demand is ClientCertificate.REQUIRED
+        )
+        self.snapshot = snapshot  # keeps the contexts alive that OpenSSL may still call back
+        self.server_name = server_name
+        self.demand = demand
+
+    def judgement(self) -> Judgement:
+        """What to think of the client, now that the handshake has finished."""
+        certificate = self.get_peer_certificate(as_cryptography=True)
+        if certificate is None:
+            return Judgement()
+        judgements = self.snapshot.judgements
+        name = fingerprint(certificate)
+        if self.judged:
+            judgement = Judgement(self.problem is None, self.problem)
+            judgements.keep(name, judgement)
+            return judgement
+        if is_resumed(self) and self.demand is ClientCertificate.REQUIRED:
+            # Sessions of this context were all begun with a certificate that was accepted.
+            return Judgement(verified=True)
+        return judgements.of(name)
+
+
+def _choose_context(connection: SSL.Connection) -> None:
+    """
+    OpenSSL's own word on the server name.
+
+    The context was chosen by the same name before, so that nothing changes here: unless the hello
+    could not be read, or was not handed to us. Then at least the certificate is right.
+    """
+    try:
+        assert isinstance(connection, _ServerConnection)
+        name = readable_name(connection.get_servername() or b"")
+        context = connection.snapshot.context(name, connection.demand)
+        if context is not connection.get_context():
+            connection.server_name = name
+            connection.set_context(context)
+    except Exception:
+        _log.failure("could not choose a certificate by the server name")
+
+
+class _Judgements:
+    """
+    What was thought of clients' certificates, by fingerprint.
+
+    A resumed session shows the certificate, but nobody judges it again.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, Judgement] = OrderedDict()
+
+    def keep(self, name: str, judgement: Judgement) -> None:
+        self._kept[name] = judgement
+        self._kept.move_to_end(name)
+        if len(self._kept) > _JUDGEMENTS_KEPT:
+            self._kept.popitem(last=False)
+
+    def of(self, name: str) -> Judgement:
+        return self._kept.get(name) or Judgement(problem="not looked at in a resumed session")
