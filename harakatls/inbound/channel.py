@@ -1,0 +1,45 @@
+"""What a conversation needs of the connection it is held over."""
+
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+
+from harakatls.connection import Connection, TLSSummary
+
+
+class HandshakeFailed(Exception):
+    """The TLS handshake did not come to a good end; the text says why."""
+
+
+class Channel(Protocol):
+    """A connection to a peer. Nothing here raises when the peer has gone."""
+
+    def write(self, octets: bytes) -> None:
+        """Send."""
+
+    def pause(self) -> None:
+        """Take nothing more from the peer until `resume`. May be called twice."""
+
+    def resume(self) -> None:
+        """Take from the peer again."""
+
+    def rest(self) -> Deferred[None]:
+        """Fires when others have had their turn, and the peer takes what it is sent."""
+
+    def secure(self, connection: Connection) -> Deferred[TLSSummary]:
+        """
+        Shake hands as a TLS server; from then on all is inside of TLS.
+
+        Fails with HandshakeFailed; the connection is of no use then.
+        """
+
+    def close(self, linger: bool) -> None:
+        """
+        Close when all has been sent; what still comes is thrown away.
+
+        @param linger: the peer may be in the middle of sending. Its octets are taken for a while,
+            since otherwise the reset that they cause could overtake our last reply.
+        """
+
+    def abort(self) -> None:
+        """Close now."""

@@ -1,0 +1,243 @@
+"""One peer's conversation with us, from its beginning to its end; knows no transport."""
+
+from collections.abc import Coroutine, Generator
+from types import coroutine as awaitable_generator
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from harakatls.connection import Connection
+from harakatls.hooks.chain import HookChain
+from harakatls.inbound import replies
+from harakatls.inbound.channel import Channel
+from harakatls.inbound.dialogue import Dialogue
+from harakatls.inbound.reception import Reception
+from harakatls.inbound.settings import InboundSettings
+from harakatls.interfaces import IServerTLS, ISpool
+from harakatls.smtp.server import ServerSession
+
+log = Logger()
+
+UNREAD = 65536  # octets that may come while a hook or the spool is busy
+
+
+class Conversation:
+    """
+    When something is said; `Dialogue` knows what.
+
+    Whatever the peer has sent is answered by one coroutine. Most of the time it runs through
+    without waiting, and then no Deferred is made. While it waits nothing else is answered.
+
+    @ivar ended: fires when the peer has gone and nothing of the conversation is left.
+    """
+
+    def __init__(
+        self,
+        session: ServerSession,
+        chain: HookChain,
+        connection: Connection,
+        settings: InboundSettings,
+        spool: ISpool,
+        tls: IServerTLS | None,
+        me: str,
+        clock: IReactorTime,
+        channel: Channel,
+    ) -> None:
+        self.ended: Deferred[None] = Deferred()
+        self._session = session
+        self._chain = chain
+        self._settings = settings
+        self._clock = clock
+        self._channel = channel
+        self._reception = Reception(chain, spool, settings, me, clock)
+        self._dialogue = Dialogue(
+            session, chain, connection, settings, self._reception, tls, channel
+        )
+        self._busy = False
+        self._waiting: Deferred[None] | None = None
+        self._unread = 0
+        self._input_ended = False
+        self._gone = False
+        self._octets = 0
+        self._began = self._heard = clock.seconds()
+        self._idle_check = clock.callLater(settings.inactivity_timeout, self._check_idle)
+
+    # -- what happens to us -----------------------------------------------------------------
+
+    def begin(self) -> None:
+        """The connection is there."""
+        self._run(self._dialogue.open())
+
+    def received(self, octets: bytes) -> None:
+        """The peer said something; once we hang up nobody listens."""
+        if self._dialogue.closing:
+            return
+        self._octets += len(octets)
+        self._heard = self._clock.seconds()
+        self._session.receive(octets)
+        if not self._busy:
+            self._run(self._dialogue.answer())
+            return
+        self._unread += len(octets)
+        if self._unread > UNREAD:
+            self._channel.pause()
+
+    def input_ended(self) -> None:
+        """The peer will say nothing more, but may still listen: what it said is answered."""
+        self._input_ended = True
+        if not self._busy and not self._gone:
+            self._rest()
+
+    def leave(self) -> None:
+        """
+        The peer has gone. What is waited for is cancelled, unless the message may be ours already.
+        """
+        if self._gone:
+            return
+        self._gone = self._dialogue.closing = True
+        if self._idle_check.active():
+            self._idle_check.cancel()
+        self._reception.abandon()
+        if not self._busy:
+            self._finish()
+        elif self._waiting is not None and not (
+            self._reception.committing or self._dialogue.telling
+        ):
+            self._waiting.cancel()
+
+    def stop(self) -> None:
+        """The server is shutting down: the peer is told as soon as it has nothing under way."""
+        self._dialogue.stopping = True
+        if not self._busy and not self._dialogue.closing:
+            self._rest()
+
+    # -- running ----------------------------------------------------------------------------
+
+    def _run(self, steps: Coroutine[Any, Any, None]) -> None:
+        self._busy = True
+        try:
+            awaited = steps.send(None)
+        except StopIteration:
+            self._rest()
+        except Exception:
+            self._break_down(Failure())  # type: ignore[no-untyped-call]
+        else:
+            waiting = self._waiting = Deferred.fromCoroutine(self._go_on(steps, awaited))
+            waiting.addCallbacks(self._go_on_resting, self._break_down)
+            waiting.addErrback(self._lose_thread)
+
+    @awaitable_generator
+    def _go_on(self, steps: Coroutine[Any, Any, None], awaited: Any) -> Generator[Any, Any, None]:
+        """Whenever there is waiting to be done, the peer gets the replies that are ready."""
+        try:
+            while True:
+                self._flush()
+                try:
+                    result = yield awaited
+                except BaseException as problem:  # also the end of the generator itself
+                    awaited = steps.throw(problem)
+                else:
+                    awaited = steps.send(result)
+        except StopIteration:
+            return
+
+    def _go_on_resting(self, _: None) -> None:
+        # The time that went by was not the peer's to use.
+        self._heard = self._clock.seconds()
+        self._rest()
+
+    def _rest(self) -> None:
+        """Nothing is under way; all that was heard is answered."""
+        self._busy = False
+        self._waiting = None
+        if self._gone:
+            self._finish()
+            return
+        dialogue = self._dialogue
+        if not dialogue.closing:
+            if dialogue.stopping and self._reception.transaction is None:
+                dialogue.end(replies.SHUTTING_DOWN, "shutdown")
+            elif self._input_ended:
+                dialogue.end(None, "the peer ended", linger=False)
+        dialogue.flush()
+        if self._unread:
+            self._unread = 0
+            self._channel.resume()
+        if dialogue.closing:
+            self._channel.close(dialogue.linger)
+
+    def _break_down(self, failure: Failure) -> None:
+        """The peer learns nothing but that it was not its fault."""
+        if not (self._gone and isinstance(failure.value, CancelledError)):
+            identity = self._dialogue.connection.id
+            log.failure("{id}: a mistake of the server", failure=failure, id=identity)
+            self._dialogue.end(replies.INTERNAL_ERROR, "internal error")
+        self._rest()
+
+    def _lose_thread(self, failure: Failure) -> None:
+        log.failure(
+            "{id}: a mistake while waiting", failure=failure, id=self._dialogue.connection.id
+        )
+        self._channel.abort()
+
+    def _flush(self) -> None:
+        if not self._gone:
+            self._dialogue.flush()
+
+    # -- ending -----------------------------------------------------------------------------
+
+    def _check_idle(self) -> None:
+        """One timer for all of the conversation; to set it anew for each line would cost more."""
+        limit = self._settings.inactivity_timeout
+        dialogue = self._dialogue
+        we_are_slow = self._busy and not dialogue.resting
+        silent = 0.0 if we_are_slow else self._clock.seconds() - self._heard
+        if silent < limit:
+            again = min(limit, limit - silent)  # the wall clock may have been set back
+            self._idle_check = self._clock.callLater(again, self._check_idle)
+        elif dialogue.closing:
+            self._channel.abort()
+        elif self._busy:  # the peer does not take our replies
+            dialogue.end(None, "timeout")
+            self._channel.abort()
+        else:
+            dialogue.end(replies.TIMEOUT, "timeout")
+            self._rest()
+
+    def _finish(self) -> None:
+        finishing = Deferred.fromCoroutine(self._conclude())
+        finishing.addErrback(self._lose_thread)
+        finishing.chainDeferred(self.ended)
+
+    async def _conclude(self) -> None:
+        try:
+            await self._reception.forget()
+        finally:
+            await self._chain.disconnected(self._dialogue.connection)
+            self._log()
+
+    def _log(self) -> None:
+        dialogue, reception = self._dialogue, self._reception
+        connection = dialogue.connection
+        hello, secured = connection.hello, connection.secured
+        log.info(
+            "{id} {peer} helo={hello} tls={tls} cipher={cipher} verified={verified} "
+            "messages={messages} recipients={recipients} errors={errors} octets={octets} "
+            "seconds={seconds:.3f}: {outcome}",
+            id=connection.id,
+            peer=connection.peer,
+            local=connection.local,
+            hello=hello.name if hello is not None else "",
+            tls=secured.protocol if secured is not None else "no",
+            cipher=secured.cipher if secured is not None else "",
+            verified=secured is not None and secured.verified,
+            messages=reception.messages,
+            recipients=reception.recipients,
+            errors=dialogue.errors,
+            octets=self._octets,
+            seconds=self._clock.seconds() - self._began,
+            outcome=dialogue.outcome,
+        )

@@ -1,0 +1,285 @@
+"""What is said: every event of the session gets its answer, after the hooks were asked."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from attrs import evolve
+from twisted.logger import Logger
+
+from harakatls.connection import Connection, Hello
+from harakatls.hooks.chain import HookChain
+from harakatls.inbound import replies
+from harakatls.inbound.channel import Channel, HandshakeFailed
+from harakatls.inbound.reception import Answer, Reception
+from harakatls.inbound.settings import InboundSettings
+from harakatls.interfaces import IServerTLS
+from harakatls.smtp.capabilities import Capabilities
+from harakatls.smtp.errors import LocalProtocolError, RemoteProtocolError
+from harakatls.smtp.events import (
+    NEED_DATA,
+    AuthReceived,
+    BodyEnded,
+    BodyReceived,
+    DataReceived,
+    HelloReceived,
+    HelpReceived,
+    MailReceived,
+    NoopReceived,
+    Pause,
+    QuitReceived,
+    RcptReceived,
+    ResetReceived,
+    StartTLSReceived,
+    UnrecognizedReceived,
+    VerifyReceived,
+)
+from harakatls.smtp.reply import Reply
+from harakatls.smtp.server import ServerSession
+from harakatls.verdict import Accept, Continue, Disconnect
+
+log = Logger()
+
+TURN = 100  # events after which other connections have their turn
+
+
+class Dialogue:
+    """
+    Questions the session's events put to the hooks, and the replies.
+
+    @ivar connection: what is known of the peer by now.
+    @ivar closing: nothing more is answered, and the connection is to be closed.
+    @ivar linger: the peer may still be sending when it is closed.
+    @ivar outcome: how it ended, for the log.
+    @ivar stopping: the server is shutting down, so no new transaction is begun.
+    @ivar resting: it is the peer, or the others' turn, that is waited for.
+    @ivar telling: what is under way must not be cancelled, although the peer has gone.
+    """
+
+    def __init__(
+        self,
+        session: ServerSession,
+        chain: HookChain,
+        connection: Connection,
+        settings: InboundSettings,
+        reception: Reception,
+        tls: IServerTLS | None,
+        channel: Channel,
+    ) -> None:
+        self.connection = connection
+        self.closing = self.linger = self.stopping = self.resting = self.telling = False
+        self.outcome = "the peer left"
+        self.errors = 0
+        self._session = session
+        self._chain = chain
+        self._settings = settings
+        self._reception = reception
+        self._tls = tls
+        self._channel = channel
+        self._replies: list[bytes] = []
+        self._refused: Reply | None = None  # what a hook said at connect: the answer to all else
+
+    async def open(self) -> None:
+        """From the connection to the greeting, and what the peer may have said meanwhile."""
+        if self.connection.implicit_tls and not await self._secure():
+            return
+        connection = self.connection
+        verdict = await self._chain.connect(connection)
+        if isinstance(verdict, Continue | Accept):
+            relaying = await self._chain.relaying(connection)
+            if relaying:
+                self.connection = evolve(connection, relaying=True)
+            reply = replies.banner(self._settings, connection.id)
+        else:
+            reply = replies.reply_to("connect", verdict)
+            self._refused = reply
+            if isinstance(verdict, Disconnect):
+                self.end(None, "refused")
+        self._replies.append(self._session.greet(reply))
+        await self.answer()
+
+    async def answer(self) -> None:
+        """Answer all that the session has received."""
+        session = self._session
+        left = TURN
+        while not self.closing:
+            try:
+                event = session.next_event()
+            except RemoteProtocolError as problem:
+                self._object(problem)
+            else:
+                if event is NEED_DATA:
+                    return
+                if isinstance(event, Pause):
+                    raise LocalProtocolError("an event was left without an answer")
+                if self._refused is not None and event.__class__ is not QuitReceived:
+                    self._say(self._refused)
+                else:
+                    await _ANSWERS[event.__class__](self, event)
+            left -= 1
+            if not left:
+                left = TURN
+                await self._let_others()
+
+    def end(self, reply: Reply | None, outcome: str, linger: bool = True) -> None:
+        """
+        The last word.
+
+        @param reply: answers nothing that was asked; None where the answer has been given.
+        """
+        if reply is not None:
+            self._replies.append(reply.wire)
+        self.closing, self.linger, self.outcome = True, linger, outcome
+
+    def flush(self) -> None:
+        """Send the replies that are ready, all at once."""
+        if self._replies:
+            octets = b"".join(self._replies)
+            self._replies.clear()
+            self._channel.write(octets)
+
+    async def _let_others(self) -> None:
+        self.resting = True
+        try:
+            await self._channel.rest()
+        finally:
+            self.resting = False
+
+    # -- answers ----------------------------------------------------------------------------
+
+    def _say(self, reply: Reply) -> None:
+        self._replies.append(self._session.reply(reply))
+
+    def _answer(self, answer: Answer) -> None:
+        self._replies.append(self._session.reply(answer.reply))
+        if answer.closes:
+            self.end(None, "refused")
+
+    def _object(self, problem: RemoteProtocolError) -> None:
+        """The session refused what it could not read, or what is not legal now."""
+        self.errors += 1
+        if problem.fatal:
+            self.end(problem.reply, f"protocol error: {problem}")
+            return
+        reply = self._refused or problem.reply
+        assert reply is not None
+        self._replies.append(reply.wire)
+
+    async def _hello(self, event: HelloReceived) -> None:
+        hello = Hello(event.name, event.extended)
+        verdict = await self._chain.hello(self.connection, hello)
+        if not isinstance(verdict, Continue | Accept):
+            reply = replies.reply_to("hello", verdict, "EHLO" if event.extended else "HELO")
+            self._answer(Answer(reply, isinstance(verdict, Disconnect)))
+            return
+        # RFC 5321 section 4.1.4: a second EHLO does what RSET does.
+        await self._reception.forget()
+        self.connection = evolve(self.connection, hello=hello)
+        offered = Capabilities()
+        if event.extended:
+            always = _offered(self._settings.smtputf8, self._settings.max_bytes)
+            offered = await self._chain.capabilities(self.connection, always)
+        greeting = replies.welcome(self._settings, self.connection)
+        self._replies.append(self._session.accept_hello(greeting, offered))
+
+    async def _start_tls(self, event: StartTLSReceived) -> None:
+        if self._tls is None or not self._tls.ready():
+            self._say(replies.TLS_NOT_AVAILABLE)
+            return
+        self._say(replies.READY_FOR_TLS)
+        self.flush()
+        if await self._secure():
+            self._session.tls_started()
+
+    async def _secure(self) -> bool:
+        """
+        The handshake. What the peer said in the clear is forgotten (RFC 3207 section 4.2).
+
+        @return: whether the conversation goes on.
+        """
+        tls = self._tls
+        assert tls is not None, "an implicit TLS listener has TLS"
+        try:
+            summary = await self._channel.secure(self.connection)
+        except HandshakeFailed as problem:
+            self.end(None, f"TLS handshake failed: {problem}", linger=False)
+            self.telling = True
+            try:
+                await tls.handshake_failed(self.connection, str(problem))
+            finally:
+                self.telling = False
+            return False
+        await self._reception.forget()
+        self.connection = evolve(
+            self.connection, secured=summary, hello=None, authenticated_as=None
+        )
+        return True
+
+    async def _mail(self, event: MailReceived) -> None:
+        if self.stopping:
+            self._say(replies.SHUTTING_DOWN)
+            self.end(None, "shutdown")
+            return
+        self._answer(await self._reception.mail(self.connection, event))
+
+    async def _rcpt(self, event: RcptReceived) -> None:
+        self._answer(await self._reception.rcpt(self.connection, event))
+
+    async def _data(self, event: DataReceived) -> None:
+        self._answer(await self._reception.data(self.connection))
+
+    async def _body(self, event: BodyReceived) -> None:
+        await self._reception.body(event.chunk)
+
+    async def _body_ended(self, event: BodyEnded) -> None:
+        self._answer(await self._reception.end(self.connection, event))
+
+    async def _reset(self, event: ResetReceived) -> None:
+        await self._reception.forget()
+        self._say(replies.OK)
+
+    async def _noop(self, event: NoopReceived) -> None:
+        self._say(replies.OK)
+
+    async def _verify(self, event: VerifyReceived) -> None:
+        self._say(replies.NOT_EXPANDED if event.expand else replies.UNVERIFIED)
+
+    async def _help(self, event: HelpReceived) -> None:
+        self._say(replies.HELP)
+
+    async def _authenticate(self, event: AuthReceived) -> None:
+        self._say(replies.NO_AUTHENTICATION)
+
+    async def _unrecognized(self, event: UnrecognizedReceived) -> None:
+        self.errors += 1
+        self._say(replies.UNRECOGNIZED)
+
+    async def _quit(self, event: QuitReceived) -> None:
+        self._say(replies.farewell(self._settings))
+        self.end(None, "quit", linger=False)
+
+
+@lru_cache(maxsize=16)
+def _offered(smtputf8: bool, max_bytes: int) -> Capabilities:
+    lines = ["PIPELINING", "8BITMIME", "SMTPUTF8", f"SIZE {max_bytes}", "ENHANCEDSTATUSCODES"]
+    if not smtputf8:
+        lines.remove("SMTPUTF8")
+    return Capabilities.of(*lines)
+
+
+_ANSWERS: Mapping[type, Callable[[Dialogue, Any], Awaitable[None]]] = {
+    HelloReceived: Dialogue._hello,
+    StartTLSReceived: Dialogue._start_tls,
+    AuthReceived: Dialogue._authenticate,
+    MailReceived: Dialogue._mail,
+    RcptReceived: Dialogue._rcpt,
+    DataReceived: Dialogue._data,
+    BodyReceived: Dialogue._body,
+    BodyEnded: Dialogue._body_ended,
+    ResetReceived: Dialogue._reset,
+    NoopReceived: Dialogue._noop,
+    VerifyReceived: Dialogue._verify,
+    HelpReceived: Dialogue._help,
+    UnrecognizedReceived: Dialogue._unrecognized,
+    QuitReceived: Dialogue._quit,
+}

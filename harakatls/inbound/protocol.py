@@ -1,0 +1,340 @@
+"""ESMTP over a connection of the reactor's: octets in and out, TLS, time limits."""
+
+from typing import Any
+from uuid import uuid4
+
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as TimedOut
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IPushProducer,
+    IReactorTime,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from harakatls.connection import Connection, Endpoint, TLSSummary
+from harakatls.hooks.chain import HookChain
+from harakatls.inbound.channel import HandshakeFailed
+from harakatls.inbound.conversation import Conversation
+from harakatls.inbound.settings import InboundSettings, ListenerSettings
+from harakatls.interfaces import IServerTLS, ISpool
+from harakatls.smtp.server import ServerSession, SessionLimits
+from harakatls.tls.handshake import describe_failure
+from harakatls.tls.hello import HelloState, read_client_hello
+
+log = Logger()
+
+CLOSE_TIMEOUT = 10.0  # seconds that a peer has to take our last reply
+LINGER_OCTETS = 1 << 20  # and how much it may still send meanwhile
+ABORT_TIMEOUT = 5.0  # seconds that a shutdown waits for what cannot be cancelled
+
+
+@implementer(IPushProducer, IHandshakeListener, IHalfCloseableProtocol)
+class InboundProtocol(Protocol):
+    """
+    The connection to one peer.
+
+    Nothing is read while the conversation has enough to do, nor while the peer does not take what
+    it is sent: so what is kept for one connection is bounded.
+    """
+
+    transport: Any  # ITCPTransport, which ITLSTransport.startTLS changes as it stands
+    factory: "InboundFactory"
+
+    def __init__(self, factory: "InboundFactory") -> None:
+        self.factory = factory
+        self._handshake: Deferred[TLSSummary] | None = None
+        self._client_hello: bytes | None = None  # while it is being gathered
+        self._securing: Connection | None = None
+        self._over_tls = False
+        self._deadline: IDelayedCall | None = None
+        self._resting: Deferred[None] | None = None
+        self._paused = False  # the conversation wants nothing read
+        self._choked = False  # the peer does not take our replies
+        self._closing = False
+        self._gone = False
+        self._discarded = 0
+
+    # -- from the reactor -------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        transport, factory = self.transport, self.factory
+        # Replies are written in one piece, so there is nothing to wait for to join them with.
+        transport.setTcpNoDelay(True)
+        transport.setTcpKeepAlive(True)
+        transport.registerProducer(self, True)
+        connection = Connection(
+            str(uuid4()).upper(),
+            _endpoint(transport.getPeer()),
+            _endpoint(transport.getHost()),
+            factory.listener.implicit_tls,
+        )
+        self._conversation = Conversation(
+            ServerSession(factory.limits, connection.implicit_tls),
+            factory.chain,
+            connection,
+            factory.settings,
+            factory.spool,
+            factory.tls,
+            factory.me,
+            factory.clock,
+            self,
+        )
+        self._conversation.ended.addBoth(lambda _: factory.forget(self))
+        self._conversation.begin()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._client_hello is not None:
+            self._gather_hello(data)
+        elif not self._closing:
+            self._conversation.received(data)
+        else:
+            self._discarded += len(data)
+            if self._discarded > LINGER_OCTETS:
+                self.abort()
+
+    def readConnectionLost(self) -> None:
+        """The peer closed its side; not over TLS, which knows no such thing."""
+        if self._closing:
+            self.transport.loseConnection()
+        elif self._handshake is not None:
+            self._fail_handshake("the peer broke off")
+        else:
+            self._conversation.input_ended()
+
+    def writeConnectionLost(self) -> None:
+        """We closed our side."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._gone = self._closing = True
+        self._client_hello = None
+        self._cancel_deadline()
+        if self._handshake is not None:
+            problem = reason.value
+            if problem is None or isinstance(problem, ConnectionDone | ConnectionLost):
+                self._fail_handshake("the peer broke off")
+            else:
+                self._fail_handshake(describe_failure(problem))
+        self._conversation.leave()
+
+    def pauseProducing(self) -> None:
+        """Too much of what we wrote has not been taken."""
+        self._choked = True
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """It has been taken."""
+        self._choked = False
+        if not self._paused:
+            self.transport.resumeProducing()
+        self._rested()
+
+    def stopProducing(self) -> None:
+        """The transport cannot be written to any more; connectionLost follows."""
+
+    # -- for the conversation ---------------------------------------------------------------
+
+    def write(self, octets: bytes) -> None:
+        if not self._gone:
+            self.transport.write(octets)
+
+    def pause(self) -> None:
+        self._paused = True
+        self.transport.pauseProducing()
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            if not self._choked and not self._gone:
+                self.transport.resumeProducing()
+
+    def rest(self) -> Deferred[None]:
+        self._resting = Deferred()
+        self.factory.clock.callLater(0, self._rested)
+        return self._resting
+
+    def _rested(self) -> None:
+        if self._resting is not None and not self._choked:
+            resting, self._resting = self._resting, None
+            if not resting.called:
+                resting.callback(None)
+
+    def close(self, linger: bool) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        self._paused = self._choked = False
+        transport = self.transport
+        transport.unregisterProducer()
+        self._cancel_deadline()
+        self._deadline = self.factory.clock.callLater(CLOSE_TIMEOUT, self.abort)
+        # Over TLS the peer's close_notify is waited for, and until then its octets are taken.
+        transport.resumeProducing()
+        if linger and not self._over_tls:
+            transport.loseWriteConnection()
+        else:
+            transport.loseConnection()
+
+    def abort(self) -> None:
+        if not self._gone:
+            self._closing = True
+            self.transport.abortConnection()
+
+    def stop(self) -> None:
+        """See `Conversation.stop`."""
+        self._conversation.stop()
+
+    # -- TLS --------------------------------------------------------------------------------
+
+    def secure(self, connection: Connection) -> Deferred[TLSSummary]:
+        """
+        The same way for STARTTLS and for implicit TLS: the ClientHello is gathered and shown to
+        `IServerTLS`, which chooses by it what OpenSSL cannot change later.
+        """
+        self._securing = connection
+        self._client_hello = b""
+        self._handshake = Deferred()
+        self._deadline = self.factory.clock.callLater(
+            self.factory.settings.handshake_timeout, self._handshake_too_slow
+        )
+        return self._handshake
+
+    def _gather_hello(self, data: bytes) -> None:
+        assert self._client_hello is not None
+        self._client_hello += data
+        if read_client_hello(self._client_hello) is not HelloState.NEED_MORE:
+            octets, self._client_hello = self._client_hello, None
+            self._begin_handshake(octets)
+
+    def _begin_handshake(self, client_hello: bytes) -> None:
+        """@param client_hello: or garbage, to which OpenSSL has the right answer."""
+        transport, tls = self.transport, self.factory.tls
+        assert tls is not None and self._securing is not None
+        try:
+            transport.startTLS(tls.connection_creator(self._securing, client_hello))
+            self._over_tls = True
+            transport.protocol.dataReceived(client_hello)
+        except Exception:
+            if not self._over_tls:  # the TLS layer may be half built
+                transport.TLS, transport.protocol = False, self
+            log.failure("{id}: a mistake in the TLS handshake", id=self._securing.id)
+            self._fail_handshake("a mistake of the server")
+            self.abort()
+
+    def handshakeCompleted(self) -> None:
+        handshake, self._handshake = self._handshake, None
+        tls = self.factory.tls
+        if handshake is None or tls is None:
+            return  # it was too slow
+        self._cancel_deadline()
+        try:
+            summary = tls.summary(self.transport)
+        except Exception:
+            log.failure("a finished TLS handshake cannot be summed up")
+            handshake.errback(HandshakeFailed("a mistake of the server"))
+            self.abort()
+        else:
+            handshake.callback(summary)
+
+    def _handshake_too_slow(self) -> None:
+        seconds = self.factory.settings.handshake_timeout
+        self._fail_handshake(f"it took longer than {seconds:g} seconds")
+        self.abort()
+
+    def _fail_handshake(self, reason: str) -> None:
+        handshake, self._handshake = self._handshake, None
+        self._client_hello = None
+        if handshake is not None and not handshake.called:
+            handshake.errback(HandshakeFailed(reason))
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+
+
+def _endpoint(address: Any) -> Endpoint:
+    """Of an IPv4Address or IPv6Address; an IPv4 peer of an IPv6 socket is written as IPv4."""
+    host = address.host.partition("%")[0]  # without the interface of a link-local address
+    if host.startswith("::ffff:") and "." in host:
+        host = host[7:]
+    return Endpoint(host, address.port)
+
+
+class InboundFactory(Factory):
+    """ESMTP on one listening port."""
+
+    noisy = False
+
+    def __init__(
+        self,
+        listener: ListenerSettings,
+        settings: InboundSettings,
+        chain: HookChain,
+        spool: ISpool,
+        tls: IServerTLS | None,
+        me: str,
+        clock: IReactorTime,
+    ) -> None:
+        self.listener = listener
+        self.settings = settings
+        self.chain = chain
+        self.spool = spool
+        self.tls = tls
+        self.me = me
+        self.clock = clock
+        self.limits = SessionLimits(
+            line=settings.max_line_length,
+            data_line=settings.max_data_line_length,
+            message=settings.max_bytes,
+            recipients=settings.max_recipients,
+            errors=settings.max_bad_commands,
+            smtputf8=settings.smtputf8,
+        )
+        self.connections: set[InboundProtocol] = set()
+        self._stopping = False
+        self._emptied: Deferred[None] | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> InboundProtocol:  # type: ignore[override]
+        protocol = InboundProtocol(self)
+        self.connections.add(protocol)
+        if self._stopping:
+            self.clock.callLater(0, protocol.stop)
+        return protocol
+
+    def forget(self, protocol: InboundProtocol) -> None:
+        """Its conversation has ended."""
+        self.connections.discard(protocol)
+        if not self.connections and self._emptied is not None:
+            emptied, self._emptied = self._emptied, None
+            emptied.callback(None)
+
+    async def drain(self, seconds: float) -> None:
+        """
+        Let the connections end; the port is to be closed before.
+
+        A peer that has a transaction under way may finish it. What lasts longer than *seconds*
+        is broken off, but for messages that may be ours already.
+        """
+        self._stopping = True
+        for protocol in tuple(self.connections):
+            protocol.stop()
+        await self._all_gone(seconds)
+        for protocol in tuple(self.connections):
+            protocol.abort()
+        await self._all_gone(ABORT_TIMEOUT)
+
+    async def _all_gone(self, seconds: float) -> None:
+        if not self.connections:
+            return
+        emptied = self._emptied = Deferred()
+        try:
+            await emptied.addTimeout(seconds, self.clock)
+        except TimedOut:
+            self._emptied = None

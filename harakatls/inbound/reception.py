@@ -1,0 +1,233 @@
+"""The mail transactions of one connection: from MAIL to the answer to the end of the data."""
+
+from typing import NamedTuple
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from harakatls.connection import Connection, Transaction
+from harakatls.hooks.chain import HookChain
+from harakatls.inbound.replies import (
+    AUTHENTICATION_REQUIRED,
+    MAIL_LOOP,
+    NO_SPACE,
+    reply_to,
+)
+from harakatls.inbound.settings import InboundSettings
+from harakatls.inbound.trace import ReceivedCount, TraceFields
+from harakatls.interfaces import ISpool, IStagedMessage, SpoolFull
+from harakatls.mail.address import Address
+from harakatls.mail.envelope import Envelope
+from harakatls.smtp.events import BodyEnded, MailReceived, RcptReceived
+from harakatls.smtp.reply import Reply
+from harakatls.verdict import ACCEPT, Accept, Continue, Disconnect, Verdict
+
+log = Logger()
+
+SUBMISSION_PORTS = frozenset({465, 587})  # RFC 6409, RFC 8314
+
+
+class Answer(NamedTuple):
+    """@ivar closes: the connection is to be closed after *reply*."""
+
+    reply: Reply
+    closes: bool = False
+
+
+class Tally:
+    """How many were accepted, put off and refused."""
+
+    __slots__ = ("accepted", "delayed", "refused")
+
+    def __init__(self) -> None:
+        self.accepted = self.delayed = self.refused = 0
+
+    def add(self, reply: Reply) -> None:
+        if reply.code < 400:
+            self.accepted += 1
+        elif reply.code < 500:
+            self.delayed += 1
+        else:
+            self.refused += 1
+
+    def __str__(self) -> str:
+        return f"{self.accepted}/{self.delayed}/{self.refused}"
+
+
+class Reception:
+    """
+    One transaction after the other. The connection is handed in anew each time, since it changes.
+
+    @ivar transaction: the one under way, or None.
+    @ivar committing: the message may be ours already, so nobody may be cancelled any more: a
+        message that is delivered twice is better than one that is lost.
+    """
+
+    def __init__(
+        self,
+        chain: HookChain,
+        spool: ISpool,
+        settings: InboundSettings,
+        me: str,
+        clock: IReactorTime,
+    ) -> None:
+        self._chain = chain
+        self._spool = spool
+        self._settings = settings
+        self._clock = clock
+        self._trace = TraceFields(me, settings.show_version)
+        self._begun = 0
+        self._addresses: set[Address] = set()
+        self._staged: IStagedMessage | None = None
+        self._hops = ReceivedCount()
+        self._refusal: Reply | None = None
+        self._abandoned = False
+        self.transaction: Transaction | None = None
+        self.committing = False
+        self.messages = Tally()
+        self.recipients = Tally()
+
+    def abandon(self) -> None:
+        """The peer has gone: what is not ours yet will not be."""
+        self._abandoned = True
+
+    async def mail(self, connection: Connection, event: MailReceived) -> Answer:
+        """MAIL: begins a transaction, unless a hook objects."""
+        if connection.local.port in SUBMISSION_PORTS and not (
+            connection.relaying or connection.authenticated_as
+        ):
+            return Answer(AUTHENTICATION_REQUIRED)
+        self._begun += 1
+        transaction = Transaction(
+            f"{connection.id}.{self._begun}",
+            Envelope(event.reverse_path, (), event.parameters),
+            connection.relaying,
+        )
+        verdict = await self._chain.mail(connection, transaction)
+        answer = _answer("mail", verdict, str(event.reverse_path or ""))
+        if answer.reply.is_positive:
+            self.transaction = transaction
+            self._addresses = set()
+        return answer
+
+    async def rcpt(self, connection: Connection, event: RcptReceived) -> Answer:
+        """RCPT: nobody's yes is a no, unless the peer may relay."""
+        transaction = self._current
+        recipient = event.recipient
+        verdict = await self._chain.rcpt(connection, transaction, recipient)
+        if transaction.relaying and verdict.__class__ is Continue:
+            verdict = ACCEPT
+        answer = _answer("rcpt", verdict, str(recipient.address))
+        reply = answer.reply
+        self.recipients.add(reply)
+        # One who is named twice gets the message once.
+        if reply.is_positive and recipient.address not in self._addresses:
+            self._addresses.add(recipient.address)
+            envelope = transaction.envelope
+            self.transaction = Transaction(
+                transaction.id,
+                Envelope(
+                    envelope.reverse_path,
+                    (*envelope.recipients, recipient),
+                    envelope.parameters,
+                ),
+                transaction.relaying,
+                transaction.notes,
+            )
+        return answer
+
+    async def data(self, connection: Connection) -> Answer:
+        """DATA: makes room for the message; its first line will be our Received field."""
+        transaction = self._current
+        verdict = await self._chain.data(connection, transaction)
+        answer = _answer("data", verdict)
+        if not answer.reply.is_positive:
+            return answer
+        try:
+            staged = await self._spool.stage(transaction.id)
+        except SpoolFull:
+            return Answer(NO_SPACE)
+        self._staged = staged
+        self._refusal = None
+        self._hops = ReceivedCount()
+        if self._settings.add_received:
+            now = self._clock.seconds()
+            staged.prepend(self._trace.received(connection, transaction, now))
+        return answer
+
+    async def body(self, chunk: bytes) -> None:
+        """A piece of the message."""
+        self._hops.add(chunk)
+        if self._staged is None:
+            return  # without space; the peer has to be heard out before it can be told
+        try:
+            await self._staged.write(chunk)
+        except SpoolFull:
+            self._refusal = NO_SPACE
+            await self._drop_message()
+
+    async def end(self, connection: Connection, event: BodyEnded) -> Answer:
+        """
+        The end of the data: a yes means that the message is ours for good.
+
+        @raise CancelledError: the peer has gone before it was ours.
+        """
+        refusal = event.refusal or self._refusal
+        if refusal is None and self._hops.count > self._settings.max_received:
+            refusal = MAIL_LOOP
+        answer = Answer(refusal) if refusal else await self._hand_over(connection)
+        self.messages.add(answer.reply)
+        self._log(connection, event.size, answer.reply)
+        await self.forget()
+        return answer
+
+    async def _hand_over(self, connection: Connection) -> Answer:
+        transaction, staged = self._current, self._staged
+        assert staged is not None
+        verdict = await self._chain.message(connection, transaction, staged)
+        if not isinstance(verdict, Continue | Accept):
+            return _answer("message", verdict)
+        if self._abandoned:
+            raise CancelledError
+        self.committing = True
+        try:
+            verdict = await self._chain.queue(connection, transaction, staged)
+        except SpoolFull:
+            return Answer(NO_SPACE)
+        finally:
+            self.committing = False
+        return _answer("queue", verdict, transaction.id)
+
+    async def forget(self) -> None:
+        """The transaction is over, or never was."""
+        self.transaction = None
+        await self._drop_message()
+
+    async def _drop_message(self) -> None:
+        staged, self._staged = self._staged, None
+        if staged is not None:
+            await staged.abort()
+
+    @property
+    def _current(self) -> Transaction:
+        assert self.transaction is not None, "the session lets nothing here without MAIL"
+        return self.transaction
+
+    def _log(self, connection: Connection, size: int, reply: Reply) -> None:
+        transaction, secured = self._current, connection.secured
+        envelope = transaction.envelope
+        log.info(
+            "{id} from <{sender}> for {recipients} by {peer} tls={tls}, {size} octets: {outcome}",
+            id=transaction.id,
+            sender=envelope.reverse_path or "",
+            recipients=len(envelope.recipients),
+            peer=connection.peer,
+            tls=secured.protocol if secured is not None else "no",
+            size=size,
+            outcome=reply,
+        )
+
+
+def _answer(stage: str, verdict: Verdict, about: str = "") -> Answer:
+    return Answer(reply_to(stage, verdict, about), verdict.__class__ is Disconnect)

@@ -1,0 +1,164 @@
+"""All that we say to a peer: what a verdict sounds like, and our other texts."""
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import NamedTuple
+
+from twisted.logger import Logger
+
+from harakatls.connection import Connection
+from harakatls.inbound.settings import InboundSettings
+from harakatls.smtp.reply import EnhancedStatus, Reply
+from harakatls.verdict import Accept, Continue, Disconnect, Reject, TempFail, Verdict
+
+log = Logger()
+
+try:
+    VERSION = version("harakatls")
+except PackageNotFoundError:  # run from a checkout that was never installed
+    VERSION = ""
+
+BANNER_ID_CHARACTERS = 6  # of the connection's id, so that a user can tell us which it was
+
+# (stage, verdict) → code, enhanced status, text. Where it is the same as Haraka's it is so on
+# purpose: there are scripts that look for it. {about} is the address, HELO or EHLO, or the
+# queue id. RFC 2034 section 3: no enhanced status in the greeting, after HELO and EHLO, in 3yz.
+_TEXTS: Mapping[tuple[str, type], tuple[int, str | None, str]] = {
+    ("connect", Reject): (554, None, "Your mail is not welcome here"),
+    ("connect", TempFail): (421, None, "Come back later"),
+    ("connect", Disconnect): (421, None, "Come back later"),
+    ("hello", Reject): (550, None, "{about} denied"),
+    ("hello", TempFail): (450, None, "{about} denied"),
+    ("hello", Disconnect): (421, None, "{about} denied"),
+    ("mail", Accept): (250, "2.1.0", "sender <{about}> OK"),
+    ("mail", Reject): (550, "5.7.1", "sender <{about}> denied"),
+    ("mail", TempFail): (450, "4.7.1", "sender <{about}> denied"),
+    ("mail", Disconnect): (421, "4.7.0", "sender <{about}> denied"),
+    ("rcpt", Accept): (250, "2.1.5", "recipient <{about}> OK"),
+    ("rcpt", Continue): (550, "5.7.1", "I cannot deliver mail for <{about}>"),
+    ("rcpt", Reject): (550, "5.7.1", "recipient <{about}> denied"),
+    ("rcpt", TempFail): (450, "4.7.1", "recipient <{about}> denied"),
+    ("rcpt", Disconnect): (421, "4.7.0", "recipient <{about}> denied"),
+    ("data", Accept): (354, None, "go ahead, make my day"),
+    ("data", Reject): (554, "5.7.1", "Message denied"),
+    ("data", TempFail): (451, "4.7.1", "Message denied"),
+    ("data", Disconnect): (421, "4.7.0", "Message denied"),
+    ("message", Reject): (550, "5.7.1", "Message denied"),
+    ("message", TempFail): (450, "4.7.1", "Message denied temporarily"),
+    ("message", Disconnect): (421, "4.7.0", "Message denied"),
+    ("queue", Accept): (250, "2.0.0", "Message Queued ({about})"),
+    ("queue", Reject): (550, "5.7.1", "Message denied"),
+    ("queue", TempFail): (451, "4.3.0", "Message could not be queued, try later"),
+    ("queue", Disconnect): (421, "4.3.0", "Message could not be queued"),
+}
+
+OK = Reply.of(250, "2.0.0", "OK")
+UNVERIFIED = Reply.of(252, "2.0.0", "Just try sending a mail and we'll see how it turns out...")
+NOT_EXPANDED = Reply.of(502, "5.5.1", "Lists are not expanded here")
+HELP = Reply.of(
+    214,
+    "2.0.0",
+    "HELO EHLO STARTTLS MAIL RCPT DATA RSET NOOP VRFY HELP QUIT",
+    "See RFC 5321 and RFC 3207",
+)
+UNRECOGNIZED = Reply.of(500, "5.5.2", "Unrecognized command")
+NO_AUTHENTICATION = Reply.of(503, "5.5.1", "AUTH is not offered")
+AUTHENTICATION_REQUIRED = Reply.of(530, "5.7.0", "Authentication required")
+READY_FOR_TLS = Reply.of(220, "2.0.0", "Go ahead.")
+TLS_NOT_AVAILABLE = Reply.of(454, "4.7.0", "TLS not available due to temporary reason")
+NO_SPACE = Reply.of(452, "4.3.1", "Insufficient system storage, try later")
+MAIL_LOOP = Reply.of(550, "5.4.6", "Too many received headers - possible mail loop")
+TIMEOUT = Reply.of(421, "4.4.2", "timeout")
+SHUTTING_DOWN = Reply.of(421, "4.3.2", "Server is shutting down, closing connection")
+INTERNAL_ERROR = Reply.of(421, "4.3.0", "Internal Server Error")
+
+# What the reply that a plugin gives along with its verdict may be: the first digits of its code.
+_FITTING: Mapping[type, tuple[int, ...]] = {
+    Accept: (2,),
+    Reject: (5,),
+    TempFail: (4,),
+    Disconnect: (4, 5),
+}
+
+
+class _Text(NamedTuple):
+    """A reply that names what it is about: between *before* and *behind*."""
+
+    code: int
+    enhanced: EnhancedStatus | None
+    before: str
+    behind: str
+
+    def to_reply(self, about: str) -> Reply:
+        return Reply(self.code, self.enhanced, (f"{self.before}{about}{self.behind}",))
+
+
+def _prepared(code: int, enhanced: str | None, text: str) -> Reply | _Text:
+    whole = Reply.of(code, enhanced, text)
+    before, found, behind = text.partition("{about}")
+    return _Text(code, whole.enhanced, before, behind) if found else whole
+
+
+_PREPARED = {key: _prepared(*text) for key, text in _TEXTS.items()}
+_PREPARED |= {
+    (stage, Continue): text
+    for (stage, kind), text in _PREPARED.items()
+    if kind is Accept and stage != "rcpt"
+}
+
+
+def reply_to(stage: str, verdict: Verdict, about: str = "") -> Reply:
+    """
+    What a verdict at *stage* is answered with: the plugin's own reply, or ours.
+
+    Continue is a yes everywhere but at rcpt. To a yes at connect and hello the conversation has
+    answers of its own.
+
+    @param about: the address, HELO or EHLO, or the queue id.
+    """
+    own = getattr(verdict, "reply", None)
+    if own is not None:
+        if _fits(stage, verdict, own):
+            return _with_queue_id(own, about) if stage == "queue" and own.is_positive else own
+        log.error(
+            "a plugin gave {verdict} at {stage} the reply {reply}, which says something else; "
+            "it is not used",
+            verdict=type(verdict).__name__,
+            stage=stage,
+            reply=str(own),
+        )
+    prepared = _PREPARED[stage, verdict.__class__]
+    return prepared if isinstance(prepared, Reply) else prepared.to_reply(about)
+
+
+def _fits(stage: str, verdict: Verdict, reply: Reply) -> bool:
+    if stage == "data" and isinstance(verdict, Accept):
+        return reply.code == 354
+    return reply.code // 100 in _FITTING[verdict.__class__]
+
+
+def _with_queue_id(reply: Reply, queue_id: str) -> Reply:
+    *lines, last = reply.lines
+    return Reply(reply.code, reply.enhanced, (*lines, f"{last} ({queue_id})"))
+
+
+def product(show_version: bool) -> str:
+    """Our name, as in the banner and the Received field."""
+    return f"harakatls/{VERSION}" if show_version and VERSION else "harakatls"
+
+
+def banner(settings: InboundSettings, connection_id: str) -> Reply:
+    """The greeting, 220; our host name is its first word (RFC 5321 section 4.2)."""
+    first, *others = settings.greeting or (f"{product(settings.show_version)} ready",)
+    tag = connection_id[:BANNER_ID_CHARACTERS]
+    return Reply(220, None, (f"{settings.me} ESMTP {first} ({tag})", *others))
+
+
+def welcome(settings: InboundSettings, connection: Connection) -> str:
+    """The first line of the answer to HELO and EHLO."""
+    return f"{settings.me} Hello [{connection.peer.host}], {settings.helo}"
+
+
+def farewell(settings: InboundSettings) -> Reply:
+    """The answer to QUIT."""
+    return Reply.of(221, "2.0.0", f"{settings.me} {settings.close}")

@@ -1,0 +1,122 @@
+"""The trace of a message: the Received field (RFC 5321 section 4.4), and how many there are."""
+
+import re
+from email.utils import formatdate
+from functools import lru_cache
+
+from harakatls.connection import Connection, Transaction
+from harakatls.inbound.replies import product
+from harakatls.mail.address import Address
+
+_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}\Z")
+_NOT_IN_HOST = re.compile(r"[^A-Za-z0-9._:\[\]-]")
+_SPECIAL_IN_COMMENT = re.compile(r"([()\\])")
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]+\Z")
+
+
+class TraceFields:
+    """
+    Writes the Received field of each message of one connection::
+
+        Received: from client.example ([192.0.2.1])
+                by mx.example (harakatls/1.0) with ESMTPS id 4C1F….1
+                (envelope-from <a@b.example>)
+                tls TLS_AES_256_GCM_SHA384 (TLSv1.3);
+                Sun, 23 Nov 2025 04:01:00 +0000
+    """
+
+    def __init__(self, me: str, show_version: bool) -> None:
+        self._by = f"{me} ({product(show_version)})"
+        self._connection: Connection | None = None
+        self._from_and_by = ""
+        self._protocol = ""
+        self._tls = ""
+
+    def received(self, connection: Connection, transaction: Transaction, now: float) -> bytes:
+        """@param now: seconds since the epoch."""
+        if connection is not self._connection:
+            self._remember(connection)
+        envelope = transaction.envelope
+        utf8 = "UTF8" if envelope.parameters.smtputf8 else ""
+        protocol = self._protocol.removeprefix("E") if utf8 else self._protocol
+        return (
+            f"{self._from_and_by} with {utf8}{protocol} id {transaction.id}\r\n"
+            f"\t(envelope-from <{_path(envelope.reverse_path)}>){self._tls};\r\n"
+            f"\t{_date(int(now))}\r\n"
+        ).encode("utf-8", "replace")
+
+    def _remember(self, connection: Connection) -> None:
+        self._connection = connection
+        hello = connection.hello
+        self._from_and_by = (
+            f"Received: from {_host(hello.name if hello else '')}"
+            f" ([{_literal(connection.peer.host)}])\r\n\tby {self._by}"
+        )
+        self._protocol = with_protocol(connection)
+        secured = connection.secured
+        self._tls = ""
+        if secured is not None:
+            # RFC 8314 section 4.3 registers the clause.
+            facts = [_word(secured.protocol), _word(secured.group or "")]
+            facts += ["verified"] if secured.verified else []
+            comment = " ".join(fact for fact in facts if fact)
+            self._tls = f"\r\n\ttls {_word(secured.cipher)} ({comment})"
+
+
+def with_protocol(connection: Connection) -> str:
+    """The keyword of the "with" clause (RFC 3848); UTF8SMTP and so on stand for theirs."""
+    if connection.hello is None or not connection.hello.extended:
+        return "SMTP"
+    tls = "S" if connection.secured is not None else ""
+    auth = "A" if connection.authenticated_as is not None else ""
+    return f"ESMTP{tls}{auth}"
+
+
+def _host(name: str) -> str:
+    """A HELO name is whatever the peer likes, so only what a name is made of is repeated."""
+    return name if _HOST.match(name) else _NOT_IN_HOST.sub("?", name[:255]) or "unknown"
+
+
+def _literal(host: str) -> str:
+    return f"IPv6:{host}" if ":" in host else host
+
+
+def _word(text: str) -> str:
+    return _NOT_IN_HOST.sub("?", text)
+
+
+def _path(address: Address | None) -> str:
+    if address is None:
+        return ""
+    text = str(address)
+    # A quoted local part may hold what would end the comment that it stands in.
+    return text if _PLAIN_PATH.match(text) else _SPECIAL_IN_COMMENT.sub(r"\\\1", text)
+
+
+@lru_cache(maxsize=4)
+def _date(second: int) -> str:
+    return formatdate(second, localtime=True)
+
+
+class ReceivedCount:
+    """Counts the Received fields of a message that arrives in pieces (RFC 5321 section 6.3)."""
+
+    _FIELD = b"\r\nreceived:"
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._in_header = True
+        self._end = b"\r\n"
+
+    def add(self, chunk: bytes) -> None:
+        """The next octets of the message, in wire form."""
+        if not self._in_header:
+            return
+        seen = self._end + chunk
+        header_end = seen.find(b"\r\n\r\n")
+        if header_end >= 0:
+            self._in_header = False
+            seen = seen[: header_end + 2]
+        self.count += seen.lower().count(self._FIELD)
+        # One octet less than the name has, so that none is counted twice.
+        self._end = seen[1 - len(self._FIELD) :]
