@@ -1,6 +1,8 @@
 """The client side of one SMTP connection, for a coroutine to talk through."""
 
 from collections.abc import Callable
+from typing import Protocol as TypingProtocol
+from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -11,7 +13,6 @@ from twisted.internet.interfaces import (
     IPushProducer,
     IReactorTime,
     ITCPTransport,
-    ITLSTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -45,6 +46,17 @@ class ConnectionBroken(Exception):
         super().__init__(problem)
         self.securing = securing
         self.status = status
+
+
+class _Transport(TypingProtocol):
+    """What is needed of Twisted's TCP transports: parts of several interfaces."""
+
+    def write(self, data: bytes) -> None: ...
+    def loseConnection(self) -> None: ...
+    def abortConnection(self) -> None: ...
+    def startTLS(self, contextFactory: IOpenSSLClientConnectionCreator) -> None: ...
+    def registerProducer(self, producer: object, streaming: bool) -> None: ...
+    def unregisterProducer(self) -> None: ...
 
 
 @implementer(IHandshakeListener, IPushProducer)
@@ -168,9 +180,7 @@ class OutboundProtocol(Protocol):
         """
         self._securing = True
         self._limit(seconds, f"the handshake took more than {seconds:g} seconds")
-        transport = self._transport()
-        assert ITLSTransport.providedBy(transport), "only TCP can start TLS"
-        transport.startTLS(creator)
+        self._transport().startTLS(creator)
         try:
             while not self._secured:
                 await self._wait()
@@ -283,15 +293,14 @@ class OutboundProtocol(Protocol):
             self._transport().abortConnection()
         self._wake()
 
-    def _transport(self) -> ITCPTransport:
-        transport = self.transport
-        assert transport is not None, "not connected"
-        return transport  # type: ignore[return-value]
+    def _transport(self) -> "_Transport":
+        assert self.transport is not None, "not connected"
+        return cast(_Transport, self.transport)
 
 
 def _in_words(reason: Failure) -> str:
     problem = reason.value
-    if problem.args and isinstance(problem.args[0], list):
+    if problem is not None and problem.args and isinstance(problem.args[0], list):
         # OpenSSL's error: a list of (library, function, reason).
         said = ", ".join(str(entry[-1]) for entry in problem.args[0])
         return f"TLS failed: {said or 'without a reason'}"

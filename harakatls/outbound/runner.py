@@ -89,7 +89,7 @@ class QueueRunner(Service):
 
     def startService(self) -> None:
         """Take what is due."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         if self._settings.disabled:
             _log.warn("outbound.ini: disabled is true: mail is queued and not delivered")
         self._wake()
@@ -108,7 +108,7 @@ class QueueRunner(Service):
 
     def stopService(self) -> "Deferred[None]":
         """Fires when nothing is in hand any more; the spool can be closed then."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
     async def _until_idle(self, seconds: float | None) -> None:
