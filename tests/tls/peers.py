@@ -1,0 +1,254 @@
+"""Two sides of TLS, joined in memory; and certificates for them."""
+
+from collections.abc import Callable
+from functools import cache
+
+import trustme
+from attrs import frozen
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from OpenSSL import SSL, crypto
+
+from harakatls.connection import Connection, Endpoint
+from harakatls.tls.client import ClientTLS
+from harakatls.tls.policy import Decision
+from harakatls.tls.server import ServerTLS
+from harakatls.tls.settings import PEMFile
+
+TLS_1_2, TLS_1_3 = SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION
+VERSIONS = {TLS_1_2: "TLSv1.2", TLS_1_3: "TLSv1.3"}
+
+
+@cache
+def authority(name: str = "Harbour Trust") -> trustme.CA:
+    """One certificate authority for each name."""
+    return trustme.CA(organization_name=name)
+
+
+@cache
+def intermediate(kind: str) -> trustme.CA:
+    """An authority below the usual one, for one kind of key."""
+    return authority().create_child_ca(key_type=trustme.KeyType[kind])
+
+
+@cache
+def issued(*names: str, kind: str = "ECDSA", by: str | None = None) -> trustme.LeafCert:
+    """
+    A certificate for *names* that any test may use, since keys are dear.
+
+    @param by: another authority than the usual one.
+    """
+    issuer = authority() if by is None else authority(by)
+    return issuer.issue_cert(*names, key_type=trustme.KeyType[kind])
+
+
+@cache
+def with_chain(*names: str, kind: str = "ECDSA") -> trustme.LeafCert:
+    """A certificate that an intermediate authority has issued."""
+    return intermediate(kind).issue_cert(*names, key_type=trustme.KeyType[kind])
+
+
+def chain_octets(leaf: trustme.LeafCert) -> bytes:
+    """The file that C{cert} names: the certificate, then its intermediates."""
+    return b"".join(pem.bytes() for pem in leaf.cert_chain_pems)
+
+
+def key_octets(leaf: trustme.LeafCert) -> bytes:
+    """The file that C{key} names."""
+    return leaf.private_key_pem.bytes()
+
+
+def pem_files(*leaves: trustme.LeafCert) -> dict[str, tuple[PEMFile, ...]]:
+    """The C{keys} and C{certs} of L{InboundTLS}."""
+    return {
+        "keys": tuple(PEMFile(f"{n}.key", key_octets(leaf)) for n, leaf in enumerate(leaves)),
+        "certs": tuple(PEMFile(f"{n}.crt", chain_octets(leaf)) for n, leaf in enumerate(leaves)),
+    }
+
+
+def key_pem(key: object) -> bytes:
+    """Any private key of cryptography's, as PEM."""
+    octets: bytes = key.private_bytes(  # type: ignore[attr-defined]
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    return octets
+
+
+# -- the two sides -----------------------------------------------------------------------------
+
+
+@frozen
+class Transport:
+    """As much of a transport as C{summary} asks for."""
+
+    connection: SSL.Connection
+
+    def getHandle(self) -> SSL.Connection:
+        """The connection of pyOpenSSL."""
+        return self.connection
+
+
+@frozen
+class Outcome:
+    """What both sides say after a handshake; None is no error."""
+
+    client: SSL.Connection
+    server: SSL.Connection
+    client_error: BaseException | None
+    server_error: BaseException | None
+
+    @property
+    def succeeded(self) -> bool:
+        """Both are content, also with what comes after the handshake."""
+        return self.client_error is None and self.server_error is None
+
+    @property
+    def shown(self) -> crypto.X509:
+        """The certificate that the client got to see."""
+        certificate = self.client.get_peer_certificate()
+        assert certificate is not None
+        return certificate
+
+    @property
+    def serial(self) -> int:
+        """The serial number of that certificate."""
+        return self.shown.get_serial_number()
+
+
+def reasons(error: BaseException | None) -> str:
+    """The words of an error of OpenSSL's."""
+    return "" if error is None else repr(error)
+
+
+def peer_of(
+    port: int = 25, peer: str = "192.0.2.1", implicit_tls: bool = False, local: str = "192.0.2.25"
+) -> Connection:
+    """Somebody who has connected to our *port*."""
+    return Connection("ID", Endpoint(peer, 49152), Endpoint(local, port), implicit_tls)
+
+
+def plain_client(
+    version: int | None = None,
+    server_name: str | None = None,
+    configure: Callable[[SSL.Context], object] | None = None,
+) -> SSL.Connection:
+    """A client that is content with everything, unless *configure* says otherwise."""
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    if version is not None:
+        context.set_min_proto_version(version)
+        context.set_max_proto_version(version)
+    if configure is not None:
+        configure(context)
+    return client_on(context, server_name)
+
+
+def client_on(context: SSL.Context, server_name: str | None = None) -> SSL.Connection:
+    """A client on a context that may be shared."""
+    connection = SSL.Connection(context, None)
+    if server_name is not None:
+        connection.set_tlsext_host_name(server_name.encode())
+    return connection
+
+
+def plain_server(
+    leaf: trustme.LeafCert,
+    version: int | None = None,
+    configure: Callable[[SSL.Context], object] | None = None,
+) -> SSL.Connection:
+    """A server as others have them."""
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    if version is not None:
+        context.set_min_proto_version(version)
+        context.set_max_proto_version(version)
+    if configure is not None:
+        configure(context)
+    leaf.configure_cert(context)
+    return SSL.Connection(context, None)
+
+
+def to_us(
+    tls: ServerTLS,
+    client: SSL.Connection,
+    connection: Connection | None = None,
+    hello: bytes | None = None,
+) -> Outcome:
+    """
+    A client's handshake with our server.
+
+    @param hello: what is shown to the server as the client's first octets, if not those.
+    """
+    client.set_connect_state()
+    first = _step(client)
+    assert first is None, first
+    octets = client.bio_read(1 << 16)
+    creator = tls.connection_creator(connection or peer_of(), octets if hello is None else hello)
+    server = creator.serverConnectionForTLS(None)  # type: ignore[arg-type]
+    server.set_accept_state()
+    server.bio_write(octets)
+    return shake_hands(client, server)
+
+
+def from_us(tls: ClientTLS, decision: Decision, server: SSL.Connection) -> Outcome:
+    """Our handshake, as a client, with a server."""
+    client = tls.connection_creator(decision).clientConnectionForTLS(None)  # type: ignore[arg-type]
+    client.set_connect_state()
+    server.set_accept_state()
+    return shake_hands(client, server)
+
+
+def shake_hands(client: SSL.Connection, server: SSL.Connection) -> Outcome:
+    """
+    Carry octets between both until nothing more happens; then a line in each direction, since in
+    TLS 1.3 the server objects only after the client has finished.
+    """
+    errors: list[BaseException | None] = [None, None]
+    sides = [client, server]
+    for _ in range(20):
+        for side in (0, 1):
+            errors[side] = errors[side] or _step(sides[side])
+        if not _carry(client, server):
+            break
+    for side in (0, 1):
+        errors[side] = errors[side] or _talk(sides[side])
+    _carry(client, server)
+    for side in (1, 0):
+        errors[side] = errors[side] or _listen(sides[side])
+        _carry(client, server)
+    return Outcome(client, server, errors[0], errors[1])
+
+
+def _step(side: SSL.Connection) -> BaseException | None:
+    try:
+        side.do_handshake()
+    except SSL.WantReadError:
+        return None
+    except Exception as error:
+        return error
+    return None
+
+
+def _talk(side: SSL.Connection) -> BaseException | None:
+    try:
+        side.send(b"line\r\n")
+    except Exception as error:
+        return error
+    return None
+
+
+def _listen(side: SSL.Connection) -> BaseException | None:
+    try:
+        return None if side.recv(100) == b"line\r\n" else AssertionError("not what was sent")
+    except Exception as error:
+        return error
+
+
+def _carry(client: SSL.Connection, server: SSL.Connection) -> bool:
+    carried = False
+    for source, target in ((client, server), (server, client)):
+        while True:
+            try:
+                octets = source.bio_read(1 << 16)
+            except SSL.WantReadError:
+                break
+            target.bio_write(octets)
+            carried = True
+    return carried

@@ -1,0 +1,405 @@
+"""Tests for harakatls.tls.settings."""
+
+import os
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from harakatls.config.directory import ConfigDirectory
+from harakatls.config.errors import ConfigError
+from harakatls.tls.settings import (
+    ContextParameters,
+    InboundTLS,
+    NoGoSettings,
+    OutboundTLS,
+    PEMFile,
+    TLSSettings,
+    TLSVersion,
+)
+from tests.config.files import write_config
+
+KEYS = (
+    *("key", "cert", "ca", "ciphers", "minVersion", "maxVersion", "honorCipherOrder", "ecdhCurve"),
+    *("dhparam", "requestCert", "rejectUnauthorized", "requireAuthorized", "no_starttls_ports"),
+    *("force_tls_hosts", "no_tls_hosts", "secureProtocol", "requestOCSP", "mutual_tls"),
+    *("disable_for_failed_hosts", "disable_expiry", "x", "192.0.2.1"),
+)
+SECTIONS = (
+    *("main", "inbound", "outbound", "no_tls_hosts", "redis", "smtp_forward"),
+    *("mutual_auth_hosts", "y"),
+)
+
+
+class SettingsTestCase(SynchronousTestCase):
+    def load(self, text: str, **files: str) -> TLSSettings:
+        """tls.ini with this text, and other files by name (``_`` for the dot)."""
+        named = {name.replace("_pem", ".pem"): content for name, content in files.items()}
+        self.config = write_config(self, {"tls.ini": text, **named})
+        return TLSSettings.load(self.config)
+
+    def assert_refused(self, text: str, *words: str) -> None:
+        """A ConfigError whose text has all *words*."""
+        with self.assertRaises(ConfigError) as caught:
+            self.load(text)
+        self.assertEqual(caught.exception.file, "tls.ini")
+        for word in words:
+            self.assertIn(word, str(caught.exception))
+
+    def assert_warned(self, text: str, *words: str) -> TLSSettings:
+        """One warning, with all *words*."""
+        settings = self.load(text)
+        self.assertEqual(len(self.config.warnings), 1, self.config.warnings)
+        for word in words:
+            self.assertIn(word, self.config.warnings[0])
+        return settings
+
+
+class DefaultTests(SettingsTestCase):
+    """What holds without a word in tls.ini."""
+
+    def test_no_file(self) -> None:
+        """An operator without tls.ini gets the defaults of the document."""
+        settings = TLSSettings.load(write_config(self))
+        missing = "there is no such file"
+        self.assertEqual(
+            settings.inbound,
+            InboundTLS(
+                keys=(PEMFile("tls_key.pem", None, missing),),
+                certs=(PEMFile("tls_cert.pem", None, missing),),
+            ),
+        )
+        self.assertEqual(settings.outbound, OutboundTLS())
+        self.assertEqual(settings.nogo, NoGoSettings())
+        self.assertTrue(settings.inbound.request_certificate)
+        self.assertFalse(settings.inbound.reject_unauthorized)
+        parameters = settings.inbound.parameters
+        self.assertIsNone(parameters.ciphers)
+        self.assertIs(parameters.min_version, TLSVersion.TLS_1_2)
+        self.assertTrue(parameters.honor_cipher_order)
+        self.assertEqual(parameters.groups, "prime256v1")
+        self.assertEqual((settings.nogo.expiry, settings.nogo.inbound_expiry), (604800, 3600))
+        self.assertFalse(settings.nogo.enabled)
+
+    def test_sample(self) -> None:
+        """The shipped tls.ini is read without a complaint, and does not change what it explains."""
+        sample = Path(__file__).parent.parent.parent / "config" / "tls.ini"
+        settings = self.load(sample.read_text())
+        self.assertEqual(self.config.warnings, ())
+        self.assertIsNone(settings.inbound.parameters.groups)
+        self.assertIsNone(settings.outbound.parameters.groups)
+
+
+class FileTests(SettingsTestCase):
+    """Keys, certificates and trust anchors."""
+
+    def test_default_names(self) -> None:
+        """The pair that the document's command makes is found without a word in tls.ini."""
+        settings = self.load("", tls_key_pem="KEY", tls_cert_pem="CERT")
+        self.assertEqual(settings.inbound.keys, (PEMFile("tls_key.pem", b"KEY"),))
+        self.assertEqual(settings.inbound.certs, (PEMFile("tls_cert.pem", b"CERT"),))
+
+    def test_one_pair(self) -> None:
+        """A pair of other names, relative to the directory or absolute."""
+        elsewhere = os.path.abspath(self.mktemp())
+        Path(elsewhere).write_text("CERT")
+        settings = self.load(f"key=a.pem\ncert={elsewhere}\n", a_pem="KEY")
+        self.assertEqual(settings.inbound.keys, (PEMFile("a.pem", b"KEY"),))
+        self.assertEqual(settings.inbound.certs, (PEMFile(elsewhere, b"CERT"),))
+
+    def test_several_pairs(self) -> None:
+        """key[] and cert[] name an RSA and an ECDSA pair."""
+        settings = self.load(
+            "key[]=r.pem\ncert[]=R.pem\nkey[]=e.pem\ncert[]=E.pem\n", r_pem="1", e_pem="2"
+        )
+        self.assertEqual([file.name for file in settings.inbound.keys], ["r.pem", "e.pem"])
+        self.assertEqual([file.content for file in settings.inbound.keys], [b"1", b"2"])
+        self.assertEqual([file.name for file in settings.inbound.certs], ["R.pem", "E.pem"])
+
+    def test_cannot_be_read(self) -> None:
+        """A wrong file does not stop the server: what is wrong is kept, to be told."""
+        settings = self.load("key=dir\ncert=empty.pem\n", **{"dir/x": "", "empty_pem": " \n"})
+        self.assertEqual(settings.inbound.keys[0].content, None)
+        self.assertIn("Is a directory", settings.inbound.keys[0].problem or "")
+        self.assertEqual(settings.inbound.certs[0].problem, "the file is empty")
+
+    def test_unreadable(self) -> None:
+        """A file that is there but cannot be read is told as such, not as missing."""
+        config = write_config(self)
+        (config.path / "tls_key.pem").symlink_to("tls_key.pem")
+        problem = TLSSettings.load(config).inbound.keys[0].problem
+        self.assertIn("cannot be read", problem or "")
+
+    def test_names_no_file(self) -> None:
+        """An empty key= is a mistake, not the default."""
+        self.assert_refused("key=\n", "key", "no file")
+        self.assert_refused("[inbound]\ncert\n", "[inbound] cert")
+
+    def test_key_is_not_shown(self) -> None:
+        """A private key does not get into a log by way of a repr."""
+        settings = self.load("", tls_key_pem="SECRET")
+        self.assertNotIn("SECRET", repr(settings))
+
+    def test_trust_anchors(self) -> None:
+        """ca is for clients, ca of [outbound] for next hops; one never stands in for the other."""
+        text = "ca=a.pem\n[outbound]\nca=b.pem\n"
+        settings = self.load(text, a_pem="A", b_pem="B")
+        self.assertEqual(settings.inbound.anchors, (PEMFile("a.pem", b"A"),))
+        self.assertEqual(settings.outbound.anchors, (PEMFile("b.pem", b"B"),))
+        self.assertEqual(self.load("ca=a.pem\n", a_pem="A").outbound.anchors, ())
+
+
+class InheritanceTests(SettingsTestCase):
+    """The main section holds for all, a section of its own wins."""
+
+    def test_main(self) -> None:
+        """What stands at the top counts in both directions."""
+        settings = self.load("minVersion=TLSv1.3\nciphers=ECDHE+AESGCM\necdhCurve=secp384r1\n")
+        for parameters in (settings.inbound.parameters, settings.outbound.parameters):
+            self.assertIs(parameters.min_version, TLSVersion.TLS_1_3)
+            self.assertEqual(parameters.ciphers, "ECDHE+AESGCM")
+            self.assertEqual(parameters.groups, "secp384r1")
+
+    def test_own_section(self) -> None:
+        """[inbound] and [outbound] win, each for itself (Haraka ignores [inbound], #3370)."""
+        settings = self.load(
+            "minVersion=TLSv1.2\nciphers=AES\n"
+            "[inbound]\nminVersion=TLSv1.3\nhonorCipherOrder=false\n"
+            "[outbound]\nciphers=CHACHA20\necdhCurve=auto\n"
+        )
+        self.assertIs(settings.inbound.parameters.min_version, TLSVersion.TLS_1_3)
+        self.assertIs(settings.outbound.parameters.min_version, TLSVersion.TLS_1_2)
+        self.assertEqual(settings.inbound.parameters.ciphers, "AES")
+        self.assertEqual(settings.outbound.parameters.ciphers, "CHACHA20")
+        self.assertEqual(settings.inbound.parameters.groups, "prime256v1")
+        self.assertIsNone(settings.outbound.parameters.groups)
+        self.assertFalse(settings.inbound.parameters.honor_cipher_order)
+        self.assertTrue(settings.outbound.parameters.honor_cipher_order)
+        self.assertEqual(self.config.warnings, ())
+
+    def test_every_inbound_option(self) -> None:
+        """Each option of incoming mail may stand in [inbound]."""
+        settings = self.load(
+            "requestCert=true\nno_starttls_ports[]=25\n"
+            "[inbound]\nkey=k.pem\ncert=c.pem\nca=a.pem\nrequestCert=false\n"
+            "rejectUnauthorized=true\nrequireAuthorized[]=465\nno_starttls_ports[]=2525\n",
+            k_pem="K",
+            c_pem="C",
+            a_pem="A",
+        ).inbound
+        self.assertEqual([f.content for f in settings.keys + settings.certs], [b"K", b"C"])
+        self.assertEqual([f.content for f in settings.anchors], [b"A"])
+        self.assertFalse(settings.request_certificate)
+        self.assertTrue(settings.reject_unauthorized)
+        self.assertEqual(settings.require_authorized, {465})
+        self.assertEqual(settings.no_starttls_ports, {2525})
+
+    def test_every_outbound_option(self) -> None:
+        """The hosts of outgoing mail: forced ones also from the top, excluded ones not."""
+        settings = self.load(
+            "rejectUnauthorized=true\nforce_tls_hosts[]=a.example\n"
+            "[outbound]\nrejectUnauthorized=false\nno_tls_hosts[]=127.0.0.2\n"
+            "no_tls_hosts[]=192.168.31.1/24\n"
+        ).outbound
+        self.assertFalse(settings.reject_unauthorized)
+        self.assertIn("a.example", settings.force_tls_hosts)
+        self.assertIn("192.168.31.77", settings.no_tls_hosts)
+        self.assertNotIn("192.168.32.1", settings.no_tls_hosts)
+        own = self.load("force_tls_hosts[]=a.example\n[outbound]\nforce_tls_hosts[]=b.example\n")
+        self.assertEqual(own.outbound.force_tls_hosts.entries, ("b.example",))
+
+    def test_mistake_in_what_does_not_count(self) -> None:
+        """A wrong value is told even where another one counts."""
+        self.assert_refused(
+            "minVersion=1.2\n[inbound]\nminVersion=TLSv1.3\n[outbound]\nminVersion=TLSv1.3\n",
+            "minVersion",
+        )
+
+    def test_where_an_error_is(self) -> None:
+        """An error about an option names the section it was taken from."""
+        settings = self.load("ciphers=AES\n[outbound]\nciphers=NONE\n")
+        found = settings.outbound.parameters.error("ciphers", "no such cipher")
+        self.assertEqual(str(found), "tls.ini [outbound] ciphers: no such cipher")
+        found = settings.inbound.parameters.error("ciphers", "no such cipher")
+        self.assertEqual(str(found), "tls.ini ciphers: no such cipher")
+
+
+class ValueTests(SettingsTestCase):
+    """What values may be, and what is said about others."""
+
+    def parameters(self, text: str) -> ContextParameters:
+        return self.load(text).inbound.parameters
+
+    def test_versions(self) -> None:
+        """The spellings of the document; any other is told, with what is possible."""
+        for text, version in {
+            "TLSv1": 0x0301,
+            "TLSv1.1": 0x0302,
+            "TLSv1.2": 0x0303,
+            "TLSv1.3": 0x0304,
+            "tlsv1.3;": 0x0304,
+        }.items():
+            self.assertEqual(self.parameters(f"minVersion={text}\n").min_version, version)
+        for text in ("TLS1.2", "SSLv3", "1.2", "", "TLSv1.4"):
+            self.assert_refused(
+                f"[inbound]\nminVersion={text}\n", "[inbound] minVersion", "TLSv1.2"
+            )
+
+    def test_maximum(self) -> None:
+        """maxVersion is ours; below minVersion it would leave nothing."""
+        self.assertEqual(self.parameters("maxVersion=TLSv1.2\n").max_version, 0x0303)
+        self.assert_refused("minVersion=TLSv1.3\nmaxVersion=TLSv1.2\n", "maxVersion", "TLSv1.3")
+        self.assert_refused("maxVersion=TLSv1.1\n", "maxVersion", "TLSv1.2")
+
+    def test_old_versions_are_warned_of(self) -> None:
+        """An operator who allows TLS 1.0 learns what else that allows."""
+        self.assert_warned("minVersion=TLSv1\n", "minVersion", "security level 0")
+
+    def test_ciphers(self) -> None:
+        """TLS 1.3 suites are told from older ciphers, which are in another list of OpenSSL's."""
+        found = self.parameters("ciphers=TLS_AES_128_GCM_SHA256:EECDH+AESGCM:!aNULL\n")
+        self.assertEqual(
+            (found.suites, found.ciphers), ("TLS_AES_128_GCM_SHA256", "EECDH+AESGCM:!aNULL")
+        )
+        found = self.parameters("ciphers=AES128-SHA, AES256-SHA\n")
+        self.assertEqual((found.suites, found.ciphers), (None, "AES128-SHA:AES256-SHA"))
+
+    def test_suites_alone(self) -> None:
+        """Where only suites of TLS 1.3 are allowed, so is only TLS 1.3."""
+        settings = self.load("ciphers=TLS_AES_128_GCM_SHA256\n")
+        self.assertIs(settings.inbound.parameters.min_version, TLSVersion.TLS_1_3)
+        self.assertEqual(len(self.config.warnings), 1, self.config.warnings)
+        self.assert_refused("ciphers=TLS_AES_128_GCM_SHA256\nmaxVersion=TLSv1.2\n", "ciphers")
+
+    def test_no_ciphers(self) -> None:
+        """What cannot be a list of ciphers is refused before OpenSSL sees it."""
+        for text in ("", ";", "AES\u00e4", "AES\x00", "AES'"):
+            self.assert_refused(f"ciphers={text}\n", "ciphers")
+
+    def test_curves(self) -> None:
+        """One curve as documented; a list and auto are ours."""
+        self.assertEqual(self.parameters("ecdhCurve=secp384r1\n").groups, "secp384r1")
+        self.assertEqual(self.parameters("ecdhCurve=X25519:P-256\n").groups, "X25519:P-256")
+        self.assertEqual(self.parameters("ecdhCurve=X25519,P-256\n").groups, "X25519:P-256")
+        self.assertIsNone(self.parameters("ecdhCurve=auto\n").groups)
+        self.assertIsNone(self.parameters("ecdhCurve=Auto;\n").groups)
+        for text in ("", "P 256", "X25519\x00", "b\u00e4"):
+            self.assert_refused(f"ecdhCurve={text}\n", "ecdhCurve")
+
+    def test_ports(self) -> None:
+        """Ports as the document writes them, semicolon and all; a scalar counts as well."""
+        settings = self.load(
+            "no_starttls_ports[]=2525\nno_starttls_ports[]=26;\nrequireAuthorized[]=465;\n"
+        )
+        self.assertEqual(settings.inbound.no_starttls_ports, {2525, 26})
+        self.assertEqual(settings.inbound.require_authorized, {465})
+        self.assertEqual(self.load("no_starttls_ports=2525\n").inbound.no_starttls_ports, {2525})
+        for text in ("smtp", "0", "65536", "-1"):
+            self.assert_refused(f"no_starttls_ports[]={text}\n", "no_starttls_ports")
+
+    def test_hosts(self) -> None:
+        """[no_tls_hosts] is a section of bare addresses and networks."""
+        hosts = self.load(
+            "[no_tls_hosts]\n192.168.1.3\n172.16.0.0/16\n2001:db8::/32\n"
+        ).inbound.no_tls_hosts
+        for inside in ("192.168.1.3", "172.16.9.9", "2001:db8::1", "::ffff:172.16.0.1"):
+            self.assertIn(inside, hosts)
+        self.assertNotIn("172.17.0.1", hosts)
+        self.assert_refused("[no_tls_hosts]\n300.1.1.1\n", "[no_tls_hosts]", "300.1.1.1")
+        self.assert_refused("[outbound]\nforce_tls_hosts[]=a/b\n", "force_tls_hosts")
+
+    def test_booleans(self) -> None:
+        """A misspelt word is never quietly false."""
+        self.assert_refused("honorCipherOrder=ture\n", "honorCipherOrder", "ture")
+        self.assert_refused("[outbound]\nrejectUnauthorized=\n", "[outbound] rejectUnauthorized")
+
+    def test_nogo(self) -> None:
+        """[redis] says for how long; where it is switched on, what is not built yet is told."""
+        settings = self.assert_warned(
+            "[redis]\ndisable_for_failed_hosts=true\ndisable_expiry=60\ndisable_inbound_expiry=5\n",
+            "disable_for_failed_hosts",
+        )
+        self.assertEqual(settings.nogo, NoGoSettings(enabled=True, expiry=60, inbound_expiry=5))
+        self.assert_refused("[redis]\ndisable_expiry=a week\n", "[redis] disable_expiry")
+
+    @given(st.data())
+    def test_any_text(self, data: st.DataObject) -> None:
+        """Whatever is in tls.ini, there are settings or an error that says where; nothing else."""
+        keys = st.sampled_from(KEYS)
+        values = st.one_of(
+            st.sampled_from(
+                ["true", "TLSv1.2", "25", "auto", "P-256", "AES", "a.example", "x.pem"]
+            ),
+            st.text(max_size=12),
+        )
+        sections = st.sampled_from(SECTIONS)
+        lines = st.one_of(
+            st.builds("{}={}".format, keys, values),
+            st.builds("{}[]={}".format, keys, values),
+            st.builds("[{}]".format, sections),
+            keys,
+            st.text(max_size=20),
+        )
+        text = "\n".join(data.draw(st.lists(lines, max_size=12)))
+        config = self._directory(text.encode("utf-8", "surrogatepass"))
+        try:
+            settings = TLSSettings.load(config)
+        except ConfigError as error:
+            self.assertEqual(error.file, "tls.ini")
+            self.assertNotIn("\n", str(error))
+        else:
+            self.assertIsInstance(settings, TLSSettings)
+            self.assertIsInstance(config.warnings, tuple)
+
+    def _directory(self, content: bytes) -> ConfigDirectory:
+        if not hasattr(self, "path"):
+            self.path = write_config(self).path
+        (self.path / "tls.ini").write_bytes(content)
+        return ConfigDirectory(self.path)
+
+
+class WarningTests(SettingsTestCase):
+    """What has no effect is told, never silently ignored."""
+
+    def test_not_built(self) -> None:
+        """Each option of the document that is not built yet says so."""
+        for text in (
+            "dhparam=dhparams.pem\n",
+            "requestOCSP=true\n",
+            "enableOCSPStapling=true\n",
+            "secureProtocol=TLSv1_2_method\n",
+            "mutual_tls=true\n",
+            "[inbound]\nrequestOCSP=true\n",
+            "[outbound]\nsecureProtocol=TLSv1_1_method\n",
+            "[mutual_auth_hosts]\nmx.example.com\n",
+            "[smtp_forward]\nminVersion=TLSv1.3\n",
+            "[redis]\nhost=192.0.2.1\n",
+        ):
+            with self.subTest(text=text):
+                self.assert_warned(text, "not built yet")
+
+    def test_switched_off(self) -> None:
+        """Nobody is bothered about what is not built where it is not asked for."""
+        for text in (
+            "requestOCSP=false\nmutual_tls=false\nsecureProtocol=SSLv23_method\n",
+            "[redis]\ndisable_for_failed_hosts=false\n",
+        ):
+            self.load(text)
+            self.assertEqual(self.config.warnings, ())
+
+    def test_in_the_wrong_section(self) -> None:
+        """What means nothing for outgoing mail is told, and never offered to every server."""
+        for key in ("key=a.pem", "cert=a.pem", "honorCipherOrder=false", "requestCert=true"):
+            with self.subTest(key=key):
+                self.assert_warned(f"[outbound]\n{key}\n", "[outbound]", key.partition("=")[0])
+
+    def test_unknown(self) -> None:
+        """A misspelt option is told, with the one that was meant."""
+        self.assert_warned("minversion=TLSv1.3\n", "minversion", "did you mean minVersion?")
+        self.assert_warned("[inbond]\nkey=a.pem\n", "inbond", "unknown section")
+
+    def test_forced_and_excluded(self) -> None:
+        """Two lists are two lists: no warning where they do not meet."""
+        self.load("[outbound]\nforce_tls_hosts[]=a.example\nno_tls_hosts[]=b.example\n")
+        self.assertEqual(self.config.warnings, ())
