@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from twisted.plugin import getPlugins
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
+import twisted.plugins
 from harakatls.config.errors import ConfigError, shown
 from harakatls.config.timeouts import plugin_timeout
 from harakatls.hooks.chain import STAGES, LoadedPlugin
@@ -22,7 +24,6 @@ log = Logger()
 
 FILE = "plugins"
 PREFIX = "haraka-plugin-"  # Haraka's packages may be listed with it or without
-OWN_PACKAGE = "harakatls_own_plugins"
 
 
 def load_plugins(
@@ -124,60 +125,79 @@ def plugin_factories(extra: Path | None = None) -> tuple[IPluginFactory, ...]:
     """
     All plugins that can be listed: those installed, and those in the operator's own directory.
 
-    The operator's own ones win over installed ones of the same name. They are read anew each time.
+    twisted.plugin finds both. The operator's own win over installed ones of the same name, and
+    are read anew each time.
 
     @param extra: the operator's directory; need not exist.
     @raise ConfigError: a file in it cannot be used.
     """
-    found: dict[str, IPluginFactory] = {}
+    modules = _own_modules(extra)
+    own_objects = {id(value) for module in modules for value in vars(module).values()}
+    installed: dict[str, IPluginFactory] = {}
+    own: dict[str, IPluginFactory] = {}
     for factory in getPlugins(IPluginFactory):
-        if factory.name in found:
+        if id(factory) in own_objects:
+            _check_factory(factory, extra)
+            if factory.name in own:
+                twice = f"more than one plugin in it is called {shown(factory.name)}"
+                raise ConfigError(str(extra), None, None, twice)
+            own[factory.name] = factory
+        elif factory.name in installed:
             log.warn("two installed plugins are called {plugin}", plugin=factory.name)
-        found.setdefault(factory.name, factory)
-    for factory in _own_factories(extra) if extra is not None else ():
-        if factory.name in found:
-            log.info(
-                "plugin {plugin} of {directory} takes the place of the installed one",
-                plugin=factory.name,
-                directory=str(extra),
-            )
-        found[factory.name] = factory
-    return tuple(found.values())
+        else:
+            installed[factory.name] = factory
+    for name in own.keys() & installed.keys():
+        log.info("{plugin} is taken from {directory}", plugin=name, directory=str(extra))
+    return tuple({**installed, **own}.values())
 
 
-def _own_factories(directory: Path) -> Iterator[IPluginFactory]:
+def _check_factory(factory: IPluginFactory, directory: Path | None) -> None:
+    try:
+        verifyObject(IPluginFactory, factory)
+    except Invalid as problem:
+        raise ConfigError(str(directory), None, None, _on_one_line(problem)) from None
+
+
+def _own_modules(directory: Path | None) -> list[ModuleType]:
     """
-    The files form a package of their own, so that no file name can collide with another package.
+    Import the operator's files, so that twisted.plugin will find them: it would log one that is
+    broken, and go on without it.
     """
-    if not directory.is_dir():
-        return
-    package = ModuleType(OWN_PACKAGE, "The operator's own plugins.")
-    package.__path__ = [str(directory)]
-    package.__file__ = str(directory / "__init__.py")
-    for name in [n for n in sys.modules if n.split(".")[0] == OWN_PACKAGE]:
+    for name in [name for name, module in sys.modules.items() if _is_own(name, module)]:
         del sys.modules[name]
-    sys.modules[OWN_PACKAGE] = package
-    importlib.invalidate_caches()
-    for name, file in _plugin_files(directory):
-        # twisted.plugin would log this and go on without the plugin.
-        try:
-            importlib.import_module(f"{OWN_PACKAGE}.{name}")
-        except Exception as problem:
-            log.failure("{file} cannot be imported", file=str(file))
-            raise ConfigError(str(file), None, None, _where(file, problem)) from problem
-    # It goes by modification times: what was put back from a backup would not be seen.
+    twisted.plugins.__path__[:] = [p for p in twisted.plugins.__path__ if p not in _own_paths]
+    _own_paths.clear()
+    if directory is None or not directory.is_dir():
+        return []
+    path = str(directory.absolute())
+    _own_paths.append(path)
+    twisted.plugins.__path__.append(path)
+    # It goes by modification times: a file put back from a backup would not be seen.
     _remove(directory / "dropin.cache")
-    names: set[str] = set()
-    for factory in getPlugins(IPluginFactory, package):
-        try:
-            verifyObject(IPluginFactory, factory)
-        except Invalid as problem:
-            raise ConfigError(str(directory), None, None, _on_one_line(problem)) from None
-        if factory.name in names:
-            twice = f"more than one plugin in it is called {shown(factory.name)}"
-            raise ConfigError(str(directory), None, None, twice)
-        names.add(factory.name)
-        yield factory
+    importlib.invalidate_caches()
+    return [_imported(name, file) for name, file in _plugin_files(directory.absolute())]
+
+
+_own_paths: list[str] = []  # what we have added to the path of twisted.plugins
+
+
+def _is_own(name: str, module: ModuleType) -> bool:
+    file = getattr(module, "__file__", None) or ""
+    return name.startswith("twisted.plugins.") and file.startswith(
+        tuple(path + os.sep for path in _own_paths)
+    )
+
+
+def _imported(name: str, file: Path) -> ModuleType:
+    try:
+        module = importlib.import_module(f"twisted.plugins.{name}")
+    except Exception as problem:
+        log.failure("{file} cannot be imported", file=str(file))
+        raise ConfigError(str(file), None, None, _where(file, problem)) from problem
+    if not _is_own(module.__name__, module):
+        taken = f"there is an installed plugin file of that name, {module.__file__}; rename it"
+        raise ConfigError(str(file), None, None, taken)
+    return module
 
 
 def _plugin_files(directory: Path) -> Iterator[tuple[str, Path]]:

@@ -1,0 +1,119 @@
+"""Plugins for the tests of the chain: each says what it is told to, and remembers being asked."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from harakatls.hooks.chain import LoadedPlugin
+from harakatls.interfaces import (
+    ICapabilitiesHook,
+    IConnectHook,
+    IDataHook,
+    IDeliveryObserver,
+    IDisconnectHook,
+    IHelloHook,
+    IMailHook,
+    IMessageHook,
+    IQueueHook,
+    IRcptHook,
+    IRelayHook,
+    IRouteHook,
+)
+from harakatls.verdict import CONTINUE
+
+Answer = Callable[..., Awaitable[Any]]
+
+
+@implementer(
+    IConnectHook,
+    IRelayHook,
+    IHelloHook,
+    ICapabilitiesHook,
+    IMailHook,
+    IRcptHook,
+    IDataHook,
+    IMessageHook,
+    IQueueHook,
+    IDisconnectHook,
+    IRouteHook,
+    IDeliveryObserver,
+)
+class Everything:
+    """
+    Hooks every stage.
+
+    @ivar asked: (stage, arguments) in order.
+    @ivar answers: by stage: a value, an exception to raise, or a Deferred to wait for.
+    """
+
+    def __init__(self, **answers: Any) -> None:
+        self.asked: list[tuple[str, tuple[Any, ...]]] = []
+        self.answers = answers
+
+    async def _answer(self, stage: str, usual: Any, *arguments: Any) -> Any:
+        self.asked.append((stage, arguments))
+        answer = self.answers.get(stage, usual)
+        if isinstance(answer, Deferred):
+            answer = await answer
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def connect(self, connection: Any) -> Any:
+        return await self._answer("connect", CONTINUE, connection)
+
+    async def relaying(self, connection: Any) -> Any:
+        return await self._answer("relaying", False, connection)
+
+    async def hello(self, connection: Any, hello: Any) -> Any:
+        return await self._answer("hello", CONTINUE, connection, hello)
+
+    async def capabilities(self, connection: Any, offered: Any) -> Any:
+        return await self._answer("capabilities", offered, connection, offered)
+
+    async def mail(self, connection: Any, transaction: Any) -> Any:
+        return await self._answer("mail", CONTINUE, connection, transaction)
+
+    async def rcpt(self, connection: Any, transaction: Any, recipient: Any) -> Any:
+        return await self._answer("rcpt", CONTINUE, connection, transaction, recipient)
+
+    async def data(self, connection: Any, transaction: Any) -> Any:
+        return await self._answer("data", CONTINUE, connection, transaction)
+
+    async def message(self, connection: Any, transaction: Any, message: Any) -> Any:
+        return await self._answer("message", CONTINUE, connection, transaction, message)
+
+    async def queue(self, connection: Any, transaction: Any, message: Any) -> Any:
+        return await self._answer("queue", CONTINUE, connection, transaction, message)
+
+    async def disconnected(self, connection: Any) -> None:
+        await self._answer("disconnected", None, connection)
+
+    async def route(self, domain: Any, queued: Any) -> Any:
+        return await self._answer("route", None, domain, queued)
+
+    async def delivered(self, queued: Any, outcome: Any) -> None:
+        await self._answer("delivered", None, queued, outcome)
+
+    async def delayed(self, queued: Any, outcome: Any) -> None:
+        await self._answer("delayed", None, queued, outcome)
+
+    async def failed(self, queued: Any, outcome: Any) -> None:
+        await self._answer("failed", None, queued, outcome)
+
+
+@implementer(IRcptHook)
+class RcptOnly:
+    """Hooks one stage, with any coroutine function."""
+
+    def __init__(self, rcpt: Answer) -> None:
+        self._rcpt = rcpt
+
+    async def rcpt(self, connection: Any, transaction: Any, recipient: Any) -> Any:
+        return await self._rcpt(connection, transaction, recipient)
+
+
+def loaded(plugin: object, name: str = "test", timeout: float = 30.0) -> LoadedPlugin:
+    return LoadedPlugin(name, plugin, timeout)
