@@ -40,7 +40,7 @@ from harakatls.connection import Connection, Endpoint, Hello, TLSSummary, Transa
 from harakatls.interfaces import IMessageBody, IResolver, NoSuchDomain
 from harakatls.mail.address import parse_address
 from harakatls.mail.envelope import Envelope, Recipient
-from harakatls.mail.route import MailExchanger
+from harakatls.mail.route import MailExchanger, NextHop
 from harakatls.queued import QueuedMessage
 from harakatls.tls.policy import Decision
 
@@ -49,6 +49,7 @@ from harakatls.tls.policy import Decision
 SENDER = "alice@sender.example"
 RECIPIENT = "bob@recipient.example"
 ARRIVED = 1_700_000_000.0
+NEXT_HOP = NextHop("192.0.2.1", "recipient.example", mx_name="mx.recipient.example")
 
 
 def recipient(address: str = RECIPIENT) -> Recipient:

@@ -73,7 +73,8 @@ def original_header(start: bytes) -> bytes:
     length = header_length(start)
     if length is not None and length <= HEADER_OCTETS:
         return start[:length]
-    return start[: start.rfind(b"\r\n", 0, HEADER_OCTETS) + 2] if b"\r\n" in start else b""
+    cut = start.rfind(b"\r\n", 0, HEADER_OCTETS)
+    return start[: cut + 2] if cut >= 0 else b""
 
 
 def report(

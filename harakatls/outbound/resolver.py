@@ -123,7 +123,7 @@ class DNSResolver:
     async def _response(self, name: str, look_up: _Look) -> tuple[_Section, _Section]:
         try:
             answers, authority, _ = await _apart(
-                look_up(name, timeout=RETRY_AFTER), TIME_LIMIT, self._clock
+                look_up(name.encode(), timeout=RETRY_AFTER), TIME_LIMIT, self._clock
             )
         except DNSNameError:
             raise NoSuchDomain(name) from None
