@@ -1,0 +1,297 @@
+"""The commands of a client (RFC 5321 section 4.1), from line to event."""
+
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from attrs import field, frozen
+
+from harakatls.mail.address import AddressError, parse_forward_path, parse_reverse_path
+from harakatls.mail.envelope import NO_PARAMETERS, MailParameters, Recipient
+from harakatls.smtp.capabilities import Capabilities
+from harakatls.smtp.events import (
+    AuthReceived,
+    DataReceived,
+    HelloReceived,
+    HelpReceived,
+    MailReceived,
+    NoopReceived,
+    QuitReceived,
+    RcptReceived,
+    ResetReceived,
+    ServerEvent,
+    StartTLSReceived,
+    UnrecognizedReceived,
+    VerifyReceived,
+)
+from harakatls.smtp.refusals import (
+    AUTH_NOT_BASE64,
+    AUTH_SYNTAX,
+    BAD_LINE,
+    MAIL_SYNTAX,
+    NOT_ASCII,
+    NOT_UTF8,
+    RCPT_SYNTAX,
+    RECIPIENT_NOT_ASCII,
+    SENDER_NOT_ASCII,
+    refuse,
+)
+from harakatls.smtp.reply import Reply
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# A path ends at the first > that no quotes hold.
+_PATH = re.compile(r'<[^"<> ]*(?:"(?:[^"\\]|\\.)*"[^"<> ]*)*>')
+_NAKED_PATH = re.compile(r"[^\s<>]+")
+_MECHANISM = re.compile(r"[A-Z0-9_-]{1,20}\Z")  # RFC 4422 section 3.1
+_SIZE_DIGITS = 20  # RFC 1870 section 4
+
+
+@frozen
+class Grammar:
+    """
+    What the syntax of a command depends on.
+
+    @ivar offered: what the answer to EHLO named; nothing after HELO.
+    @ivar utf8: the sender of this transaction was given with SMTPUTF8.
+    """
+
+    offered: Capabilities = field(factory=Capabilities)
+    utf8: bool = False
+
+
+NOTHING_OFFERED = Grammar()
+
+
+@frozen
+class Command:
+    """
+    @ivar event: what *parse* makes of the argument.
+    @ivar utf8: the argument may be more than ASCII.
+    """
+
+    event: type[ServerEvent]
+    parse: Callable[[str, Grammar], ServerEvent]
+    utf8: bool = False
+
+
+def parse_command(line: bytes, grammar: Grammar = NOTHING_OFFERED) -> ServerEvent:
+    """
+    @param line: without its CRLF.
+    @raise RemoteProtocolError: it is wrong, whatever the state.
+    """
+    verb, argument = split_command(line)
+    command = COMMANDS.get(verb)
+    if command is None:
+        return UnrecognizedReceived(verb, argument)
+    return command.parse(argument, grammar)
+
+
+def split_command(line: bytes) -> tuple[str, str]:
+    """
+    The verb in upper case, and what stands behind it without spaces around.
+
+    @raise RemoteProtocolError: it is no text, or has no verb.
+    """
+    try:
+        text = line.decode("ascii")
+        is_text = text.isprintable()
+    except UnicodeDecodeError:
+        text = _utf8_text(line)
+        is_text = not _CONTROL.search(text)
+    verb, _, argument = text.partition(" ")
+    if not is_text or not verb:
+        refuse(BAD_LINE)
+    return verb.upper(), argument.strip(" ")
+
+
+def _utf8_text(line: bytes) -> str:
+    verb = line.split(b" ", 1)[0].upper().decode("latin-1")
+    command = COMMANDS.get(verb)
+    if command is None or not command.utf8:
+        # RFC 2034 section 4: no enhanced status in an answer to HELO or EHLO.
+        refuse(Reply(501, None, NOT_ASCII.lines) if verb in ("EHLO", "HELO") else NOT_ASCII)
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        refuse(NOT_UTF8)
+
+
+def _hello(verb: str, extended: bool) -> Command:
+    missing = Reply.of(501, None, f"{verb} needs your name - see RFC 5321 section 4.1.1.1")
+
+    def parse(argument: str, _: Grammar) -> HelloReceived:
+        if not argument:
+            refuse(missing)
+        # More than a name is wrong, but harmless, and sent by clients of good faith.
+        return HelloReceived(argument.partition(" ")[0], extended)
+
+    return Command(HelloReceived, parse)
+
+
+def _without_argument(verb: str, event: ServerEvent) -> Command:
+    too_much = Reply.of(501, "5.5.4", f"{verb} takes no argument")
+
+    def parse(argument: str, _: Grammar) -> ServerEvent:
+        if argument:
+            refuse(too_much)
+        return event
+
+    return Command(type(event), parse)
+
+
+def _verify(verb: str, expand: bool) -> Command:
+    missing = Reply.of(501, "5.5.4", f"Syntax: {verb} address")
+
+    def parse(argument: str, _: Grammar) -> VerifyReceived:
+        if not argument:
+            refuse(missing)
+        return VerifyReceived(argument, expand)
+
+    return Command(VerifyReceived, parse, utf8=True)
+
+
+def _auth(argument: str, _: Grammar) -> AuthReceived:
+    words = argument.upper().split(maxsplit=1)
+    if not words or not _MECHANISM.match(words[0]):
+        refuse(AUTH_SYNTAX)
+    if len(words) == 1:
+        return AuthReceived(words[0], None)
+    initial = argument.split(maxsplit=1)[1]
+    if initial == "=":  # RFC 4954 section 4: an empty one
+        return AuthReceived(words[0], b"")
+    try:
+        return AuthReceived(words[0], binascii.a2b_base64(initial, strict_mode=True))
+    except binascii.Error:
+        refuse(AUTH_NOT_BASE64)
+
+
+def _mail(argument: str, grammar: Grammar) -> MailReceived:
+    path, rest = _path_and_rest(argument, "FROM:", MAIL_SYNTAX)
+    try:
+        reverse_path = parse_reverse_path(path)
+    except AddressError as problem:
+        refuse(Reply.of(501, "5.1.7", f"Bad sender address: {problem}"))
+    parameters = _mail_parameters(rest, grammar) if rest else NO_PARAMETERS
+    if not path.isascii() and not parameters.smtputf8:
+        refuse(SENDER_NOT_ASCII)
+    return MailReceived(reverse_path, parameters)
+
+
+def _rcpt(argument: str, grammar: Grammar) -> RcptReceived:
+    path, rest = _path_and_rest(argument, "TO:", RCPT_SYNTAX)
+    try:
+        address = parse_forward_path(path)
+    except AddressError as problem:
+        refuse(Reply.of(501, "5.1.3", f"Bad recipient address: {problem}"))
+    if rest:
+        _unknown_parameter("RCPT", rest.split()[0])
+    if not grammar.utf8 and not path.isascii():
+        refuse(RECIPIENT_NOT_ASCII)
+    return RcptReceived(Recipient(address))
+
+
+def _path_and_rest(argument: str, keyword: str, syntax: Reply) -> tuple[str, str]:
+    """
+    More is taken than RFC 5321 allows: spaces before the path, and a path without its angle
+    brackets. Such clients are met, and there is no doubt about what they mean.
+    """
+    length = len(keyword)
+    if argument[:length].upper() != keyword:
+        refuse(syntax)
+    text = argument[length:].lstrip(" ")
+    found = _PATH.match(text) or _NAKED_PATH.match(text)
+    if found is None:
+        refuse(syntax)
+    path, rest = found[0], text[found.end() :]
+    if rest and rest[0] != " ":
+        refuse(syntax)
+    return (path if path[0] == "<" else f"<{path}>"), rest
+
+
+@frozen
+class _Parameter:
+    """
+    One parameter of MAIL.
+
+    @ivar capability: what must have been offered for it.
+    @ivar name: its attribute of MailParameters.
+    @ivar read: its value, or None without one, as Python's; raises ValueError.
+    """
+
+    capability: str
+    name: str
+    read: Callable[[str | None], object]
+
+
+def _read_size(value: str | None) -> int:
+    if not value or not value.isdigit() or not value.isascii() or len(value) > _SIZE_DIGITS:
+        raise ValueError("octets")
+    return int(value)
+
+
+def _read_body(value: str | None) -> str:
+    if value is None or value.upper() not in ("7BIT", "8BITMIME"):
+        raise ValueError("7BIT or 8BITMIME")
+    return value.upper()
+
+
+def _read_smtputf8(value: str | None) -> bool:
+    if value is not None:
+        raise ValueError("no value")
+    return True
+
+
+def _read_auth(value: str | None) -> None:
+    if not value:
+        raise ValueError("a mailbox or <>")
+
+
+_FORGOTTEN = ""
+_MAIL_PARAMETERS: Mapping[str, _Parameter] = {
+    "SIZE": _Parameter("SIZE", "size", _read_size),
+    "BODY": _Parameter("8BITMIME", "body", _read_body),
+    "SMTPUTF8": _Parameter("SMTPUTF8", "smtputf8", _read_smtputf8),
+    # RFC 4954 section 5: who is not trusted to say so is taken to have said <>.
+    "AUTH": _Parameter("AUTH", _FORGOTTEN, _read_auth),
+}
+
+
+def _mail_parameters(text: str, grammar: Grammar) -> MailParameters:
+    given: dict[str, Any] = {}
+    for word in text.split():
+        keyword, equals, value = word.partition("=")
+        keyword = keyword.upper()
+        parameter = _MAIL_PARAMETERS.get(keyword)
+        if parameter is None or parameter.capability not in grammar.offered:
+            _unknown_parameter("MAIL", word)
+        if parameter.name in given:
+            refuse(Reply.of(501, "5.5.4", f"{keyword} is given twice"))
+        try:
+            given[parameter.name] = parameter.read(value if equals else None)
+        except ValueError as expected:
+            refuse(Reply.of(501, "5.5.4", f"{keyword} takes {expected}"))
+    given.pop(_FORGOTTEN, None)
+    return MailParameters(**given)
+
+
+def _unknown_parameter(verb: str, word: str) -> NoReturn:
+    keyword = ascii(word.partition("=")[0][:40])[1:-1]
+    refuse(Reply.of(555, "5.5.4", f"Unsupported parameter of {verb}: {keyword}"))
+
+
+COMMANDS: Mapping[str, Command] = {
+    "MAIL": Command(MailReceived, _mail, utf8=True),
+    "RCPT": Command(RcptReceived, _rcpt, utf8=True),
+    "DATA": _without_argument("DATA", DataReceived()),
+    "RSET": _without_argument("RSET", ResetReceived()),
+    "QUIT": _without_argument("QUIT", QuitReceived()),
+    "EHLO": _hello("EHLO", extended=True),
+    "HELO": _hello("HELO", extended=False),
+    "STARTTLS": _without_argument("STARTTLS", StartTLSReceived()),
+    "AUTH": Command(AuthReceived, _auth),
+    "NOOP": Command(NoopReceived, lambda _, __: NoopReceived()),
+    "VRFY": _verify("VRFY", expand=False),
+    "EXPN": _verify("EXPN", expand=True),
+    "HELP": Command(HelpReceived, lambda argument, _: HelpReceived(argument)),
+}

@@ -1,0 +1,357 @@
+"""The server's side of a conversation: bytes in, events out, replies back to bytes."""
+
+from typing import NoReturn
+
+from attrs import frozen
+
+from harakatls.smtp import refusals
+from harakatls.smtp.capabilities import Capabilities
+from harakatls.smtp.commands import COMMANDS, NOTHING_OFFERED, Grammar, split_command
+from harakatls.smtp.data import DotDecoder
+from harakatls.smtp.errors import LocalProtocolError, RemoteProtocolError
+from harakatls.smtp.events import (
+    AWAITING_REPLY,
+    NEED_DATA,
+    AuthReceived,
+    BodyEnded,
+    BodyReceived,
+    DataReceived,
+    HelloReceived,
+    MailReceived,
+    Pause,
+    QuitReceived,
+    RcptReceived,
+    ResetReceived,
+    ServerEvent,
+    StartTLSReceived,
+    UnrecognizedReceived,
+)
+from harakatls.smtp.lines import BadLine, LineBuffer
+from harakatls.smtp.refusals import greeting_again, is_error, out_of_order, refuse
+from harakatls.smtp.reply import Reply
+from harakatls.smtp.states import (
+    CLOSED,
+    CONNECTED,
+    GREETED,
+    READY,
+    RECEIVING,
+    REFUSED,
+    SECURING,
+    SERVER_MOVES,
+    auth_is_legal,
+    starttls_is_legal,
+)
+
+# Octets of a message that are given out at once, at most.
+CHUNK = 65536
+# So many times the limit of a message is read, to be refused at its end: a client that is cut off
+# only sends it all again.
+ABSURD_MESSAGE = 20
+
+# What an offered extension adds to the length of a command line: RFC 1870 section 3, RFC 6152
+# section 2, RFC 6531 section 3.1, RFC 4954 section 5.
+_LONGER_LINES = {"SIZE": 26, "8BITMIME": 17, "SMTPUTF8": 10, "AUTH": 500}
+
+_TLS_HANDSHAKE = b"\x16\x03"  # record type and the major version of TLS
+_WEB_VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "OPTIONS", "CONNECT", "TRACE", "PRI"})
+
+_INTERMEDIATE = 300
+_NEGATIVE = 400
+_CLOSING = 421
+_EXPECTED = {DataReceived: 354, StartTLSReceived: 220}  # 2yz accepts the rest
+
+
+@frozen
+class SessionLimits:
+    """
+    @ivar line: octets of a command line with its CRLF; what the offered extensions add comes on
+        top.
+    @ivar data_line: octets of a line of a message without its CRLF; longer ones are folded by
+        inserting CRLF and a space. 0: never.
+    @ivar message: octets of a message; 0 is without limit.
+    @ivar recipients: of one message.
+    @ivar errors: commands that are unknown, malformed or out of order since the last message;
+        then comes 421. 0: any number.
+    @ivar smtputf8: non-ASCII addresses are taken, if SMTPUTF8 was offered.
+    """
+
+    line: int = 512
+    data_line: int = 992
+    message: int = 26214400
+    recipients: int = 10000
+    errors: int = 20
+    smtputf8: bool = True
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What a session with these limits does by itself, to be offered."""
+        utf8 = ("SMTPUTF8",) if self.smtputf8 else ()
+        return Capabilities.of(
+            "PIPELINING", "8BITMIME", *utf8, f"SIZE {self.message}", "ENHANCEDSTATUSCODES"
+        )
+
+
+class ServerSession:
+    """
+    One connection, from the greeting on.
+
+    Ask `next_event` until it gives a `Pause`. Answer an event with `reply` (a HELO or EHLO that is
+    welcome with `accept_hello`), and send what these return. A `RemoteProtocolError` is answered
+    by sending its reply, and with nothing else.
+
+    @ivar state: where the conversation stands.
+    @ivar secured: it is inside TLS.
+    """
+
+    __slots__ = (
+        "_authenticated",
+        "_awaiting",
+        "_decoder",
+        "_errors",
+        "_grammar",
+        "_greeting",
+        "_limits",
+        "_line_limit",
+        "_lines",
+        "_recipients",
+        "_refused",
+        "secured",
+        "state",
+    )
+
+    def __init__(self, limits: SessionLimits, implicit_tls: bool = False) -> None:
+        """@param implicit_tls: the connection is inside TLS from the start (RFC 8314)."""
+        self.state = CONNECTED
+        self.secured = implicit_tls
+        self._limits = limits
+        self._lines = LineBuffer()
+        self._line_limit = limits.line
+        self._grammar = NOTHING_OFFERED
+        self._awaiting: ServerEvent | None = None  # has no answer yet
+        self._greeting: Reply | None = None
+        self._authenticated = False
+        self._errors = 0
+        self._recipients = 0
+        self._refused: type[ServerEvent] | None = None  # of MAIL and RCPT the last, if it was
+        self._decoder: DotDecoder | None = None
+
+    # -- what the client says ---------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        """Octets of the client. They are only kept; after the end they are thrown away."""
+        if self.state is SECURING:
+            raise LocalProtocolError("what comes now belongs to the TLS handshake")
+        if self.state is not CLOSED:
+            self._lines.append(data)
+
+    def next_event(self) -> ServerEvent | Pause:
+        """
+        @raise RemoteProtocolError: the client did something wrong. What was wrong is over and the
+            conversation goes on; but after a fatal error the state is CLOSED.
+        """
+        state = self.state
+        if self._awaiting is not None or state is CONNECTED:
+            return AWAITING_REPLY
+        if state is RECEIVING:
+            return self._next_of_message()
+        if state is CLOSED or state is SECURING:
+            return NEED_DATA
+        if self._errors >= self._limits.errors > 0:
+            self._close(refusals.TOO_MANY_ERRORS)
+        if state is GREETED and not self.secured and self._lines.starts_with(_TLS_HANDSHAKE):
+            self._close(refusals.NOT_SMTP)
+        try:
+            line = self._lines.next_line(self._line_limit)
+            if line is None:
+                return NEED_DATA
+            event = self._awaiting = self._understood(line)
+        except BadLine as problem:
+            self._errors += 1
+            if problem.is_endless:
+                self._close(refusals.ENDLESS_LINE)
+            refuse(refusals.LINE_TOO_LONG if problem.is_too_long else refusals.BAD_LINE)
+        except RemoteProtocolError as problem:
+            assert problem.reply is not None, "a server always answers"
+            if state is REFUSED or is_error(problem.reply):
+                self._errors += 1
+            raise
+        return event
+
+    def _understood(self, line: bytes) -> ServerEvent:
+        verb, argument = split_command(line)
+        command = COMMANDS.get(verb)
+        kind = UnrecognizedReceived if command is None else command.event
+        if kind not in SERVER_MOVES[self.state]:
+            refuse(self._out_of_order(kind))
+        if command is None:
+            if verb in _WEB_VERBS:
+                # A browser can be made to send commands as the body of a request.
+                self._close(refusals.NOT_THE_WEB)
+            return UnrecognizedReceived(verb, argument)
+        if kind is RcptReceived or kind is MailReceived:
+            self._refused = kind  # until it is accepted
+        elif kind is StartTLSReceived and not starttls_is_legal(
+            self._grammar.offered, self.secured
+        ):
+            refuse(refusals.NO_STARTTLS)
+        elif kind is AuthReceived and not auth_is_legal(self._grammar.offered, self._authenticated):
+            refuse(refusals.NO_AUTH)
+        event = command.parse(argument, self._grammar)
+        if type(event) is RcptReceived:
+            if self._recipients >= self._limits.recipients:
+                refuse(refusals.TOO_MANY_RECIPIENTS)
+        elif type(event) is MailReceived:
+            size = event.parameters.size
+            if size is not None and 0 < self._limits.message < size:
+                refuse(refusals.TOO_LARGE)
+        return event
+
+    def _out_of_order(self, kind: type[ServerEvent]) -> Reply:
+        if self.state is REFUSED and self._greeting is not None:
+            return greeting_again(self._greeting, kind)
+        return out_of_order(self.state, kind, self._refused)
+
+    def _next_of_message(self) -> ServerEvent | Pause:
+        decoder, limit = self._decoder, self._limits.message
+        assert decoder is not None
+        while not decoder.ended:
+            data = self._lines.take(CHUNK)
+            if not data:
+                return NEED_DATA
+            text = decoder.decode(data)
+            if decoder.ended:
+                self._lines.give_back(decoder.unused)
+            elif 0 < limit * ABSURD_MESSAGE < decoder.size:
+                self._close(refusals.TOO_LARGE)
+            if text:
+                return BodyReceived(text)
+        refusal = None
+        if decoder.is_too_large:
+            refusal = refusals.TOO_LARGE
+        elif decoder.has_bare_line_ends:
+            refusal = refusals.BARE_LINE_ENDS
+        self._awaiting = BodyEnded(decoder.size, refusal)
+        return self._awaiting
+
+    def _close(self, reply: Reply) -> NoReturn:
+        self.state = CLOSED
+        self._lines.clear()
+        self._decoder = None
+        raise RemoteProtocolError(str(reply), reply, fatal=True)
+
+    # -- what the server answers ------------------------------------------------------------------
+
+    def greet(self, reply: Reply) -> bytes:
+        """
+        The first words. After a refusal (RFC 5321 section 3.1) all but QUIT is refused.
+
+        @return: what has to be sent; so do the others.
+        """
+        if self.state is not CONNECTED:
+            raise LocalProtocolError("the client has been greeted")
+        self._greeting = reply
+        self.state = GREETED if reply.is_positive else REFUSED
+        return reply.wire
+
+    def reply(self, reply: Reply) -> bytes:
+        """
+        Answer the last event, or say 421 at any time. 421 is the end.
+
+        @raise LocalProtocolError: there is nothing to answer, or not so: 354 starts a message and
+            220 TLS, other commands are accepted with 2yz, and what was refused is not accepted.
+        """
+        event = self._awaiting
+        if event is None:
+            if reply.code != _CLOSING or self.state is SECURING or self.state is CLOSED:
+                raise LocalProtocolError(f"there is nothing to answer with {reply}")
+        elif reply.code < _NEGATIVE:
+            _check_answer(event, reply.code)
+            self._accepted(event)
+        elif type(event) is BodyEnded:
+            self._end_transaction()
+            self.state = READY
+        elif type(event) is QuitReceived:
+            self.state = CLOSED
+        elif type(event) is UnrecognizedReceived:
+            self._errors += 1
+        self._awaiting = None
+        if reply.code == _CLOSING:
+            self.state = CLOSED
+        if self.state is CLOSED:
+            self._lines.clear()
+        return reply.wire
+
+    def accept_hello(self, greeting: str, capabilities: Capabilities) -> bytes:
+        """
+        Yes to HELO or EHLO.
+
+        @param greeting: the first line: our name and a word of welcome.
+        @param capabilities: what is offered; nothing is after HELO. What cannot be had now
+            (STARTTLS within TLS, SMTPUTF8 where the limits say no) is left out.
+        """
+        event = self._awaiting
+        if type(event) is not HelloReceived:
+            raise LocalProtocolError("there is no HELO or EHLO to accept")
+        if not event.extended:
+            capabilities = Capabilities()
+        if self.secured:
+            capabilities = capabilities.without("STARTTLS")
+        if not self._limits.smtputf8:
+            capabilities = capabilities.without("SMTPUTF8")
+        self._accepted(event)
+        self._awaiting = None
+        self._grammar = Grammar(capabilities)
+        longer = sum(octets for name, octets in _LONGER_LINES.items() if name in capabilities)
+        self._line_limit = self._limits.line + longer
+        return capabilities.to_reply(greeting).wire
+
+    def tls_started(self) -> None:
+        """The handshake is done: back to the start, without another greeting."""
+        if self.state is not SECURING:
+            raise LocalProtocolError("TLS was not asked for")
+        self.state = GREETED
+        self.secured = True
+
+    def _accepted(self, event: ServerEvent) -> None:
+        kind = type(event)
+        self.state = SERVER_MOVES[self.state][kind]
+        if kind is RcptReceived:
+            self._refused = None
+            self._recipients += 1
+        elif type(event) is MailReceived:
+            self._refused = None
+            if event.parameters.smtputf8:
+                self._grammar = Grammar(self._grammar.offered, utf8=True)
+        elif kind is DataReceived:
+            self._decoder = DotDecoder(self._limits.data_line, self._limits.message)
+        elif kind is BodyEnded:
+            self._errors = 0
+            self._end_transaction()
+        elif kind is ResetReceived or kind is HelloReceived:
+            self._end_transaction()
+        elif kind is AuthReceived:
+            self._authenticated = True
+        elif kind is StartTLSReceived:
+            # RFC 3207 section 4.2: whatever came before the handshake may be an attacker's, so
+            # neither what he sent behind STARTTLS nor what he said before it survives.
+            self._lines.clear()
+            self._grammar = NOTHING_OFFERED
+            self._line_limit = self._limits.line
+            self._end_transaction()
+
+    def _end_transaction(self) -> None:
+        self._decoder = None
+        self._recipients = 0
+        self._refused = None
+        if self._grammar.utf8:
+            self._grammar = Grammar(self._grammar.offered)
+
+
+def _check_answer(event: ServerEvent, code: int) -> None:
+    kind = type(event)
+    if kind is HelloReceived:
+        raise LocalProtocolError("accept_hello says yes to HELO and EHLO")
+    expected = _EXPECTED.get(kind)
+    is_right = code < _INTERMEDIATE if expected is None else code == expected
+    if not is_right or (type(event) is BodyEnded and event.refusal is not None):
+        raise LocalProtocolError(f"{kind.__name__} cannot be answered with {code}")
