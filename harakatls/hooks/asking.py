@@ -46,17 +46,15 @@ async def ask(hook: Hook, clock: IReactorTime, *arguments: Any) -> Any:
     """
     try:
         answer = hook.method(*arguments)
-        waiting = answer.send(None)
+        awaited = answer.send(None)
     except StopIteration as finished:
         return finished.value
     except SpoolFull:
         raise
     except Exception:
-        problem = "raised an exception at {stage} of {subject}"
-        log.failure("plugin {plugin} " + problem, **_facts(hook, arguments))
-        raise HookFailed(f"{hook.plugin} at {hook.stage}") from None
+        raise _raised(hook, arguments) from None
     try:
-        return await _finish(answer, waiting, clock, hook.timeout)
+        return await _finish(answer, awaited, clock, hook.timeout)
     except SpoolFull:
         raise
     except _TooSlow:
@@ -67,15 +65,18 @@ async def ask(hook: Hook, clock: IReactorTime, *arguments: Any) -> Any:
         )
     except CancelledError:
         # A peer that leaves is nothing to write home about.
-        log.debug(
-            "plugin {plugin} was cancelled at {stage} of {subject}", **_facts(hook, arguments)
-        )
+        facts = _facts(hook, arguments)
+        log.debug("plugin {plugin} was cancelled at {stage} of {subject}", **facts)
     except Exception:
-        log.failure(
-            "plugin {plugin} raised an exception at {stage} of {subject}",
-            **_facts(hook, arguments),
-        )
+        raise _raised(hook, arguments) from None
     raise HookFailed(f"{hook.plugin} at {hook.stage}")
+
+
+def _raised(hook: Hook, arguments: tuple[Any, ...]) -> HookFailed:
+    """To be called while the exception is handled."""
+    facts = _facts(hook, arguments)
+    log.failure("plugin {plugin} raised an exception at {stage} of {subject}", **facts)
+    return HookFailed(f"{hook.plugin} at {hook.stage}")
 
 
 def nonsense(hook: Hook, answer: object, *arguments: Any) -> None:
@@ -98,12 +99,12 @@ def _facts(hook: Hook, arguments: tuple[Any, ...]) -> dict[str, Any]:
 
 @awaitable_generator
 def _finish(
-    answer: Coroutine[Any, Any, Any], waiting: Any, clock: IReactorTime, seconds: float
+    answer: Coroutine[Any, Any, Any], awaited: Any, clock: IReactorTime, seconds: float
 ) -> Generator[Any, Any, Any]:
     """
     Go on with a coroutine that waits, until it is done or its time is over.
 
-    @param waiting: the Deferred it waits for.
+    @param awaited: the Deferred it waits for.
     @raise _TooSlow: the time is over; whatever it waited for has been cancelled.
     """
     expired = False
@@ -111,21 +112,21 @@ def _finish(
     def expire() -> None:
         nonlocal expired
         expired = True
-        _cancel(waiting)
+        _cancel(awaited)
 
     timer = clock.callLater(seconds, expire) if seconds else None
     try:
         while True:
             try:
-                result = yield waiting
+                result = yield awaited
             except BaseException as problem:  # also the end of the generator itself
-                waiting = answer.throw(problem)
+                awaited = answer.throw(problem)
             else:
-                waiting = answer.send(result)
+                awaited = answer.send(result)
             if expired:
                 # It was told, and waits for something else now: it is not asked again.
                 answer.close()
-                _forget(waiting)
+                _forget(awaited)
                 raise _TooSlow
     except StopIteration as finished:
         if expired:
@@ -140,12 +141,12 @@ def _finish(
             timer.cancel()
 
 
-def _cancel(waiting: Any) -> None:
-    if isinstance(waiting, Deferred):
-        waiting.cancel()
+def _cancel(awaited: Any) -> None:
+    if isinstance(awaited, Deferred):
+        awaited.cancel()
 
 
-def _forget(waiting: Any) -> None:
-    if isinstance(waiting, Deferred):
-        waiting.addErrback(lambda _: None)
-        waiting.cancel()
+def _forget(awaited: Any) -> None:
+    if isinstance(awaited, Deferred):
+        awaited.addErrback(lambda _: None)
+        awaited.cancel()

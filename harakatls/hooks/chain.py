@@ -124,7 +124,7 @@ class HookChain:
 
     def connect(self, connection: Connection) -> Coroutine[Any, Any, Verdict]:
         """As `IConnectHook.connect`; CONTINUE where nobody has an opinion."""
-        return self._verdict("connect", connection)
+        return self._verdict(self._hooks["connect"], connection)
 
     async def relaying(self, connection: Connection) -> bool:
         """One yes is enough; a hook that fails has not said yes."""
@@ -138,7 +138,7 @@ class HookChain:
 
     def hello(self, connection: Connection, hello: Hello) -> Coroutine[Any, Any, Verdict]:
         """As `IHelloHook.hello`."""
-        return self._verdict("hello", connection, hello)
+        return self._verdict(self._hooks["hello"], connection, hello)
 
     async def capabilities(self, connection: Connection, offered: Capabilities) -> Capabilities:
         """What all hooks together make of *offered*; a hook that fails changes nothing."""
@@ -157,25 +157,25 @@ class HookChain:
         self, connection: Connection, transaction: Transaction
     ) -> Coroutine[Any, Any, Verdict]:
         """As `IMailHook.mail`."""
-        return self._verdict("mail", connection, transaction)
+        return self._verdict(self._hooks["mail"], connection, transaction)
 
     def rcpt(
         self, connection: Connection, transaction: Transaction, recipient: Recipient
     ) -> Coroutine[Any, Any, Verdict]:
         """As `IRcptHook.rcpt`."""
-        return self._verdict("rcpt", connection, transaction, recipient)
+        return self._verdict(self._hooks["rcpt"], connection, transaction, recipient)
 
     def data(
         self, connection: Connection, transaction: Transaction
     ) -> Coroutine[Any, Any, Verdict]:
         """As `IDataHook.data`."""
-        return self._verdict("data", connection, transaction)
+        return self._verdict(self._hooks["data"], connection, transaction)
 
     def message(
         self, connection: Connection, transaction: Transaction, message: IStagedMessage
     ) -> Coroutine[Any, Any, Verdict]:
         """As `IMessageHook.message`."""
-        return self._verdict("message", connection, transaction, message)
+        return self._verdict(self._hooks["message"], connection, transaction, message)
 
     async def queue(
         self, connection: Connection, transaction: Transaction, message: IStagedMessage
@@ -187,7 +187,7 @@ class HookChain:
         @raise SpoolFull: no space.
         """
         for hook in self._hooks["queue"]:
-            verdict = await self._one_verdict(hook, connection, transaction, message)
+            verdict = await self._verdict((hook,), connection, transaction, message)
             if isinstance(verdict, Continue):
                 continue
             if not isinstance(verdict, Accept) or verdict.recipients is None:
@@ -238,22 +238,20 @@ class HookChain:
 
     # -- asking -----------------------------------------------------------------------------
 
-    async def _verdict(self, stage: str, *arguments: Any) -> Verdict:
-        for hook in self._hooks[stage]:
-            verdict = await self._one_verdict(hook, *arguments)
-            if verdict.__class__ is not Continue:
+    async def _verdict(self, hooks: tuple[Hook, ...], *arguments: Any) -> Verdict:
+        for hook in hooks:
+            try:
+                verdict: Verdict = await ask(hook, self._clock, *arguments)
+            except HookFailed:
+                return FAILED
+            kind = verdict.__class__
+            if kind is Continue:
+                continue
+            if kind in _VERDICTS:
                 return verdict
-        return CONTINUE
-
-    async def _one_verdict(self, hook: Hook, *arguments: Any) -> Verdict:
-        try:
-            verdict: Verdict = await ask(hook, self._clock, *arguments)
-        except HookFailed:
+            nonsense(hook, verdict, *arguments)
             return FAILED
-        if verdict.__class__ in _VERDICTS:
-            return verdict
-        nonsense(hook, verdict, *arguments)
-        return FAILED
+        return CONTINUE
 
     async def _tell(self, stage: str, *arguments: Any) -> None:
         for hook in self._hooks[stage]:

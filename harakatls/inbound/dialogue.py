@@ -35,7 +35,7 @@ from harakatls.smtp.events import (
     VerifyReceived,
 )
 from harakatls.smtp.reply import Reply
-from harakatls.smtp.server import ServerSession
+from harakatls.smtp.server import ServerSession, SessionLimits
 from harakatls.verdict import Accept, Continue, Disconnect
 
 log = Logger()
@@ -77,7 +77,6 @@ class Dialogue:
         self._tls = tls
         self._channel = channel
         self._replies: list[bytes] = []
-        self._refused: Reply | None = None  # what a hook said at connect: the answer to all else
 
     async def open(self) -> None:
         """From the connection to the greeting, and what the peer may have said meanwhile."""
@@ -91,8 +90,8 @@ class Dialogue:
                 self.connection = evolve(connection, relaying=True)
             reply = replies.banner(self._settings, connection.id)
         else:
+            # The session gives it again in answer to all that follows, but QUIT.
             reply = replies.reply_to("connect", verdict)
-            self._refused = reply
             if isinstance(verdict, Disconnect):
                 self.end(None, "refused")
         self._replies.append(self._session.greet(reply))
@@ -112,10 +111,7 @@ class Dialogue:
                     return
                 if isinstance(event, Pause):
                     raise LocalProtocolError("an event was left without an answer")
-                if self._refused is not None and event.__class__ is not QuitReceived:
-                    self._say(self._refused)
-                else:
-                    await _ANSWERS[event.__class__](self, event)
+                await _ANSWERS[event.__class__](self, event)
             left -= 1
             if not left:
                 left = TURN
@@ -160,10 +156,8 @@ class Dialogue:
         self.errors += 1
         if problem.fatal:
             self.end(problem.reply, f"protocol error: {problem}")
-            return
-        reply = self._refused or problem.reply
-        assert reply is not None
-        self._replies.append(reply.wire)
+        elif problem.reply is not None:
+            self._replies.append(problem.reply.wire)
 
     async def _hello(self, event: HelloReceived) -> None:
         hello = Hello(event.name, event.extended)
@@ -177,7 +171,7 @@ class Dialogue:
         self.connection = evolve(self.connection, hello=hello)
         offered = Capabilities()
         if event.extended:
-            always = _offered(self._settings.smtputf8, self._settings.max_bytes)
+            always = offered_always(self._settings)
             offered = await self._chain.capabilities(self.connection, always)
         greeting = replies.welcome(self._settings, self.connection)
         self._replies.append(self._session.accept_hello(greeting, offered))
@@ -259,12 +253,22 @@ class Dialogue:
         self.end(None, "quit", linger=False)
 
 
-@lru_cache(maxsize=16)
-def _offered(smtputf8: bool, max_bytes: int) -> Capabilities:
-    lines = ["PIPELINING", "8BITMIME", "SMTPUTF8", f"SIZE {max_bytes}", "ENHANCEDSTATUSCODES"]
-    if not smtputf8:
-        lines.remove("SMTPUTF8")
-    return Capabilities.of(*lines)
+def session_limits(settings: InboundSettings) -> SessionLimits:
+    """What the session is to hold the peer to."""
+    return SessionLimits(
+        line=settings.max_line_length,
+        data_line=settings.max_data_line_length,
+        message=settings.max_bytes,
+        recipients=settings.max_recipients,
+        errors=settings.max_bad_commands,
+        smtputf8=settings.smtputf8,
+    )
+
+
+@lru_cache(maxsize=4)
+def offered_always(settings: InboundSettings) -> Capabilities:
+    """In the answer to EHLO, before plugins edit it."""
+    return session_limits(settings).capabilities
 
 
 _ANSWERS: Mapping[type, Callable[[Dialogue, Any], Awaitable[None]]] = {

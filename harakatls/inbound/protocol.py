@@ -23,9 +23,10 @@ from harakatls.connection import Connection, Endpoint, TLSSummary
 from harakatls.hooks.chain import HookChain
 from harakatls.inbound.channel import HandshakeFailed
 from harakatls.inbound.conversation import Conversation
+from harakatls.inbound.dialogue import session_limits
 from harakatls.inbound.settings import InboundSettings, ListenerSettings
 from harakatls.interfaces import IServerTLS, ISpool
-from harakatls.smtp.server import ServerSession, SessionLimits
+from harakatls.smtp.server import ServerSession
 from harakatls.tls.handshake import describe_failure
 from harakatls.tls.hello import HelloState, read_client_hello
 
@@ -289,14 +290,7 @@ class InboundFactory(Factory):
         self.tls = tls
         self.me = me
         self.clock = clock
-        self.limits = SessionLimits(
-            line=settings.max_line_length,
-            data_line=settings.max_data_line_length,
-            message=settings.max_bytes,
-            recipients=settings.max_recipients,
-            errors=settings.max_bad_commands,
-            smtputf8=settings.smtputf8,
-        )
+        self.limits = session_limits(settings)
         self.connections: set[InboundProtocol] = set()
         self._stopping = False
         self._emptied: Deferred[None] | None = None

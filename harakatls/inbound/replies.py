@@ -1,6 +1,7 @@
 """All that we say to a peer: what a verdict sounds like, and our other texts."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
@@ -128,7 +129,15 @@ def reply_to(stage: str, verdict: Verdict, about: str = "") -> Reply:
             reply=str(own),
         )
     prepared = _PREPARED[stage, verdict.__class__]
-    return prepared if isinstance(prepared, Reply) else prepared.to_reply(about)
+    if isinstance(prepared, Reply):
+        return prepared
+    # The same senders and recipients come again and again; queue ids never do.
+    return prepared.to_reply(about) if stage == "queue" else _rendered(prepared, about)
+
+
+@lru_cache(maxsize=1024)
+def _rendered(text: _Text, about: str) -> Reply:
+    return text.to_reply(about)
 
 
 def _fits(stage: str, verdict: Verdict, reply: Reply) -> bool:

@@ -146,8 +146,10 @@ class LoadTests(SynchronousTestCase):
         """A hook has to take what it will be given."""
 
         @implementer(IRcptHook)
-        class Bad:  # type: ignore[override]
-            async def rcpt(self, connection: Any, transaction: Any) -> Verdict:
+        class Bad:
+            async def rcpt(  # type: ignore[override]
+                self, connection: Any, transaction: Any
+            ) -> Verdict:
                 return CONTINUE
 
         text = self.problem(["a"], a=Bad())
@@ -159,8 +161,10 @@ class LoadTests(SynchronousTestCase):
         """A hook without async is told so at the start, not at the first message."""
 
         @implementer(IRcptHook)
-        class Bad:  # type: ignore[override]
-            def rcpt(self, connection: Any, transaction: Any, recipient: Any) -> Verdict:
+        class Bad:
+            def rcpt(  # type: ignore[override]
+                self, connection: Any, transaction: Any, recipient: Any
+            ) -> Verdict:
                 return CONTINUE
 
         self.assertEqual(
