@@ -145,7 +145,7 @@ def _apply(context: SSL.Context, parameters: ContextParameters, ciphers: str | N
             context.set_tls13_ciphersuites(parameters.suites.encode("ascii"))
     except SSL.Error:
         shown = " ".join(filter(None, (parameters.ciphers, parameters.suites)))
-        raise parameters.error("ciphers", f"OpenSSL knows no such ciphers: {shown}") from None
+        raise parameters.error("ciphers", f"{shown!r} leaves OpenSSL no cipher to use") from None
 
 
 def _ciphers(parameters: ContextParameters) -> str | None:

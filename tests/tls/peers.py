@@ -1,11 +1,16 @@
 """Two sides of TLS, joined in memory; and certificates for them."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import cache
 
 import trustme
 from attrs import frozen
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from OpenSSL import SSL, crypto
 
 from harakatls.connection import Connection, Endpoint
@@ -14,6 +19,7 @@ from harakatls.tls.policy import Decision
 from harakatls.tls.server import ServerTLS
 from harakatls.tls.settings import PEMFile
 
+CN = NameOID.COMMON_NAME
 TLS_1_2, TLS_1_3 = SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION
 VERSIONS = {TLS_1_2: "TLSv1.2", TLS_1_3: "TLSv1.3"}
 
@@ -71,6 +77,36 @@ def key_pem(key: object) -> bytes:
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )
     return octets
+
+
+def self_signed(
+    common_name: str | None,
+    *names: str,
+    not_before: datetime | None = None,
+    not_after: datetime | None = None,
+) -> tuple[bytes, bytes]:
+    """
+    What C{openssl req -x509} makes, with what trustme cannot do.
+
+    @return: key and certificate, as PEM.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    attributes = [] if common_name is None else [x509.NameAttribute(CN, common_name)]
+    subject = x509.Name(attributes)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(not_before or datetime.now(UTC) - timedelta(days=1))
+        .not_valid_after(not_after or datetime.now(UTC) + timedelta(days=1))
+    )
+    if names:
+        entries = [x509.DNSName(name) for name in names]
+        builder = builder.add_extension(x509.SubjectAlternativeName(entries), False)
+    certificate = builder.sign(key, SHA256())
+    return key_pem(key), certificate.public_bytes(Encoding.PEM)
 
 
 # -- the two sides -----------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from harakatls.tls.policy import (
 from harakatls.tls.settings import InboundTLS, OutboundTLS
 
 HOP = NextHop("192.0.2.7", "example.com", mx_name="mx.example.net")
+MX = "mx.example.net"
 LONG_AGO = 1_700_000_000.0
 
 
@@ -126,7 +127,7 @@ class OutboundDecisionTests(SynchronousTestCase):
             (NextHop("::ffff:192.0.2.7", "x.example"), None, "192.0.2.7"),
             (NextHop("[IPv6:2001:db8::7]", "x.example"), None, "2001:db8::7"),
             (NextHop("relay.example.org", "x.example"), "relay.example.org", "relay.example.org"),
-            (NextHop("192.0.2.7", "x", mx_name="MX.example.net."), *["mx.example.net"] * 2),
+            (NextHop("192.0.2.7", "x", mx_name="MX.example.net."), MX, MX),
             (NextHop("192.0.2.7", "x", mx_name="192.0.2.7"), None, "192.0.2.7"),
             (NextHop("192.0.2.7", "x", mx_name="mail host"), None, "192.0.2.7"),
             (NextHop("mail host", "x"), None, None),
