@@ -1,0 +1,44 @@
+"""``harakatls plugins``: which plugin is asked when."""
+
+import argparse
+from typing import Any, cast
+
+from twisted.internet.interfaces import IReactorTime
+
+from harakatls.hooks.chain import HookChain
+from harakatls.outbound.resolver import system_resolver
+from harakatls.plugins.spool import DurableQueue
+from harakatls.service.settings import Settings
+from harakatls.service.wiring import load_all
+from harakatls.spool.memory import MemorySpool
+from harakatls.tls.server import ServerTLS
+
+
+def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The command and its options."""
+    text = "Print which plugin is asked at which hook, in order, and how long it may take."
+    parser = commands.add_parser("plugins", help=text, description=text)
+    parser.add_argument("--config", "-c", metavar="DIR", default="./config")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """The plugins are loaded as the server does it, so that what stops it shows here as well."""
+    from twisted.internet import reactor
+
+    settings = Settings.load(options.config)
+    clock = cast(IReactorTime, reactor)
+    server_tls = ServerTLS(settings.tls.inbound, settings.me)
+    resolver = system_resolver(reactor)
+    plugins = load_all(settings, MemorySpool(), server_tls, resolver, cast(Any, reactor))
+    limits = {plugin.name: plugin.timeout for plugin in plugins}
+    stages = HookChain(plugins, clock, DurableQueue()).stages()
+    width = max(len(name) for _, names in stages for name in names)
+    for stage, names in stages:
+        for name in names:
+            seconds = limits.get(name, 0.0)
+            limit = f"{seconds:g} s" if seconds else "no limit"
+            print(f"{stage:<12}  {name:<{width}}  {limit}")
+            stage = ""  # each is named once
+    for warning in settings.config.warnings:
+        print(f"warning: {warning}")

@@ -1,0 +1,32 @@
+"""For twistd: makes the service of ``twistd harakatls``."""
+
+from typing import Any
+
+from twisted.application.service import IService
+
+from harakatls.config.errors import ConfigError
+from harakatls.service.failure import tell_in_one_line
+from harakatls.service.logs import twistd_stream
+from harakatls.service.options import Options
+from harakatls.service.server import Server
+from harakatls.service.settings import Settings
+
+__all__ = ["Options", "makeService"]
+
+
+def makeService(options: Options) -> IService:
+    """
+    The server that is configured by the files in ``options["config"]``.
+
+    @raise SystemExit: with one line for the operator, if a file is wrong.
+    """
+    from twisted.internet import reactor  # not before twistd has chosen one
+
+    tell_in_one_line()
+    twistd: Any = options.parent or {}
+    try:
+        return Server(Settings.load(options["config"]), reactor, twistd_stream(twistd))
+    except ConfigError as problem:
+        raise SystemExit(f"harakatls: {problem}") from None
+    except OSError as problem:
+        raise SystemExit(f"harakatls: cannot write the log: {problem}") from None

@@ -1,0 +1,208 @@
+"""The server: puts the parts together, starts them in order and stops them in order."""
+
+import gc
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import IProcess, Service
+from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
+
+from harakatls.config.errors import ConfigError
+from harakatls.hooks.chain import HookChain
+from harakatls.inbound.protocol import InboundFactory
+from harakatls.inbound.settings import ListenerSettings
+from harakatls.interfaces import IResolver, ISpool
+from harakatls.outbound.connector import Connector, over_tcp
+from harakatls.outbound.delivery import Delivery
+from harakatls.outbound.resolver import system_resolver
+from harakatls.outbound.routing import Routing
+from harakatls.outbound.runner import QueueRunner
+from harakatls.plugins.spool import DurableQueue
+from harakatls.service.failure import StartFailure
+from harakatls.service.listeners import BoundSocket, bind_all, serve
+from harakatls.service.logs import Stream, drop_below, log_to
+from harakatls.service.settings import Settings, account
+from harakatls.service.wiring import load_all, thread_caller
+from harakatls.spool.errors import SpoolUnusable
+from harakatls.spool.sqlite import open_spool
+from harakatls.tls.client import ClientTLS
+from harakatls.tls.nogo import MemoryTLSMemory
+from harakatls.tls.server import ServerTLS
+
+log = Logger()
+
+DRAIN = 30.0  # seconds for what is under way when the server is told to stop
+
+
+class Server(Service):
+    """
+    One server on one instance.
+
+    Settings, keys and ports are taken while the process still has the rights it was started with;
+    queue, Maildir and plugins once it has those it runs with, since the files they make must
+    belong to that account.
+    """
+
+    name = "harakatls"
+
+    def __init__(self, settings: Settings, reactor: Any, stream: Stream | None = None) -> None:
+        """
+        @param stream: where to log; None leaves that to twistd.
+        @raise ConfigError: the account to run as cannot be taken on, or OpenSSL refuses an option.
+        """
+        self._settings = settings
+        self._reactor = reactor
+        self._stream = stream
+        self._account = account(settings.inbound)
+        self._server_tls = ServerTLS(settings.tls.inbound, settings.me)
+        self._client_tls = ClientTLS(settings.tls.outbound)
+        self._bound: tuple[BoundSocket, ...] = ()
+        self._ports: list[IListeningPort] = []
+        self._factories: list[InboundFactory] = []
+        self._spool: ISpool | None = None
+        self._runner: QueueRunner | None = None
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Tell twistd's application how to log, and as whom to run once the ports are bound."""
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+        if not isinstance(parent, Componentized):
+            return
+        if self._stream is not None:
+            parent.setComponent(ILogObserver, log_to(self._stream, self._settings.log))  # type: ignore[no-untyped-call]
+            drop_below(self._settings.log.level)
+        process: Any = IProcess(parent)
+        process.uid, process.gid = self._account
+
+    # -- starting ----------------------------------------------------------------------------
+
+    def privilegedStartService(self) -> None:
+        """Bind the ports; twistd lays down the rights to do so behind this."""
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        try:
+            self._bound = bind_all(self._openable(), self._settings.inbound.listens_by_default)
+        except StartFailure as problem:
+            self._refuse(problem)
+
+    def _openable(self) -> tuple[ListenerSettings, ...]:
+        listeners = self._settings.inbound.listeners
+        for problem in (*self._server_tls.problems, *self._client_tls.problems):
+            log.error("TLS: {problem}", problem=problem)
+        if self._server_tls.ready():
+            return listeners
+        for listener in listeners:
+            if listener.implicit_tls:
+                log.error("{address} is not opened: TLS needs a certificate", address=str(listener))
+        return tuple(listener for listener in listeners if not listener.implicit_tls)
+
+    def startService(self) -> None:
+        """Begin to deliver, and to take mail."""
+        super().startService()  # type: ignore[no-untyped-call]
+        try:
+            self._start()
+        except (ConfigError, SpoolUnusable) as problem:
+            self._refuse(StartFailure(str(problem)))
+        for warning in self._settings.config.warnings:
+            log.warn("{warning}", warning=warning)
+        # What has been made by now stays; the garbage collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+
+    def _refuse(self, problem: StartFailure) -> None:
+        log.critical("not started: {problem}", problem=str(problem))
+        if self._spool is not None:
+            # Its thread would keep the process from ending; the reactor will not run any more.
+            Deferred.fromCoroutine(self._spool.close())
+        raise problem from None
+
+    def _start(self) -> None:
+        settings = self._settings
+        resolver = system_resolver(self._reactor)
+        self._spool = spool = open_spool(
+            settings.queue,
+            self._reactor,
+            self._reactor.callFromThread,
+            thread_caller(self._reactor),
+        )
+        plugins = load_all(settings, spool, self._server_tls, resolver, self._reactor)
+        chain = HookChain(plugins, self._reactor, DurableQueue())
+        self._runner = self._runner_for(chain, spool, resolver)
+        self._ports = serve(self._bound, self._reactor, lambda to: self._factory(to, chain, spool))
+        self._runner.startService()
+
+    def _factory(
+        self, listener: ListenerSettings, chain: HookChain, spool: ISpool
+    ) -> InboundFactory:
+        settings = self._settings
+        factory = InboundFactory(
+            listener, settings.inbound, chain, spool, self._server_tls, settings.me, self._reactor
+        )
+        self._factories.append(factory)
+        return factory
+
+    def _runner_for(self, chain: HookChain, spool: ISpool, resolver: IResolver) -> QueueRunner:
+        settings = self._settings
+        outbound, me, clock = settings.outbound, settings.me, self._reactor
+        connector = Connector(
+            over_tcp(self._reactor),
+            outbound,
+            me,
+            clock,
+            self._client_tls,
+            settings.tls.outbound,
+            settings.tls.nogo,
+            MemoryTLSMemory(clock),
+        )
+        routing = Routing(chain, resolver, outbound, me)
+        delivery = Delivery(routing, connector, spool, outbound, me, clock)
+        return QueueRunner(spool, chain, delivery, outbound, me, clock)
+
+    # -- stopping ----------------------------------------------------------------------------
+
+    def stopService(self) -> Deferred[None]:
+        """
+        No new connections; what is under way may finish; then the queue is closed.
+
+        Who tells the server a second time to stop does not want to wait.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        log.info("stopping")
+        told_again: Deferred[None] = Deferred()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self._reactor.callFromThread(_fire, told_again))
+        ended = Deferred.fromCoroutine(self._end())
+        _, first = await DeferredList([ended, told_again], fireOnOneCallback=True)
+        if first == 1:
+            log.warn("told to stop again; what is under way is broken off")
+        if self._spool is not None:
+            await self._without_fail(self._spool.close)
+
+    async def _end(self) -> None:
+        """Let all end that is under way."""
+        for port in self._ports:
+            await self._without_fail(port.stopListening)
+        ending = [
+            Deferred.fromCoroutine(self._without_fail(factory.drain, DRAIN))
+            for factory in self._factories
+        ]
+        if self._runner is not None:
+            ending.append(Deferred.fromCoroutine(self._without_fail(self._runner.stopService)))
+        await gatherResults(ending)
+
+    async def _without_fail(self, stop: Callable[..., Any], *arguments: Any) -> None:
+        """One part that does not stop keeps no other from stopping."""
+        try:
+            await maybeDeferred(stop, *arguments)
+        except Exception:
+            log.failure("while stopping")
+
+
+def _fire(waited_for: Deferred[None]) -> None:
+    if not waited_for.called:
+        waited_for.callback(None)
