@@ -162,6 +162,9 @@ class Asked(Enum):
     RSET = "RSET"
     QUIT = "QUIT"
 
+    # By identity, as members are compared: Enum's own hash is a slow function in Python.
+    __hash__ = object.__hash__
+
 
 @frozen
 class Answered:

@@ -120,6 +120,11 @@ class ReplyParser:
         self._lines: list[str] = []
         self._octets = 0
 
+    @property
+    def has_begun(self) -> bool:
+        """A reply is not complete."""
+        return bool(self._lines)
+
     def line(self, line: bytes) -> Reply | None:
         """
         @param line: one line of a reply, without its CRLF.
