@@ -138,13 +138,13 @@ def examine(path: Path) -> None:
                     f"{path} is in format {version}, this version of harakatls reads format "
                     f"{_VERSION}; nothing was changed. Start the version that wrote it"
                 )
-            problem = connection.execute("PRAGMA quick_check('message')").fetchone()[0]
+            found = connection.execute("PRAGMA quick_check('message')").fetchone()[0]
         finally:
             connection.close()
     except sqlite3.DatabaseError as error:
         raise damaged(path, str(error)) from None
-    if problem != "ok":
-        raise damaged(path, problem)
+    if found != b"ok":
+        raise damaged(path, str(found, "utf-8", "replace"))
 
 
 def damaged(path: Path, found: str) -> SpoolUnusable:

@@ -49,17 +49,19 @@ from harakatls.spool.ledger import (
     Settlement,
     register,
 )
+from harakatls.spool.listing import broken, listing
 from harakatls.spool.lock import QueueLock
 from harakatls.spool.space import FreeSpace
 from harakatls.spool.staged import StagedMessage
 from harakatls.spool.writer import GroupWriter
+
+__all__ = ["LEASE", "SQLiteSpool", "broken", "listing", "open_spool"]
 
 log = Logger()
 
 LEASE = 120.0  # seconds that the claims of a worker hold after its last sign of life
 _SIGN_OF_LIFE = LEASE / 3
 _TWIN_WAITS = 60.0
-_TRY_AGAIN = 5.0  # seconds between attempts to record an outcome on a full disk
 
 
 @implementer(ISpool)
@@ -87,10 +89,6 @@ class SQLiteSpool:
         self.in_thread = in_thread
         self.seconds = clock.seconds
         self.check_space = space.check
-        self.writer = GroupWriter(
-            writing, path, ledger, self._finished, space.has_space, threaded=threaded
-        )
-        self._directory = directory
         self._clock = clock
         self._call_from_thread = call_from_thread
         self._reading = database.connect_to_read(path)
@@ -98,9 +96,12 @@ class SQLiteSpool:
         self._lock = lock
         self._claimed: dict[str, Claimed] = {}
         self._told: list[Callable[[], None]] = []
-        self._waiting: set[Deferred[None]] = set()  # for space
+        self._unsettled: dict[str, float] = {}  # when the claims on these shall end
         self._lease_until = clock.seconds() + LEASE
         self._closed = False
+        self.writer = GroupWriter(
+            writing, path, ledger, self._finished, space.has_space, threaded=threaded
+        )
         self._tick: IDelayedCall = clock.callLater(_SIGN_OF_LIFE, self._give_sign_of_life)
 
     # --------------------------------------------------------------------------- receiving
@@ -147,11 +148,17 @@ class SQLiteSpool:
         return tuple(taken)
 
     async def settle(self, queued: QueuedMessage) -> None:
-        await self._conclude(lambda: self._settlement(queued))
+        """
+        See `ISpool.settle`.
+
+        @raise SpoolFull, SpoolDamaged: it was not recorded. The claim holds for another
+            `LEASE` seconds, in which it may be tried again.
+        """
+        await self._conclude(queued, None)
 
     async def set_aside(self, queued: QueuedMessage, problem: str) -> None:
-        _tell_set_aside(queued.id, problem)
-        await self._conclude(lambda: self._settlement(queued, problem))
+        """See `ISpool.set_aside`; raises as `settle` does."""
+        await self._conclude(queued, problem)
 
     def open_body(self, queued: QueuedMessage) -> IMessageBody:
         claimed = self._claimed.get(queued.id)
@@ -189,8 +196,6 @@ class SQLiteSpool:
         asked = self._ask(leaving)
         self._closed = True
         self._tick.cancel()
-        for waiting in list(self._waiting):
-            waiting.cancel()
         try:
             await asked
         except (SpoolFull, SpoolDamaged):
@@ -260,31 +265,24 @@ class SQLiteSpool:
         kept = (queued.due, encode(queued)) if queued.pending else None
         return Settlement(queued.id, claimed, kept, problem)
 
-    async def _conclude(self, settlement: Callable[[], Settlement | None]) -> None:
-        while (asked := settlement()) is not None:
-            try:
-                await self._ask(asked)
-                return
-            except SpoolFull:
-                # The claim holds meanwhile. Giving up would deliver the message again.
-                await self._some_time()
+    async def _conclude(self, queued: QueuedMessage, problem: str | None) -> None:
+        settlement = self._settlement(queued, problem)
+        if settlement is None:
+            return
+        try:
+            await self._ask(settlement)
+        except Exception:
+            # Whoever had it in hand may not come back.
+            if queued.id in self._claimed:
+                self._unsettled[queued.id] = self.seconds() + LEASE
+            raise
 
     def _settled(self, settlement: Settlement) -> None:
         if self._claimed.get(settlement.id) is settlement.claimed:
             del self._claimed[settlement.id]
+            self._unsettled.pop(settlement.id, None)
         if not settlement.result:
             _tell_claim_lost(settlement.id)
-
-    async def _some_time(self) -> None:
-        waiting: Deferred[None] = Deferred()
-        call = self._clock.callLater(_TRY_AGAIN, waiting.callback, None)
-        self._waiting.add(waiting)
-        try:
-            await waiting
-        finally:
-            self._waiting.discard(waiting)
-            if call.active():
-                call.cancel()
 
     # ----------------------------------------------------------------------------- leases
 
@@ -305,6 +303,9 @@ class SQLiteSpool:
             return
         if self._claimed or dead:
             _in_background(self._renew(bool(dead)))
+        over = [held for held, until in self._unsettled.items() if until <= self.seconds()]
+        if over:
+            _in_background(self._let_go(over))
 
     async def _renew(self, bury: bool) -> None:
         now, ledger = self.seconds(), self._ledger
@@ -329,6 +330,22 @@ class SQLiteSpool:
         ledger = self._ledger
         await self._ask(Errand(lambda connection: ledger.release(connection, numbers, due)))
         self._tell_added()
+
+    async def _let_go(self, message_ids: list[str]) -> None:
+        log.warn(
+            "{count} messages whose outcome was not recorded are free again, and may be "
+            "delivered twice",
+            count=len(message_ids),
+        )
+        held = {key: self._claimed.pop(key) for key in message_ids}
+        for message_id in message_ids:
+            del self._unsettled[message_id]
+        try:
+            await self._release([claimed.number for claimed in held.values()])
+        except Exception:
+            self._claimed.update(held)
+            self._unsettled.update(dict.fromkeys(held, self.seconds()))
+            raise
 
     def _is_twin(self, message_id: str, claimed: Claimed) -> bool:
         known = self._claimed.get(message_id)
@@ -415,16 +432,9 @@ def open_spool(
         except BaseException:
             writing.close()
             raise
+        space = FreeSpace(directory, clock.seconds, reserve)
         return SQLiteSpool(
-            directory,
-            clock,
-            call_from_thread,
-            in_thread,
-            writing,
-            ledger,
-            FreeSpace(directory, clock.seconds, reserve),
-            own,
-            threaded,
+            directory, clock, call_from_thread, in_thread, writing, ledger, space, own, threaded
         )
     except (sqlite3.Error, OSError) as error:
         if own is not None:

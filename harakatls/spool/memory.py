@@ -1,0 +1,158 @@
+"""A queue that lives as long as its process: for tests, and for servers that keep nothing."""
+
+import time
+from collections.abc import Callable
+from heapq import heappop, heappush
+from pathlib import Path
+from typing import Any
+
+from attrs import define
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from harakatls.interfaces import IMessageBody, ISpool, IStagedMessage, SpoolDamaged, SpoolFull
+from harakatls.queued import QueuedMessage
+from harakatls.spool.bodies import BytesBody, InThread
+from harakatls.spool.staged import StagedMessage
+
+log = Logger()
+
+
+@define(eq=False)
+class _Row:
+    queued: QueuedMessage
+    body: bytes
+    claimed: bool = False
+    problem: str | None = None
+
+
+@implementer(ISpool)
+class MemorySpool:
+    """
+    Nothing survives the process, so a 250 given for a message in here promises little.
+
+    @ivar problems: why messages were set aside, by their id.
+    """
+
+    bodies: Path | None = None  # all in memory
+
+    def __init__(self, clock: IReactorTime | None = None, capacity: int | None = None) -> None:
+        """
+        @param clock: for the time of arrival; None for the system's.
+        @param capacity: octets of bodies that fit; None for any number.
+        """
+        self.seconds: Callable[[], float] = time.time if clock is None else clock.seconds
+        self.in_thread: InThread = _here  # not used: there are no files
+        self._capacity = capacity
+        self._rows: dict[str, _Row] = {}
+        self._due: list[tuple[float, int, str]] = []
+        self._count = 0
+        self._told: list[Callable[[], None]] = []
+        self._closed = False
+
+    @property
+    def problems(self) -> dict[str, str]:
+        return {key: row.problem for key, row in self._rows.items() if row.problem is not None}
+
+    # --------------------------------------------------------------------------- receiving
+
+    async def stage(self, message_id: str) -> IStagedMessage:
+        self.check_space()
+        return StagedMessage(self, message_id)
+
+    def check_space(self, octets: int = 0) -> None:
+        """See `Keeper`."""
+        if self._capacity is not None and octets + self._octets() >= self._capacity:
+            raise SpoolFull(f"{self._capacity} octets are the capacity of this queue")
+
+    async def keep(
+        self, staged: StagedMessage, messages: list[QueuedMessage], settling: QueuedMessage | None
+    ) -> None:
+        """See `Keeper`."""
+        self._must_be_open()
+        body = staged.whole()
+        self.check_space(len(body))
+        if any(queued.id in self._rows for queued in messages):
+            raise ValueError(f"{staged.id} is in the queue already")
+        for queued in messages:
+            row = self._rows[queued.id] = _Row(queued, body)
+            self._wait(row)
+        if settling is not None:
+            await self.settle(settling)
+        for told in self._told:
+            try:
+                told()
+            except Exception:
+                log.failure("could not tell {told} of new messages", told=told)
+
+    # -------------------------------------------------------------------------- delivering
+
+    async def claim(self, now: float, limit: int) -> tuple[QueuedMessage, ...]:
+        self._must_be_open()
+        taken: list[QueuedMessage] = []
+        while len(taken) < limit:
+            row = self._first()
+            if row is None or row.queued.due > now:
+                break
+            heappop(self._due)
+            row.claimed = True
+            taken.append(row.queued)
+        return tuple(taken)
+
+    async def settle(self, queued: QueuedMessage) -> None:
+        self._must_be_open()
+        row = self._in_hand(queued)
+        if row is None:
+            return
+        if queued.pending:
+            row.queued, row.claimed = queued, False
+            self._wait(row)
+        else:
+            del self._rows[queued.id]
+
+    def open_body(self, queued: QueuedMessage) -> IMessageBody:
+        row = self._in_hand(queued)
+        if row is None:
+            raise SpoolDamaged(f"{queued.id} is not claimed here")
+        return BytesBody(row.body)
+
+    async def set_aside(self, queued: QueuedMessage, problem: str) -> None:
+        row = self._in_hand(queued)
+        if row is not None:
+            row.claimed, row.problem = False, problem
+
+    async def next_due(self) -> float | None:
+        row = self._first()
+        return None if row is None else row.queued.due
+
+    def when_added(self, told: Callable[[], None]) -> None:
+        self._told.append(told)
+
+    async def close(self) -> None:
+        self._closed = True
+
+    # -------------------------------------------------------------------------------- rows
+
+    def _wait(self, row: _Row) -> None:
+        self._count += 1
+        heappush(self._due, (row.queued.due, self._count, row.queued.id))
+
+    def _first(self) -> _Row | None:
+        """The row that is due first and not claimed."""
+        return self._rows[self._due[0][2]] if self._due else None
+
+    def _in_hand(self, queued: QueuedMessage) -> _Row | None:
+        row = self._rows.get(queued.id)
+        return row if row is not None and row.claimed else None
+
+    def _octets(self) -> int:
+        return sum({id(row.body): len(row.body) for row in self._rows.values()}.values())
+
+    def _must_be_open(self) -> None:
+        if self._closed:
+            raise SpoolDamaged("the queue is closed")
+
+
+async def _here(blocking: Callable[..., Any], *arguments: Any) -> Any:
+    return blocking(*arguments)
