@@ -1,0 +1,126 @@
+"""A next hop on loopback, written apart from harakatls: threads, sockets and the ssl module."""
+
+import socket
+import ssl
+import threading
+from collections import Counter
+from pathlib import Path
+
+
+class Sink:
+    """
+    Takes every message and counts it by its Message-ID.
+
+    @ivar messages: how often each Message-ID was taken (answered 250 after the dot).
+    @ivar bodies: the last message taken, by Message-ID.
+    @ivar envelopes: (MAIL line, RCPT lines) of the last message taken, by Message-ID.
+    @ivar in_clear: how many messages came without TLS.
+    """
+
+    def __init__(
+        self, certificate: Path | None = None, key: Path | None = None, port: int = 0
+    ) -> None:
+        self.messages: Counter[str] = Counter()
+        self.bodies: dict[str, bytes] = {}
+        self.envelopes: dict[str, tuple[str, list[str]]] = {}
+        self.in_clear = 0
+        self.replies: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._tls: ssl.SSLContext | None = None
+        if certificate is not None:
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.load_cert_chain(certificate, key)
+        self._socket = socket.create_server(("127.0.0.1", port), backlog=256)
+        self.port: int = self._socket.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def answer(self, verb: str, reply: str) -> None:
+        """From now on *verb* ("RCPT", "." for the end of data) is answered with *reply*."""
+        self.replies[verb] = reply
+
+    def close(self) -> None:
+        """Refuse connections from now on; those that are open are served to their end."""
+        # A thread blocked in accept would keep the socket listening.
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self._socket.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        connection.settimeout(60)
+        try:
+            self._talk(connection)
+        except (OSError, ValueError):
+            pass
+        finally:
+            connection.close()
+
+    def _talk(self, connection: socket.socket) -> None:
+        stream = connection.makefile("rb")
+        secured = False
+        sender, recipients = "", list[str]()
+
+        def say(line: str) -> None:
+            connection.sendall(line.encode() + b"\r\n")
+
+        say("220 sink.test ESMTP")
+        while line := stream.readline().decode("utf-8", "replace").rstrip("\r\n"):
+            verb = line.split(":")[0].split(" ")[0].upper()
+            if verb in self.replies:
+                say(self.replies[verb])
+            elif verb in ("EHLO", "HELO"):
+                offers = ["sink.test", "PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 100000000"]
+                if self._tls is not None and not secured:
+                    offers.append("STARTTLS")
+                say("\r\n".join(f"250-{offer}" for offer in offers[:-1]) + f"\r\n250 {offers[-1]}")
+            elif verb == "STARTTLS" and self._tls is not None:
+                say("220 go ahead")
+                connection = self._tls.wrap_socket(connection, server_side=True)
+                stream, secured = connection.makefile("rb"), True
+            elif verb == "MAIL":
+                sender, recipients = line, []
+                say("250 2.1.0 ok")
+            elif verb == "RCPT":
+                recipients.append(line)
+                say("250 2.1.5 ok")
+            elif verb == "DATA":
+                say("354 go")
+                self._take(stream, sender, recipients, secured, say)
+            elif verb == "QUIT":
+                say("221 bye")
+                return
+            else:
+                say("250 ok")
+
+    def _take(self, stream, sender, recipients, secured, say) -> None:  # type: ignore[no-untyped-def]
+        lines = []
+        for line in stream:
+            if line == b".\r\n":
+                break
+            lines.append(line[1:] if line.startswith(b".") else line)
+        else:
+            return
+        if "." in self.replies:
+            say(self.replies["."])
+            return
+        body = b"".join(lines)
+        name = "?"
+        for line in lines:
+            if line.lower().startswith(b"message-id:"):
+                name = line.split(b":", 1)[1].strip().decode()
+                break
+        with self._lock:
+            self.messages[name] += 1
+            self.bodies[name] = body
+            self.envelopes[name] = (sender, list(recipients))
+            self.in_clear += not secured
+        say("250 2.0.0 taken")
