@@ -75,11 +75,11 @@ class RelayToPostfixTests(SynchronousTestCase):
         """
         self.send("must not leak")
         log = wait_until(
-            lambda: self.instance.log() if "delayed" in self.instance.log() else "",
-            "delay in our log",
+            lambda: self.instance.log() if "deferred" in self.instance.log() else "",
+            "deferral in our log",
         )
-        delayed = next(line for line in log.splitlines() if "delayed" in line)
-        self.assertRegex(delayed, reason)
+        deferred = next(line for line in log.splitlines() if "deferred" in line)
+        self.assertRegex(deferred, reason)
         listed = self.instance.queue_list()
         self.assertIn(RECIPIENT, listed)
         self.assertRegex(listed, reason)

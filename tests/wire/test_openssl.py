@@ -48,12 +48,12 @@ class Dialogue:
             self._received += more
 
     def end(self) -> str:
-        """Close; what s_client said on its standard error."""
+        """What s_client said on its standard error until it ended, or was ended."""
         try:
-            return self.process.communicate(timeout=REPLY_LIMIT)[1].decode(errors="replace")
-        finally:
+            self.process.wait(REPLY_LIMIT)
+        except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait()
+        return self.process.communicate()[1].decode(errors="replace")
 
 
 class OpenSSLTests(DeliveryScenarios, SynchronousTestCase):
@@ -73,8 +73,8 @@ class OpenSSLTests(DeliveryScenarios, SynchronousTestCase):
     def send(self, subject: str, implicit_tls: bool) -> None:
         dialogue = self.open(implicit_tls, "-verify_hostname", "mx.test")
         try:
-            # With -starttls, s_client shows the last reply before TLS: that to its EHLO.
-            self.assertRegex(dialogue.reply(), "^2[25]0 ")
+            if implicit_tls:  # else s_client has read the greeting itself
+                self.assertRegex(dialogue.reply(), "^220 ")
             self.assertRegex(dialogue.say("EHLO client.test"), "^250 ")
             self.assertRegex(dialogue.say(f"MAIL FROM:<{SENDER}>"), "^250 ")
             self.assertRegex(dialogue.say(f"RCPT TO:<{RECIPIENT}>"), "^250 ")
