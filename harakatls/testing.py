@@ -17,6 +17,7 @@ A delivery is played through between a client and servers that exist in memory a
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
+from errno import ECONNREFUSED
 from typing import Any
 
 from attrs import Factory, define, evolve, field, frozen
@@ -327,7 +328,8 @@ class ObligingPeer(ScriptedPeer):
         ObligingPeer(MAIL="451 4.7.1 Later", RCPT=["250 Ok", "550 5.1.1 No such user"])
 
     A list is used up, then the usual answers follow. `connect` is the greeting and `end` the
-    answer to the message.
+    answer to the message. What depends on a command that was refused is refused with 503, where
+    nothing else is said.
     """
 
     def __init__(
@@ -340,15 +342,28 @@ class ObligingPeer(ScriptedPeer):
         super().__init__(handshake=handshake)
         self._answers = dict(answers)
         self._extensions = extensions
+        self._accepted: set[str] = set()
 
     def answer(self, command: str) -> Answer:
         """As `ScriptedPeer.answer`."""
         verb = {"": "connect", ".": "end"}.get(command) or command.split(" ")[0].upper()
+        answer = self._given(verb) or self._usual(verb)
+        if isinstance(answer, str) and answer[0] in "23":
+            self._accepted.add(verb)
+        if verb in ("MAIL", "RSET", "end"):
+            self._accepted -= {"RCPT", "DATA", *({"MAIL"} if verb != "MAIL" else ())}
+        return answer
+
+    def _given(self, verb: str) -> Answer | None:
         given = self._answers.get(verb)
         if isinstance(given, list):
-            given = given.pop(0) if given else None
-        if given is not None:
-            return given
+            return given.pop(0) if given else None
+        return given
+
+    def _usual(self, verb: str) -> Answer:
+        needed = {"RCPT": "MAIL", "DATA": "RCPT"}.get(verb)
+        if needed is not None and needed not in self._accepted:
+            return f"503 5.5.1 {needed} first"
         if verb == "EHLO" and self._extensions:
             offered = [e for e in self._extensions if not (self.secured and e == "STARTTLS")]
             *first, last = ["peer.example", *offered]
@@ -362,7 +377,7 @@ BUFFER = 65536  # octets after which a transport asks its producer to pause, as 
 
 
 _TOO_LATE: Exception = error.TimeoutError()  # type: ignore[no-untyped-call]
-_REFUSED: Exception = error.ConnectionRefusedError()  # type: ignore[no-untyped-call]
+_REFUSED: Exception = error.ConnectionRefusedError(ECONNREFUSED)  # type: ignore[no-untyped-call]
 
 
 def _failure(reason: Exception) -> Failure:
@@ -370,10 +385,7 @@ def _failure(reason: Exception) -> Failure:
 
 
 class HandshakeError(Exception):
-    """In the shape of OpenSSL's error."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__([("SSL routines", "", reason)])
+    """A handshake that failed; in place of OpenSSL's error."""
 
 
 @implementer(ITransport, IConsumer)

@@ -219,6 +219,8 @@ class Connector:
             return "does not offer STARTTLS"
         protocol.send(protocol.session.start_tls())
         reply = await protocol.answer(Asked.STARTTLS, self.settings.command_timeout)
+        if reply.code == 421:  # it closes the connection (RFC 5321 section 4.2.2)
+            raise _Unusable(reply)
         return None if reply.code == 220 else f"refused STARTTLS: {reply}"
 
     async def _handshake(

@@ -33,6 +33,7 @@ from harakatls.outbound.transaction import RECIPIENTS, Transaction
 from harakatls.queued import Delayed, Delivered, Failed, Outcome, QueuedMessage, Trial
 from harakatls.smtp.events import Asked
 from harakatls.smtp.reply import Reply
+from harakatls.smtp.states import CLOSED
 from harakatls.tls.policy import Decision
 
 MOST_TRIALS = 20  # hosts of one attempt
@@ -218,8 +219,8 @@ class _AtHost:
             self._transaction = None
             too_many = self._take(transaction)
             waiting = too_many + waiting
-            if waiting and not await self._ready_again(transaction):
-                return
+            if waiting:
+                await self._clear_away()
 
     def _begin(self, batch: Sequence[Recipient], top: bytes) -> Transaction:
         queued, delivery = self.attempt.queued, self.attempt.delivery
@@ -237,14 +238,15 @@ class _AtHost:
             open_body,
         )
 
-    async def _ready_again(self, transaction: Transaction) -> bool:
-        """After a transaction that did not end with a message, RSET clears it away."""
-        if any(reply.code == 421 for reply in transaction.replies.values()):
-            return False
+    async def _clear_away(self) -> None:
+        """RSET, since the last transaction need not have ended with a message."""
         protocol = self.opened.protocol
+        if protocol.session.state is CLOSED:
+            raise ConnectionBroken("the server ended the conversation")
         protocol.send(protocol.session.reset())
-        seconds = self.attempt.delivery.settings.command_timeout
-        return (await protocol.answer(Asked.RSET, seconds)).code == 250
+        reply = await protocol.answer(Asked.RSET, self.attempt.delivery.settings.command_timeout)
+        if reply.code != 250:
+            raise ConnectionBroken(f"the server refused RSET: {reply}")
 
     def _take(self, transaction: Transaction) -> list[Recipient]:
         """
@@ -290,7 +292,7 @@ class _AtHost:
             attempt.outcomes[outcome.recipient] = outcome
         settled = {o.recipient for o in self.outcomes if not isinstance(o, Delayed)}
         attempt.left = [r for r in attempt.left if r not in settled]
-        words = self.problem or _in_one_line(self.outcomes)
+        words = _in_one_line(self.outcomes) or self.problem or "nothing was said"
         attempt.trials.append(_trial(self.hop, words, self.opened.decision, self.opened.secured))
         now = attempt.delivery.clock.seconds()
         log_hop(attempt.queued, self.hop, self.outcomes, self.opened.secured, now)
@@ -315,10 +317,10 @@ def _bounded(reply: Reply) -> Reply:
 
 
 def _in_one_line(outcomes: Iterable[Outcome]) -> str:
-    """The different replies, the first one first."""
+    """The different replies, the first ones first."""
     replies = list(dict.fromkeys(str(outcome.reply) for outcome in outcomes))
-    more = f" (and {len(replies) - 1} other replies)" if len(replies) > 1 else ""
-    return (replies[0] if replies else "no reply") + more
+    more = f"; and {len(replies) - 3} other replies" if len(replies) > 3 else ""
+    return "; ".join(replies[:3]) + more
 
 
 def _trial(

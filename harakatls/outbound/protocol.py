@@ -5,7 +5,7 @@ from typing import Protocol as TypingProtocol
 from typing import cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHandshakeListener,
@@ -20,9 +20,10 @@ from zope.interface import implementer
 
 from harakatls.interfaces import IMessageBody
 from harakatls.smtp.client import ClientSession
-from harakatls.smtp.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
+from harakatls.smtp.errors import LocalProtocolError, RemoteProtocolError
 from harakatls.smtp.events import NEED_DATA, Answered, Asked
 from harakatls.smtp.reply import Reply
+from harakatls.tls.handshake import describe_failure
 
 CHUNK = 65536  # octets of a body that are read at once
 GOODBYE = 5.0  # seconds for a server to answer QUIT and to close
@@ -188,7 +189,7 @@ class OutboundProtocol(Protocol):
             raise ConnectionBroken(str(problem), securing=True) from None
         self._securing = False
 
-    async def send_body(self, top: bytes, body: IMessageBody, seconds: float) -> None:
+    async def send_body(self, top: bytes, body: IMessageBody, seconds: float) -> Reply | None:
         """
         The message and the dot that ends it.
 
@@ -196,37 +197,49 @@ class OutboundProtocol(Protocol):
 
         @param top: header fields to be put on top.
         @param seconds: for the server to take each chunk.
+        @return: None where all of it was handed to the transport, else the refusal with which the
+            server cut it short.
         @raise ConnectionBroken: before the whole of it was handed to the transport.
         """
-        transport, encode = self._transport(), self.session.body
+        transport, session = self._transport(), self.session
         chunk = await body.read(CHUNK)
         if len(chunk) == body.size:
             # All of it: one write, and the transport need not tell about its buffer.
-            transport.write(b"".join((encode(top + chunk), self.session.end_body())))
-            return
+            transport.write(b"".join((session.body(top + chunk), session.end_body())))
+            return None
         transport.registerProducer(self, True)
         try:
-            transport.write(encode(top + chunk))
+            transport.write(session.body(top + chunk))
             while chunk:
                 if self._full:
                     await self._drained(seconds)
-                self._check()
+                if self._unread or self.lost:
+                    refusal = self._refusal()
+                    if refusal is not None:
+                        return refusal
                 chunk = await body.read(CHUNK)
-                transport.write(encode(chunk))
-            self._check()
-            transport.write(self.session.end_body())
+                transport.write(session.body(chunk))
+            transport.write(session.end_body())
+            return None
         finally:
             transport.unregisterProducer()
             self._full = False
 
-    def last_words(self) -> Reply | None:
-        """What the server said while the message was sent, before the connection broke."""
+    def _refusal(self) -> Reply | None:
+        """
+        What the server says while it is sent a message.
+
+        @raise ConnectionBroken: it is gone.
+        """
         try:
-            self.session.end_body()
             event = self.session.next_event()
-        except ProtocolError:
-            return None
-        return event.reply if isinstance(event, Answered) else None
+        except RemoteProtocolError as problem:
+            self._break(str(problem))
+            raise ConnectionBroken(str(problem)) from None
+        if isinstance(event, Answered):
+            return event.reply
+        self._check()
+        return None
 
     def quit(self) -> None:
         """Say goodbye; nobody waits for the answer."""
@@ -250,7 +263,7 @@ class OutboundProtocol(Protocol):
 
     async def _drained(self, seconds: float) -> None:
         self._limit(seconds, f"no data was taken for {seconds:g} seconds")
-        while self._full:
+        while self._full and not (self.lost and self._unread):
             await self._wait()
 
     async def _wait(self) -> None:
@@ -300,10 +313,8 @@ class OutboundProtocol(Protocol):
 
 def _in_words(reason: Failure) -> str:
     problem = reason.value
-    if problem is not None and problem.args and isinstance(problem.args[0], list):
-        # OpenSSL's error: a list of (library, function, reason).
-        said = ", ".join(str(entry[-1]) for entry in problem.args[0])
-        return f"TLS failed: {said or 'without a reason'}"
     if isinstance(problem, ConnectionDone):
         return "the server closed the connection"
-    return "the connection broke"
+    if problem is None or isinstance(problem, ConnectionLost | ConnectionAborted):
+        return "the connection broke"
+    return f"TLS failed: {describe_failure(problem)}"

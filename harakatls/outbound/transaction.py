@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 
 from harakatls.interfaces import IMessageBody
 from harakatls.mail.envelope import Envelope, Recipient
@@ -116,9 +116,14 @@ class Transaction:
     # -- MAIL, RCPT, DATA ---------------------------------------------------------------------
 
     def _mail(self) -> bytes:
-        session = self.protocol.session
-        parameters = mail_parameters(self.envelope, self.size, session.capabilities)
-        return session.mail(self.envelope.reverse_path, parameters)
+        session, envelope = self.protocol.session, self.envelope
+        # What other recipients need is no concern of these.
+        envelope = evolve(envelope, recipients=tuple(self.recipients))
+        if "SMTPUTF8" not in session.capabilities:
+            # `_refused_beforehand` has found that it is not needed.
+            envelope = evolve(envelope, parameters=evolve(envelope.parameters, smtputf8=False))
+        parameters = mail_parameters(envelope, self.size, session.capabilities)
+        return session.mail(envelope.reverse_path, parameters)
 
     async def _pipelined(self) -> tuple[list[Recipient], Reply | None]:
         """All of it at once (RFC 2920); then the answers, which are read in any case."""
@@ -171,17 +176,11 @@ class Transaction:
     # -- the message --------------------------------------------------------------------------
 
     async def _message(self, accepted: Sequence[Recipient], body: IMessageBody) -> None:
-        try:
-            await self.protocol.send_body(self.top, body, self.settings.data_timeout)
-        except ConnectionBroken:
-            # A server may say why before it closes: 552, or 421.
-            early = self.protocol.last_words()
-            if early is not None and not early.is_positive:
-                self._answer_all(accepted, early)
-            raise
-        self.unsettled = True
-        reply = await self.protocol.answer(Asked.BODY, self.settings.end_of_data_timeout)
-        self.unsettled = False
+        reply = await self.protocol.send_body(self.top, body, self.settings.data_timeout)
+        if reply is None:
+            self.unsettled = True
+            reply = await self.protocol.answer(Asked.BODY, self.settings.end_of_data_timeout)
+            self.unsettled = False
         self._answer_all(accepted, reply)
 
     def _answer_all(self, recipients: Sequence[Recipient], reply: Reply) -> None:
