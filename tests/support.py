@@ -5,6 +5,7 @@ Nothing here needs a reactor: the server is a process of its own, on loopback po
 and whatever is waited for has a limit.
 """
 
+import atexit
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 from unittest import SkipTest
@@ -69,9 +71,18 @@ def wait_until(claim: Callable[[], T], what: str, seconds: float = 20.0) -> T:
         time.sleep(0.05)
 
 
+@cache
+def directory_of_this_run() -> Path:
+    """Below it are all others; it goes when the run is over."""
+    directory = Path(tempfile.mkdtemp(prefix="harakatls-tests-"))
+    directory.chmod(0o755)
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
+
+
 def temporary_directory() -> Path:
     """A new directory that users other than ours may enter, as Postfix's daemons must."""
-    directory = Path(tempfile.mkdtemp(prefix="harakatls-test-"))
+    directory = Path(tempfile.mkdtemp(dir=directory_of_this_run()))
     directory.chmod(0o755)
     return directory
 
@@ -199,6 +210,8 @@ class Instance:
         @raise AssertionError: it ended, or did not greet in time; with what it said.
         """
         assert self._process is None, "already started"
+        directory_of_this_run()
+        atexit.register(self.kill)  # before the directory goes, should a test forget it
         with open(self.directory / "log", "ab") as log:
             self._process = subprocess.Popen(
                 [*TWISTD, "-n", "--pidfile=", "harakatls", "--config", str(self.config)],

@@ -148,16 +148,16 @@ class RelayToPostfixTests(SynchronousTestCase):
         """A certificate for somebody else: the mail waits, and comes back with that reason."""
         self.start_postfix("other.test")
         self.start_instance(self.certificates)
-        self.check_deferred_then_bounced("(?i)localhost|name|hostname")
+        self.check_deferred_then_bounced("certificate is for other.test, not localhost")
 
     def test_untrusted_authority(self) -> None:
         """A certificate from nobody we trust: the mail waits, and comes back with that reason."""
         self.start_postfix("localhost")
         self.start_instance(Certificates())
-        self.check_deferred_then_bounced("(?i)issuer|trust|authority|self.signed")
+        self.check_deferred_then_bounced("unable to get local issuer certificate")
 
     def test_no_starttls(self) -> None:
         """STARTTLS is not offered (or was cut out): the mail waits, and is never sent in clear."""
         self.start_postfix("localhost", level="none")
         self.start_instance(self.certificates)
-        self.check_deferred_then_bounced("(?i)STARTTLS|TLS")
+        self.check_deferred_then_bounced("does not offer STARTTLS")
