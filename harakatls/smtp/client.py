@@ -184,7 +184,7 @@ class ClientSession:
                 raise RemoteProtocolError(f"{asked.value} cannot be answered with: {reply}")
             self._accept(asked, recipient, reply)
         if asked is Asked.BODY:
-            if not any(a is Asked.BODY for a, _ in self._outstanding):
+            if not self._outstanding or self._outstanding[0][0] is not Asked.BODY:
                 self.state = READY
         elif asked is Asked.QUIT:
             self._close()

@@ -133,7 +133,8 @@ class DotDecoder:
             pieces += text[done:cut], _FOLD
             done = cut
             start = cut - 1
-        self._column = size - start
+        end = text.rfind(b"\n", start if start > 0 else 0)
+        self._column = size - (end + 1 if end >= 0 else start)
         if not pieces:
             return text
         pieces.append(text[done:])
@@ -178,7 +179,7 @@ class DotEncoder:
         if not text:
             return b""
         line_ends = _line_ends()
-        line_ends.decode(text.decode("latin-1"))
+        line_ends.decode(text.decode("latin-1"), final=True)
         if line_ends.newlines not in (None, "\r\n"):
             text = _BARE.sub(b"\r\n", text)
         wire = text.replace(_DOT, b"\r\n..") if b"." in text and text.rfind(_DOT) >= 0 else text

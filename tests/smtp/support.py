@@ -1,0 +1,177 @@
+"""What the tests of the sessions share."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+
+from attrs import evolve
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from harakatls.mail.address import parse_address
+from harakatls.mail.envelope import Recipient
+from harakatls.smtp.capabilities import Capabilities
+from harakatls.smtp.client import ClientSession
+from harakatls.smtp.errors import RemoteProtocolError
+from harakatls.smtp.events import (
+    AWAITING_REPLY,
+    NEED_DATA,
+    Answered,
+    BodyEnded,
+    BodyReceived,
+    DataReceived,
+    HelloReceived,
+    Pause,
+    QuitReceived,
+    ServerEvent,
+    StartTLSReceived,
+)
+from harakatls.smtp.reply import Reply
+from harakatls.smtp.server import ServerSession, SessionLimits
+from harakatls.smtp.states import State
+
+# A busy machine is no error.
+patient = settings(deadline=None)
+
+WELCOME = Reply.of(220, None, "mx.example ESMTP")
+OK = Reply.of(250, "2.0.0", "OK")
+READY_FOR_TLS = Reply.of(220, "2.0.0", "Go ahead")
+SEND_IT = Reply.of(354, None, "Send it")
+BYE = Reply.of(221, "2.0.0", "Bye")
+NO = Reply.of(550, "5.7.1", "No")
+
+LIMITS = SessionLimits()
+OFFERED = LIMITS.capabilities.adding("STARTTLS")
+
+Heard = ServerEvent | RemoteProtocolError | Pause
+
+
+def session_in(
+    state: State, offered: Capabilities = OFFERED, limits: SessionLimits = LIMITS
+) -> ServerSession:
+    """A server session that has come to *state* by the ordinary way."""
+    session = ServerSession(limits)
+    if state is State.CONNECTED:
+        return session
+    session.greet(NO if state is State.REFUSED else WELCOME)
+    for line in {
+        State.READY: ("EHLO client.example",),
+        State.SENDER_GIVEN: ("EHLO client.example", "MAIL FROM:<>"),
+        State.RECIPIENTS_GIVEN: ("EHLO client.example", "MAIL FROM:<>", "RCPT TO:<postmaster>"),
+        State.RECEIVING: ("EHLO client.example", "MAIL FROM:<>", "RCPT TO:<postmaster>", "DATA"),
+        State.SECURING: ("EHLO client.example", "STARTTLS"),
+        State.CLOSED: ("QUIT",),
+    }.get(state, ()):
+        session.receive(line.encode() + b"\r\n")
+        accept(session, session.next_event(), offered)
+    assert session.state is state, session.state
+    return session
+
+
+def accept(session: ServerSession, event: Heard, offered: Capabilities = OFFERED) -> bytes:
+    """Say yes, whatever was asked."""
+    if isinstance(event, HelloReceived):
+        return session.accept_hello("mx.example at your service", offered)
+    if isinstance(event, DataReceived):
+        return session.reply(SEND_IT)
+    if isinstance(event, StartTLSReceived):
+        return session.reply(READY_FOR_TLS)
+    if isinstance(event, QuitReceived):
+        return session.reply(BYE)
+    if isinstance(event, BodyEnded) and event.refusal is not None:
+        return session.reply(event.refusal)
+    return session.reply(OK)
+
+
+def heard(session: ServerSession, *pieces: bytes) -> list[Heard]:
+    """
+    All that the session understands of *pieces*, each answered with yes.
+
+    Pieces of a message that follow each other are one, as they may be cut anywhere.
+    """
+    events: list[Heard] = []
+    for piece in pieces:
+        if session.state is State.SECURING:
+            session.tls_started()
+        session.receive(piece)
+        for event in _events(session):
+            if (
+                isinstance(event, BodyReceived)
+                and events
+                and isinstance(last := events[-1], BodyReceived)
+            ):
+                events[-1] = evolve(last, chunk=last.chunk + event.chunk)
+            else:
+                events.append(event)
+    return events
+
+
+def _events(session: ServerSession) -> Iterator[Heard]:
+    while True:
+        try:
+            event = session.next_event()
+        except RemoteProtocolError as problem:
+            yield problem
+            continue
+        if event is NEED_DATA:
+            return
+        assert event is not AWAITING_REPLY
+        yield event
+        if not isinstance(event, BodyReceived):
+            accept(session, event)
+
+
+def in_words(events: Iterable[Heard | Answered]) -> list[object]:
+    """Errors as something that can be compared."""
+    return [(str(e), e.reply, e.fatal) if isinstance(e, RemoteProtocolError) else e for e in events]
+
+
+def replies(events: Iterable[Heard]) -> list[str]:
+    """The codes with which the session itself refused: ["503 5.5.1"]."""
+    found = []
+    for event in events:
+        if isinstance(event, RemoteProtocolError):
+            assert event.reply is not None
+            status = f" {event.reply.enhanced}" if event.reply.enhanced else ""
+            found.append(f"{event.reply.code}{status}")
+    return found
+
+
+def greeted_client(*offered: str, lmtp: bool = False) -> ClientSession:
+    """A client session after EHLO."""
+    session = ClientSession(lmtp)
+    session.receive(WELCOME.wire)
+    session.next_event()
+    session.hello("client.example")
+    session.receive(Capabilities.of(*offered).to_reply("mx.example").wire)
+    session.next_event()
+    assert session.state is State.READY
+    return session
+
+
+def answers(session: ClientSession, *pieces: bytes) -> list[Answered]:
+    """All that the client session understands of *pieces*."""
+    found = []
+    for piece in pieces:
+        session.receive(piece)
+        while isinstance(event := session.next_event(), Answered):
+            found.append(event)
+    return found
+
+
+def recipient(text: str) -> Recipient:
+    """By its address."""
+    return Recipient(parse_address(text))
+
+
+@st.composite
+def cut(draw: Callable[..., object], octets: bytes) -> list[bytes]:
+    """*octets* in pieces."""
+    places = draw(st.lists(st.integers(0, len(octets)), max_size=8))
+    assert isinstance(places, list)
+    borders = [0, *sorted(places), len(octets)]
+    return [octets[a:b] for a, b in pairwise(borders)]
+
+
+def pieces_of(octets: st.SearchStrategy[bytes]) -> st.SearchStrategy[list[bytes]]:
+    """Some octets, in pieces."""
+    return octets.flatmap(cut)
