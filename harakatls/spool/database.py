@@ -59,6 +59,9 @@ CREATE TABLE worker (
 );
 """
 
+# "The Database Header" and "The WAL File Format" in https://www.sqlite.org/fileformat.html
+_HEADER = 100
+_MAGIC = b"SQLite format 3\0"
 _LOG_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 
 _BUSY_SECONDS = 60.0  # how long one worker waits while others write
@@ -122,12 +125,17 @@ def examine(path: Path) -> None:
 
     @raise SpoolUnusable: it is damaged, is no queue of ours, or was written by a newer version.
     """
-    if _is_cut(path):
+    with path.open("rb") as file:
+        header = file.read(_HEADER)
+    if header and not header.startswith(_MAGIC):
+        raise damaged(path, "it does not begin as a database does")
+    if _is_cut(path, header):
         raise damaged(path, "the file is shorter than it was")
     if _has_garbage_for_log(path):
         raise damaged(path, f"{path}-wal is not a write-ahead log")
     try:
-        connection = _open(path, "rw", _BUSY_SECONDS)
+        # One that could write would move the log into the database when it is closed.
+        connection = connect_to_read(path)
         try:
             application = connection.execute("PRAGMA application_id").fetchone()[0]
             version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -175,12 +183,10 @@ def _open(path: Path, mode: str, busy_seconds: float) -> sqlite3.Connection:
     return connection
 
 
-def _is_cut(path: Path) -> bool:
-    # SQLite itself reads nothing but zeros behind the end. Offsets: "The Database Header" in
-    # https://www.sqlite.org/fileformat.html; while there is a log, the file may lag behind.
-    with path.open("rb") as file:
-        header = file.read(100)
-    if len(header) < 100:
+def _is_cut(path: Path, header: bytes) -> bool:
+    # SQLite itself reads nothing but zeros behind the end. While there is a log, the file may
+    # lag behind.
+    if len(header) < _HEADER:
         return True
     try:
         if Path(f"{path}-wal").stat().st_size > 0:

@@ -50,7 +50,9 @@ def prepare(directory: Path) -> None:
 def _must_be_new(path: Path, bodies: Path) -> None:
     """A queue that has lost its database must not be taken for a new one."""
     journal = Path(f"{path}-wal")
-    left = journal if journal.exists() else next((bodies / name for name in names(bodies)), None)
+    left = next((bodies / name for name in names(bodies)), None)
+    if journal.exists() and journal.stat().st_size > 0:
+        left = journal
     if left is not None:
         raise SpoolUnusable(
             f"{path} is missing, but there is {left} of a former queue. Nothing was changed. Put "
@@ -60,7 +62,7 @@ def _must_be_new(path: Path, bodies: Path) -> None:
 
 def _sweep(path: Path, bodies: Path) -> None:
     """Remove bodies whose message was never committed, or is gone."""
-    connection = database.connect_to_read(path)
+    connection = database.connect_to_write(path)
     try:
         for name in names(bodies):
             known = connection.execute("SELECT 1 FROM body WHERE file = ?", (name,)).fetchall()

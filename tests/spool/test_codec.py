@@ -112,9 +112,7 @@ class CodecTests(SynchronousTestCase):
         """The operator reads that a newer version wrote it, not that it is damaged."""
         document = json.loads(encode(PLAIN)) | {"format": FORMAT + 1}
         error = self.assertRaises(UndecodableMessage, decode, json.dumps(document))
-        self.assertEqual(
-            str(error), "it is in format 2; this version of harakatls reads format 1"
-        )
+        self.assertEqual(str(error), "it is in format 2; this version of harakatls reads format 1")
 
     def test_wrong_types(self) -> None:
         """What looks like a message but is none is set aside, instead of failing later."""

@@ -14,5 +14,3 @@ class SQLiteSpoolTests(contract.SpoolContract):
         spool = open_here(new_directory(self.addCleanup), clock, reserve=1 << 62 if full else 0)
         self.addCleanup(lambda: self.run_to_end(spool.close()))
         return spool
-
-
