@@ -209,12 +209,12 @@ class ScriptedPeer:
     @ivar said: the command lines that came.
     @ivar messages: the messages that came, dots unstuffed.
     @ivar problems: what was not as the script has it.
-    @ivar handshake: whether TLS works, when it comes to it.
+    @ivar handshake: whether TLS works, when it comes to it; `SILENCE` is a handshake that hangs.
     @ivar gone: the client has closed the connection.
     @ivar extra: octets sent in the clear right behind the answer to STARTTLS (an attack).
     """
 
-    def __init__(self, *script: tuple[str, Answer], handshake: bool = True) -> None:
+    def __init__(self, *script: tuple[str, Answer], handshake: bool | Act = True) -> None:
         self.script = list(script)
         self.handshake = handshake
         self.said: list[Said] = []
@@ -335,7 +335,7 @@ class ObligingPeer(ScriptedPeer):
     def __init__(
         self,
         *extensions: str,
-        handshake: bool = True,
+        handshake: bool | Act = True,
         **answers: Answer | list[Answer],
     ) -> None:
         """@param extensions: offered in place of the usual ones: "STARTTLS", "SIZE 1000"."""
@@ -480,7 +480,7 @@ class MemoryTransport:
             data, self.peer.output = bytes(self.peer.output), bytearray()
             self.protocol.dataReceived(data)
             return True
-        if self._handshaking:
+        if self._handshaking and self.peer.handshake is not SILENCE:
             self._handshaking = False
             if self.peer.handshake:
                 self.peer.started_tls()

@@ -48,6 +48,7 @@ class Opener(Protocol):
     """What is needed of `Connector`."""
 
     def open(self, hop: NextHop, earlier_attempts: int) -> Awaitable[Opened | Unusable]: ...
+    def close(self) -> None: ...
 
 
 @frozen
@@ -89,6 +90,10 @@ class Delivery:
         except CancelledError:
             interrupted = True
         return attempt.result(interrupted)
+
+    def close(self) -> None:
+        """Nothing is sent any more; connections that wait for a goodbye are cut."""
+        self.connector.close()
 
     def received_field(self) -> bytes:
         """What is put on top of the message as it leaves (Haraka's ``Received: (...)``)."""

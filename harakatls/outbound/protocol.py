@@ -120,7 +120,7 @@ class OutboundProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """However it came about."""
         if self._problem is None:
-            self._problem = _in_words(reason)
+            self._problem = _in_words(reason, self._securing)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -311,10 +311,10 @@ class OutboundProtocol(Protocol):
         return cast(_Transport, self.transport)
 
 
-def _in_words(reason: Failure) -> str:
+def _in_words(reason: Failure, securing: bool) -> str:
     problem = reason.value
     if isinstance(problem, ConnectionDone):
         return "the server closed the connection"
     if problem is None or isinstance(problem, ConnectionLost | ConnectionAborted):
         return "the connection broke"
-    return f"TLS failed: {describe_failure(problem)}"
+    return ("" if securing else "TLS broke: ") + describe_failure(problem)

@@ -39,6 +39,7 @@ class Attempts(Protocol):
     """What is needed of `delivery.Delivery`."""
 
     def attempt(self, queued: QueuedMessage) -> Awaitable[Result]: ...
+    def close(self) -> None: ...
 
 
 class Observers(Protocol):
@@ -105,6 +106,7 @@ class QueueRunner(Service):
             self._in_hand[queue_id].cancel()
         # What is being recorded is waited for: it is on its way to the disk.
         await self._until_idle(None)
+        self._delivery.close()
 
     def stopService(self) -> "Deferred[None]":
         """Fires when nothing is in hand any more; the spool can be closed then."""
