@@ -39,11 +39,8 @@ def delivered(queued: QueuedMessage) -> QueuedMessage:
     return evolve(queued, pending=())
 
 
-class SpoolContract(SynchronousTestCase):
-    """
-    To be subclassed for each queue, which says how one is made. It does all at once, without
-    a reactor. Import the module, not the class: trial runs every class that it finds.
-    """
+class SpoolCase(SynchronousTestCase):
+    """With a queue that does all at once, without a reactor."""
 
     clock: Clock
     spool: ISpool
@@ -56,8 +53,6 @@ class SpoolContract(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(ARRIVED)
         self.spool = self.make_spool(self.clock)
-
-    # ------------------------------------------------------------------------------- helpers
 
     def run_to_end(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.successResultOf(Deferred.fromCoroutine(work))
@@ -95,6 +90,14 @@ class SpoolContract(SynchronousTestCase):
         body.close()
         body.close()
         return b"".join(pieces)
+
+
+class SpoolContract(SpoolCase):
+    """
+    To be subclassed for each queue, which says how one is made.
+
+    Import the module, not the class: trial runs every class that it finds.
+    """
 
     # -------------------------------------------------------------------------------- staging
 

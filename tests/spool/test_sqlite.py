@@ -1,16 +1,158 @@
-"""The durable queue."""
+"""The durable queue, done in one thread."""
 
-from twisted.internet.task import Clock
+import os
+import sqlite3
+from pathlib import Path
 
-from harakatls.spool.sqlite import SQLiteSpool
+from attrs import evolve
+
+from harakatls.interfaces import SpoolFull
+from harakatls.queued import QueuedMessage
+from harakatls.spool.errors import SpoolUnusable
+from harakatls.spool.sqlite import LEASE, listing
 from tests.contracts import spool as contract
-from tests.spool.support import new_directory, open_here
+from tests.contracts.spool import ARRIVED, BODY, LARGE, delivered, envelope
+from tests.spool.support import SQLiteCase, failure
 
 
-class SQLiteSpoolTests(contract.SpoolContract):
-    """The contract, done in one thread."""
+class SQLiteSpoolTests(SQLiteCase, contract.SpoolContract):
+    """The contract."""
 
-    def make_spool(self, clock: Clock, full: bool = False) -> SQLiteSpool:
-        spool = open_here(new_directory(self.addCleanup), clock, reserve=1 << 62 if full else 0)
-        self.addCleanup(lambda: self.run_to_end(spool.close()))
-        return spool
+
+class DurabilityTests(SQLiteCase):
+    """What is there after a restart."""
+
+    def test_survives_a_restart(self) -> None:
+        """What was accepted is delivered after a restart."""
+        self.queue("A.1", "a@one.example", "b@two.example")
+        self.queue("B.1", body=LARGE)
+        self.reopen()
+        queued = self.claim()
+        self.assertEqual([one.id for one in queued], ["A.1.1", "A.1.2", "B.1.1"])
+        found = [self.read(self.spool.open_body(one)) for one in queued]
+        self.assertEqual(found, [BODY, BODY, LARGE])
+
+    def test_claims_of_the_dead(self) -> None:
+        """What a server had in hand when it was killed is delivered by the next one."""
+        self.queue("A.1")
+        self.claim()
+        dead = self.spool
+        assert dead._lock is not None
+        dead._lock.release()  # all that is left to do after SIGKILL
+        dead._lock = None
+        self.spool = self.open()
+        self.assertEqual(self.next_due(), ARRIVED)
+        self.assertEqual(len(self.claim()), 1)
+
+    def test_claims_of_the_stopped(self) -> None:
+        """So with one that was stopped in good order."""
+        self.queue("A.1")
+        self.claim()
+        self.reopen()
+        self.assertEqual(len(self.claim()), 1)
+
+    def test_unfinished_message(self) -> None:
+        """A message that was being received when the server was killed leaves nothing."""
+        staged = self.stage("A.1", LARGE)
+        self.assertEqual(self.body_files(), ["A.1.eml"])
+        dead = self.spool
+        assert dead._lock is not None
+        dead._lock.release()
+        dead._lock = None
+        self.spool = self.open()
+        self.assertEqual(self.body_files(), [])
+        self.assertEqual(self.claim(), [])
+        del staged
+
+    def test_second_server(self) -> None:
+        """A second server on the same queue does not start, and the first one goes on."""
+        error = self.assertRaises(SpoolUnusable, self.open)
+        self.assertIn(f"in use by another server (process {os.getpid()})", str(error))
+        self.queue()
+        self.assertEqual(len(self.claim()), 1)
+
+    def test_order_of_syncing(self) -> None:
+        """A large body, and its name, are on disk before the row that says so."""
+        steps = []
+        real = os.fsync
+
+        def fsync(descriptor: int) -> None:
+            steps.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+            real(descriptor)
+
+        staged = self.stage("A.1", LARGE)
+        self.patch(os, "fsync", fsync)
+        self.spool.writer._connection.set_trace_callback(steps.append)
+        self.run_to_end(staged.commit(envelope()))
+        statements = [step.split(" ")[0] for step in steps]
+        self.assertEqual(statements, ["A.1.eml", "body", "BEGIN", "INSERT", "INSERT", "COMMIT"])
+
+
+class UnsettledTests(SQLiteCase):
+    """Outcomes that could not be recorded."""
+
+    def _cannot_settle(self) -> QueuedMessage:
+        self.queue()
+        [queued] = self.claim()
+        self.failing("COMMIT", failure(sqlite3.SQLITE_FULL, "database or disk is full"))
+        self.raised_by(self.spool.settle(delivered(queued)), SpoolFull)
+        return queued
+
+    def test_tried_again(self) -> None:
+        """A runner that tries again succeeds, and nothing is delivered twice."""
+        queued = self._cannot_settle()
+        self.assertEqual(self.claim(), [])
+        self.settle(delivered(queued))
+        self.clock.advance(LEASE)
+        self.assertEqual((list(listing(self.directory)), self.logged("warn")), ([], []))
+
+    def test_given_up(self) -> None:
+        """A runner that gives up does not leave the message claimed for ever."""
+        queued = self._cannot_settle()
+        told = []
+        self.spool.when_added(lambda: told.append(1))
+        for _ in range(4):
+            self.clock.advance(LEASE / 3)
+        self.assertEqual(told, [1])
+        self.assertEqual(self.claim(), [queued])
+        self.assertIn("free again", self.logged("warn")[0])
+        self.settle(delivered(queued))
+        self.assertEqual(list(listing(self.directory)), [])
+
+    def test_given_up_while_there_is_no_space(self) -> None:
+        """So when the disk is still full then; it is free as soon as there is space."""
+        queued = self._cannot_settle()
+        connection = self.failing("COMMIT", failure(sqlite3.SQLITE_FULL, "disk is full"))
+        connection.times = 1000
+        for _ in range(5):
+            self.clock.advance(LEASE / 3)
+        connection.times = 0
+        self.clock.advance(LEASE / 3)
+        self.assertEqual(self.claim(), [queued])
+
+
+class SpeedTests(SQLiteCase):
+    """What must not grow with the queue."""
+
+    def test_plans(self) -> None:
+        """Claiming, and asking what is due, stay fast with any number of messages."""
+        statements: list[str] = []
+        self.spool.writer._connection.set_trace_callback(statements.append)
+        self.spool._reading.set_trace_callback(statements.append)
+        self.queue("A.1", "a@one.example", "b@two.example")
+        self.next_due()
+        one, two = self.claim()
+        self.spool.open_body(one)
+        self.settle(evolve(one, due=0.0))
+        self.settle(delivered(two))
+        self.clock.advance(LEASE)
+        with self.by_hand() as connection:
+            for statement in statements:
+                if statement.split(" ")[0] not in ("UPDATE", "DELETE", "SELECT"):
+                    continue
+                plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+                for *_, step in plan:
+                    with self.subTest(statement=statement, step=step):
+                        self.assertNotIn("TEMP B-TREE", step)
+                        if step.startswith("SCAN") and "worker" not in step:
+                            self.assertIn("USING INDEX message_due", step)
