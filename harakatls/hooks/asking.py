@@ -119,7 +119,10 @@ def _finish(
         while True:
             try:
                 result = yield awaited
-            except BaseException as problem:  # also the end of the generator itself
+            except GeneratorExit:
+                answer.close()
+                raise
+            except BaseException as problem:
                 awaited = answer.throw(problem)
             else:
                 awaited = answer.send(result)

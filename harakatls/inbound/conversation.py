@@ -137,7 +137,10 @@ class Conversation:
                 self._flush()
                 try:
                     result = yield awaited
-                except BaseException as problem:  # also the end of the generator itself
+                except GeneratorExit:
+                    steps.close()
+                    raise
+                except BaseException as problem:
                     awaited = steps.throw(problem)
                 else:
                     awaited = steps.send(result)

@@ -192,7 +192,9 @@ class Dialogue:
         @return: whether the conversation goes on.
         """
         tls = self._tls
-        assert tls is not None, "an implicit TLS listener has TLS"
+        if tls is None or not tls.ready():
+            self.end(None, "there is no certificate", linger=False)
+            return False
         try:
             summary = await self._channel.secure(self.connection)
         except HandshakeFailed as problem:

@@ -218,7 +218,8 @@ class Reception:
         transaction, secured = self._current, connection.secured
         envelope = transaction.envelope
         log.info(
-            "{id} from <{sender}> for {recipients} by {peer} tls={tls}, {size} octets: {outcome}",
+            "{id} from <{sender}> recipients={recipients} peer={peer} tls={tls} octets={size}: "
+            "{outcome}",
             id=transaction.id,
             sender=envelope.reverse_path or "",
             recipients=len(envelope.recipients),

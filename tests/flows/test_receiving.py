@@ -1,0 +1,189 @@
+"""From a peer to the queue, with all rooms between as they are: TLS, hooks, session, spool."""
+
+from pathlib import Path
+from typing import Any
+
+import trustme
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from harakatls.config.directory import ConfigDirectory
+from harakatls.hooks.chain import HookChain
+from harakatls.hooks.registry import load_plugins, plugin_factories
+from harakatls.inbound.protocol import InboundFactory, InboundProtocol
+from harakatls.inbound.settings import InboundSettings, ListenerSettings
+from harakatls.interfaces import Site
+from harakatls.plugins.spool import DurableQueue
+from harakatls.spool.memory import MemorySpool
+from harakatls.tls.server import ServerTLS
+from harakatls.tls.settings import TLSSettings
+from tests.inbound.support import DATA, EHLO, END, MAIL, MESSAGE, QUIT, RCPT, queued
+from tests.inbound.transports import TLSClient, TLSTransport, lost
+
+AUTHORITY = trustme.CA()
+PAIR = AUTHORITY.issue_cert("mx.example")
+FILES = {
+    "me": b"mx.example\n",
+    "host_list": b"a.example\n",
+    "plugins": b"tls\nrelay\nrcpt_to.in_host_list\n",
+    "tls.ini": b"[redis]\ndisable_for_failed_hosts=false\n",
+    "tls_key.pem": PAIR.private_key_pem.bytes(),
+    "tls_cert.pem": b"".join(pem.bytes() for pem in PAIR.cert_chain_pems),
+}
+
+
+class ReceivingTests(SynchronousTestCase):
+    """The server as its configuration makes it, but for the sockets."""
+
+    def setUp(self) -> None:
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        for name, content in FILES.items():
+            (directory / name).write_bytes(content)
+        self.clock: Any = Clock()
+        self.clock.advance(1_763_870_460)
+        self.spool = MemorySpool(self.clock)
+        config = ConfigDirectory(directory)
+        self.server_tls = ServerTLS(TLSSettings.load(config).inbound, config.me)
+        self.assertEqual(self.server_tls.problems, ())
+        unused: Any = object()
+        site = Site(config, config.me, self.clock, self.spool, self.server_tls, unused, unused)
+        plugins = load_plugins(site, config.lines("plugins"), plugin_factories())
+        self.chain = HookChain(plugins, self.clock, DurableQueue())
+        self.settings = InboundSettings.load(config)
+
+    def connect(self, implicit_tls: bool = False) -> tuple[InboundProtocol, TLSTransport]:
+        factory = InboundFactory(
+            ListenerSettings("198.51.100.1", 25, implicit_tls),
+            self.settings,
+            self.chain,
+            self.spool,
+            self.server_tls,
+            self.settings.me,
+            self.clock,
+        )
+        transport = TLSTransport(self.clock)
+        protocol = factory.buildProtocol(None)
+        transport.connect(protocol)
+        return protocol, transport
+
+    def client(self, transport: TLSTransport) -> TLSClient:
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        AUTHORITY.configure_trust(context)
+        context.set_verify(SSL.VERIFY_PEER, lambda *arguments: bool(arguments[-1]))
+        transport.raw.clear()
+        return TLSClient(transport, self.clock, context)
+
+    def started(self, *injected: bytes) -> tuple[InboundProtocol, TLSTransport, TLSClient]:
+        """A client behind its STARTTLS and the handshake."""
+        protocol, transport = self.connect()
+        transport.protocol.dataReceived(EHLO)
+        self.assertIn("STARTTLS", transport.text())
+        transport.protocol.dataReceived(b"STARTTLS\r\n" + b"".join(injected))
+        self.assertEqual(transport.text(), "220 2.0.0 Go ahead.\r\n")
+        client = self.client(transport)
+        client.shake()
+        return protocol, transport, client
+
+    def test_plain(self) -> None:
+        """Mail for our own domain is queued, for others it is refused."""
+        _, transport = self.connect()
+        transport.protocol.dataReceived(EHLO + MAIL + b"RCPT TO:<x@elsewhere.example>\r\n")
+        self.assertEqual(transport.text().splitlines()[-1][:9], "550 5.7.1")
+        transport.protocol.dataReceived(RCPT + DATA + MESSAGE + END + QUIT)
+        codes = [line[:3] for line in transport.text().splitlines()]
+        self.assertEqual(codes, ["250", "354", "250", "221"])
+        self.assertEqual(transport.closed, "lose")
+        ((sender, recipients, octets),) = queued(self.spool)
+        self.assertEqual((sender, recipients), ("alice@sender.example", ["bob@a.example"]))
+        self.assertIn(b" with ESMTP id ", octets)
+        self.assertNotIn(b"\ttls ", octets)
+
+    def test_starttls(self) -> None:
+        """A message over STARTTLS: the certificate is ours, the Received field names the cipher."""
+        _, _, client = self.started()
+        self.assertNotIn("STARTTLS", client.say(EHLO))
+        answers = client.say(MAIL + RCPT + DATA).splitlines()
+        self.assertEqual([line[:3] for line in answers], ["250", "250", "354"])
+        self.assertIn("Message Queued", client.say(MESSAGE + END))
+        self.assertEqual(client.say(QUIT)[:3], "221")
+        ((_, _, octets),) = queued(self.spool)
+        self.assertIn(b" with ESMTPS id ", octets)
+        self.assertRegex(octets, rb"\r\n\ttls TLS_\w+ \(TLSv1\.3 \w+\);\r\n")
+        self.assertTrue(octets.endswith(b"\r\n" + MESSAGE))
+
+    def test_implicit_tls(self) -> None:
+        """The same on an SMTPS port, where the greeting is inside of TLS."""
+        _, transport = self.connect(implicit_tls=True)
+        self.assertEqual(transport.written, [])
+        client = self.client(transport)
+        client.shake()
+        client.pump()
+        self.assertEqual(client.heard()[:4], "220 ")
+        self.assertNotIn("STARTTLS", client.say(EHLO))
+        client.say(MAIL + RCPT + DATA)
+        self.assertIn("Message Queued", client.say(MESSAGE + END))
+        self.assertIn(b" with ESMTPS id ", queued(self.spool)[0][2])
+
+    def test_injection(self) -> None:
+        """Commands put behind STARTTLS in the clear are never obeyed inside of TLS."""
+        _, _, client = self.started(b"EHLO evil.example\r\n", MAIL, RCPT, DATA, MESSAGE, END)
+        self.assertEqual(client.heard(), "")
+        self.assertEqual(client.say(MAIL)[:3], "503")
+        self.assertEqual(client.say(EHLO)[:3], "250")
+        self.assertEqual(queued(self.spool), [])
+
+    def test_large_message(self) -> None:
+        """A message of many TLS records arrives whole."""
+        _, _, client = self.started()
+        client.say(EHLO + MAIL + RCPT + DATA)
+        body = b"".join(b"%08d\r\n" % number for number in range(100_000))
+        for start in range(0, len(body), 100_000):
+            self.assertEqual(client.say(body[start : start + 100_000]), "")
+        self.assertIn("Message Queued", client.say(END))
+        self.assertTrue(queued(self.spool)[0][2].endswith(b"\r\n" + body))
+
+    def test_garbage_in_place_of_a_hello(self) -> None:
+        """What is no TLS ends the connection, without another word in the clear."""
+        protocol, transport = self.connect()
+        transport.protocol.dataReceived(EHLO)
+        transport.protocol.dataReceived(b"STARTTLS\r\n")
+        transport.raw.clear()
+        transport.protocol.dataReceived(b"MAIL FROM:<a@b.example>\r\n")
+        self.assertEqual(b"".join(transport.raw)[:1].strip(b"\x15"), b"")  # at most an alert
+        self.assertEqual(transport.closed, "lose")
+        transport.protocol.connectionLost(lost())
+        self.assertEqual(protocol.factory.connections, set())
+
+    def test_close_notify(self) -> None:
+        """QUIT is answered inside of TLS, and TLS is closed in order."""
+        _, transport, client = self.started()
+        client.say(EHLO)
+        self.assertEqual(client.say(QUIT)[:3], "221")
+        with self.assertRaises(SSL.ZeroReturnError):
+            client.connection.recv(1)
+        self.assertEqual(transport.closed, "")
+        client.connection.shutdown()
+        client.pump()
+        self.assertEqual(transport.closed, "lose")
+        transport.protocol.connectionLost(lost())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_peer_that_never_answers_close_notify(self) -> None:
+        """A client that goes silent in the middle of closing does not stay for ever."""
+        _, transport, client = self.started()
+        client.say(EHLO + QUIT)
+        self.clock.advance(11)
+        self.assertEqual(transport.closed, "abort")
+
+    def test_shutdown_over_tls(self) -> None:
+        """Whoever is idle hears 421 inside of TLS."""
+        protocol, _, client = self.started()
+        client.say(EHLO)
+        drained = Deferred.fromCoroutine(protocol.factory.drain(5))
+        client.pump()
+        self.assertEqual(client.heard()[:9], "421 4.3.2")
+        protocol.transport.protocol.connectionLost(lost())
+        self.successResultOf(drained)

@@ -1,0 +1,439 @@
+"""Octets in and out: socket options, TLS, limits, peers that are slow or gone, and stopping."""
+
+from typing import Any
+
+from attrs import evolve
+from OpenSSL import SSL
+from twisted.internet.address import IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from harakatls.hooks.chain import HookChain
+from harakatls.inbound.protocol import (
+    ABORT_TIMEOUT,
+    CLOSE_TIMEOUT,
+    LINGER_OCTETS,
+    InboundFactory,
+    InboundProtocol,
+)
+from harakatls.inbound.settings import ListenerSettings
+from harakatls.plugins.spool import DurableQueue
+from harakatls.plugins.tls import StartTLSOffer
+from harakatls.spool.memory import MemorySpool
+from harakatls.verdict import ACCEPT
+from tests.hooks.plugins import Everything, loaded
+from tests.inbound.support import (
+    DATA,
+    EHLO,
+    END,
+    MAIL,
+    MESSAGE,
+    QUIT,
+    RCPT,
+    SETTINGS,
+    queued,
+)
+from tests.inbound.transports import ABORTED, CLOSED, MemoryTransport, RecordingTLS, lost
+
+STARTTLS = b"STARTTLS\r\n"
+# The beginning of a TLS record with a ClientHello of 5 octets, which cannot be read as one.
+HELLO = b"\x16\x03\x01\x00\x09\x01\x00\x00\x05hello"
+
+
+class ProtocolTestCase(SynchronousTestCase):
+    settings = evolve(SETTINGS, inactivity_timeout=300.0, handshake_timeout=30.0)
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_700_000_000)
+        self.spool = MemorySpool(self.clock)
+        self.tls = RecordingTLS()
+        self.plugin = Everything(rcpt=ACCEPT)
+
+    def factory(self, implicit_tls: bool = False) -> InboundFactory:
+        tls: Any = self.tls
+        plugins = [loaded(StartTLSOffer(tls), "tls"), loaded(self.plugin)]
+        chain = HookChain(plugins, self.clock, DurableQueue())
+        listener = ListenerSettings("198.51.100.1", 25, implicit_tls)
+        return InboundFactory(
+            listener, self.settings, chain, self.spool, tls, "mx.example", self.clock
+        )
+
+    def connect(
+        self, factory: InboundFactory | None = None, transport: MemoryTransport | None = None
+    ) -> tuple[InboundProtocol, MemoryTransport]:
+        transport = transport or MemoryTransport()
+        protocol = (factory or self.factory()).buildProtocol(transport.getPeer())
+        transport.connect(protocol)
+        return protocol, transport
+
+    def stages(self) -> list[str]:
+        return [stage for stage, _ in self.plugin.asked]
+
+
+class ConnectionTests(ProtocolTestCase):
+    def test_greeting_and_message(self) -> None:
+        """A message comes in, and the answers are each one write."""
+        protocol, transport = self.connect()
+        for octets in (EHLO, MAIL + RCPT + DATA, MESSAGE + END, QUIT):
+            protocol.dataReceived(octets)
+        self.assertEqual(len(transport.written), 5)
+        self.assertEqual(transport.text()[:4], "220 ")
+        self.assertEqual(transport.closed, "lose")
+        self.assertEqual(len(queued(self.spool)), 1)
+
+    def test_socket_options(self) -> None:
+        """Small answers are not held back, and dead peers are found out."""
+        _, transport = self.connect()
+        self.assertEqual(transport.options, {"nodelay": True, "keepalive": True})
+
+    def test_addresses(self) -> None:
+        """Hooks see an IPv4 peer of an IPv6 socket as IPv4, and no interface names."""
+        for host, seen in [
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("fe80::1%eth0", "fe80::1"),
+            ("2001:db8::1", "2001:db8::1"),
+        ]:
+            peer = IPv6Address("TCP", host, 4000)
+            self.connect(transport=MemoryTransport(peer, IPv6Address("TCP", "::1", 2525)))
+            connection = self.plugin.asked[-1][1][0]
+            self.assertEqual((connection.peer.host, connection.peer.port), (seen, 4000))
+            self.assertEqual(connection.local.port, 2525)
+
+    def test_ids(self) -> None:
+        """Each connection has an id of its own, which the banner begins to tell."""
+        ids = set()
+        for _ in range(3):
+            _, transport = self.connect()
+            connection = [a for stage, a in self.plugin.asked if stage == "connect"][-1][0]
+            self.assertIn(f"({connection.id[:6]})", transport.text())
+            self.assertRegex(connection.id, r"^[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}$")
+            ids.add(connection.id)
+        self.assertEqual(len(ids), 3)
+
+    def test_peer_is_gone(self) -> None:
+        """After a connection is lost nothing of it is left: no timer, no hook, no entry."""
+        for octets in (b"", EHLO, EHLO + MAIL + RCPT + DATA + MESSAGE, EHLO + QUIT):
+            factory = self.factory()
+            protocol, _ = self.connect(factory)
+            protocol.dataReceived(octets)
+            self.assertEqual(len(factory.connections), 1)
+            protocol.connectionLost(lost())
+            self.assertEqual(factory.connections, set())
+            self.assertEqual(self.stages()[-1], "disconnected")
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_half_closed(self) -> None:
+        """A client that sends all and shuts its side down is answered, then closed."""
+        protocol, transport = self.connect()
+        protocol.dataReceived(EHLO + MAIL + RCPT + DATA + MESSAGE + END)
+        protocol.readConnectionLost()
+        self.assertEqual(transport.closed, "lose")
+        self.assertIn("Message Queued", transport.text())
+
+
+class ClosingTests(ProtocolTestCase):
+    def test_last_words_are_not_cut_off(self) -> None:
+        """A peer that is sent away in the middle of sending still gets to hear why."""
+        self.settings = evolve(self.settings, max_bad_commands=2)
+        protocol, transport = self.connect()
+        protocol.dataReceived(b"XYZZY\r\n" * 10)
+        self.assertEqual(transport.text().splitlines()[-1][:3], "421")
+        self.assertEqual((transport.closed, transport.reading), ("half", True))
+        protocol.dataReceived(b"XYZZY\r\n" * 10)
+        self.assertEqual(transport.text(), "")
+        protocol.readConnectionLost()
+        self.assertEqual(transport.closed, "half")
+        protocol.connectionLost(lost(CLOSED))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_peer_that_does_not_go(self) -> None:
+        """We do not wait for ever for a peer to hang up."""
+        for octets in (QUIT, b"\x16\x03\x01\x00\x00\x00"):
+            protocol, transport = self.connect()
+            protocol.dataReceived(octets)
+            self.clock.advance(CLOSE_TIMEOUT - 0.1)
+            self.assertNotEqual(transport.closed, "abort")
+            self.clock.advance(0.2)
+            self.assertEqual(transport.closed, "abort")
+
+    def test_peer_that_goes_on_sending(self) -> None:
+        """Nor do we take what it goes on sending for ever."""
+        protocol, transport = self.connect()
+        protocol.dataReceived(b"\x16\x03\x01\x00\x00\x00")
+        for _ in range(LINGER_OCTETS // 65536):
+            protocol.dataReceived(b"x" * 65536)
+        self.assertEqual(transport.closed, "half")
+        protocol.dataReceived(b"x")
+        self.assertEqual(transport.closed, "abort")
+
+    def test_idle(self) -> None:
+        """A silent peer is told and closed."""
+        _, transport = self.connect()
+        transport.text()
+        self.clock.advance(301)
+        self.assertEqual(transport.text()[:9], "421 4.4.2")
+        self.assertEqual(transport.closed, "half")
+
+
+class BackpressureTests(ProtocolTestCase):
+    def test_peer_that_does_not_read(self) -> None:
+        """While our answers are not taken no more commands are, so that memory is bounded."""
+        protocol, transport = self.connect()
+        transport.producer.pauseProducing()
+        self.assertFalse(transport.reading)
+        transport.producer.resumeProducing()
+        self.assertTrue(transport.reading)
+        self.assertEqual(protocol.transport, transport)
+
+    def test_flood(self) -> None:
+        """The answers to a flood are written bit by bit, as they are taken."""
+        protocol, transport = self.connect()
+        protocol.dataReceived(b"NOOP\r\n" * 1000)
+        transport.producer.pauseProducing()
+        self.clock.advance(1)
+        self.clock.advance(1)
+        self.assertEqual(len(transport.text().splitlines()), 101)
+        transport.producer.resumeProducing()
+        for _ in range(10):
+            self.clock.advance(0)
+        self.assertEqual(len(transport.text().splitlines()), 900)
+
+    def test_both_reasons(self) -> None:
+        """A peer is read again only when neither we nor it are in the way."""
+        looked_up: Deferred[Any] = Deferred()
+        self.plugin.answers["mail"] = looked_up
+        protocol, transport = self.connect()
+        protocol.dataReceived(EHLO + MAIL)
+        protocol.dataReceived(b"RSET\r\n" * 12_000)
+        self.assertFalse(transport.reading)
+        transport.producer.pauseProducing()
+        transport.producer.resumeProducing()
+        self.assertFalse(transport.reading)
+        looked_up.callback(ACCEPT)
+        transport.producer.pauseProducing()
+        for _ in range(130):
+            self.clock.advance(0)
+        self.assertFalse(transport.reading)
+        transport.producer.resumeProducing()
+        for _ in range(130):
+            self.clock.advance(0)
+        self.assertTrue(transport.reading)
+
+    def test_peer_that_never_reads(self) -> None:
+        """Who floods us and reads nothing is cut off."""
+        protocol, transport = self.connect()
+        protocol.dataReceived(b"NOOP\r\n" * 1000)
+        transport.producer.pauseProducing()
+        self.clock.advance(1)
+        self.clock.advance(301)
+        self.assertEqual(transport.closed, "abort")
+
+
+class StartTLSTests(ProtocolTestCase):
+    def begin(self, *more: bytes) -> tuple[InboundProtocol, MemoryTransport]:
+        protocol, transport = self.connect()
+        protocol.dataReceived(EHLO)
+        transport.text()
+        protocol.dataReceived(STARTTLS + b"".join(more))
+        return protocol, transport
+
+    def test_order(self) -> None:
+        """220 in the clear, then the ClientHello is awaited, then TLS takes over."""
+        protocol, transport = self.begin()
+        self.assertEqual(transport.written, [b"220 2.0.0 Go ahead.\r\n"])
+        protocol.dataReceived(HELLO[:4])
+        self.assertEqual(self.tls.hellos, [])
+        protocol.dataReceived(HELLO[4:])
+        self.assertEqual(self.tls.hellos, [HELLO])
+        self.assertEqual(transport.written[1:], ["TLS"])
+        self.assertEqual(transport.handed_over, [HELLO])
+        protocol.handshakeCompleted()
+        self.assertEqual(transport.written[2:], [])
+        protocol.dataReceived(EHLO)
+        self.assertIn("250-PIPELINING", transport.text())
+
+    def test_octet_by_octet(self) -> None:
+        """A ClientHello that comes in pieces is whole in the end."""
+        protocol, transport = self.begin()
+        for octet in HELLO:
+            protocol.dataReceived(bytes([octet]))
+        self.assertEqual(transport.handed_over, [HELLO])
+
+    def test_commands_behind_starttls_are_no_hello(self) -> None:
+        """What came in the clear together with STARTTLS reaches neither SMTP nor TLS."""
+        protocol, transport = self.begin(MAIL, RCPT)
+        protocol.dataReceived(HELLO)
+        self.assertEqual(transport.handed_over, [HELLO])
+        self.assertNotIn("mail", self.stages())
+
+    def test_commands_in_place_of_a_hello(self) -> None:
+        """OpenSSL answers what is no TLS; nothing of it is obeyed."""
+        protocol, transport = self.begin()
+        protocol.dataReceived(MAIL)
+        self.assertEqual(transport.handed_over, [MAIL])
+        self.assertNotIn("mail", self.stages())
+
+    def test_too_slow(self) -> None:
+        """A handshake has handshake_timeout seconds; then the failure is told, and we are gone."""
+        for sent in (b"", HELLO[:4], HELLO):
+            protocol, transport = self.begin()
+            protocol.dataReceived(sent)
+            self.clock.advance(29.9)
+            self.assertEqual(transport.closed, "")
+            self.clock.advance(0.2)
+            self.assertEqual(transport.closed, "abort")
+            self.assertEqual(self.tls.failures.pop(), "it took longer than 30 seconds")
+            protocol.connectionLost(lost(ABORTED))
+            self.assertEqual(self.stages()[-1], "disconnected")
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_completed_in_time(self) -> None:
+        """Afterwards only the time limits of a conversation hold."""
+        protocol, transport = self.begin()
+        protocol.dataReceived(HELLO)
+        protocol.handshakeCompleted()
+        self.clock.advance(100)
+        self.assertEqual(transport.closed, "")
+
+    def test_peer_leaves(self) -> None:
+        """A peer that breaks off the handshake is told to `IServerTLS` (no-go)."""
+        for reason, told in [
+            (lost(), "the peer broke off"),
+            (lost(CLOSED), "the peer broke off"),
+            (
+                lost(SSL.Error([("SSL routines", "", "tlsv1 alert unknown ca")])),
+                "the peer does not trust the issuer of our certificate (tlsv1 alert unknown ca)",
+            ),
+        ]:
+            for sent in (b"", HELLO):
+                protocol, _ = self.begin()
+                protocol.dataReceived(sent)
+                protocol.connectionLost(reason)
+                self.assertEqual(self.tls.failures.pop(), told)
+                self.assertEqual(self.stages()[-1], "disconnected")
+                self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_peer_closes_its_side(self) -> None:
+        """Half a connection is not enough for a handshake."""
+        protocol, transport = self.begin()
+        protocol.readConnectionLost()
+        self.assertEqual(self.tls.failures, ["the peer broke off"])
+        self.assertEqual(transport.closed, "lose")
+
+    def test_lost_after_the_handshake(self) -> None:
+        """A connection that breaks later is no failure of TLS."""
+        protocol, _ = self.begin()
+        protocol.dataReceived(HELLO)
+        protocol.handshakeCompleted()
+        protocol.connectionLost(lost())
+        self.assertEqual(self.tls.failures, [])
+
+    def test_mistake_of_ours(self) -> None:
+        """Where TLS cannot even be begun nothing is said in the clear; the log has it."""
+        self.tls.broken = RuntimeError("there is no certificate to show")
+        protocol, transport = self.begin()
+        transport.text()
+        protocol.dataReceived(HELLO)
+        self.assertEqual((transport.text(), transport.closed), ("", "abort"))
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        protocol.connectionLost(lost(ABORTED))
+        self.assertEqual(self.stages()[-1], "disconnected")
+
+    def test_closing_over_tls(self) -> None:
+        """Over TLS there is no half-closing: close_notify does that (and has a time limit)."""
+        self.settings = evolve(self.settings, max_bad_commands=1)
+        protocol, transport = self.begin()
+        protocol.dataReceived(HELLO)
+        protocol.handshakeCompleted()
+        protocol.dataReceived(b"XYZZY\r\n" * 2)
+        self.assertEqual(transport.closed, "lose")
+        self.clock.advance(CLOSE_TIMEOUT)
+        self.assertEqual(transport.closed, "abort")
+
+
+class ImplicitTLSTests(ProtocolTestCase):
+    def test_same_way(self) -> None:
+        """On an SMTPS port the hello comes first, then the greeting, all inside of TLS."""
+        protocol, transport = self.connect(self.factory(implicit_tls=True))
+        self.assertEqual(transport.written, [])
+        protocol.dataReceived(HELLO)
+        self.assertEqual(transport.written, ["TLS"])
+        self.assertEqual(self.stages(), [])
+        protocol.handshakeCompleted()
+        self.assertEqual(transport.text()[:4], "220 ")
+        protocol.dataReceived(EHLO)
+        self.assertNotIn("STARTTLS", transport.text())
+
+    def test_silent_peer(self) -> None:
+        """A peer that never begins is cut off by the limit of the handshake."""
+        _, transport = self.connect(self.factory(implicit_tls=True))
+        self.clock.advance(31)
+        self.assertEqual(transport.closed, "abort")
+        self.assertEqual(self.tls.failures, ["it took longer than 30 seconds"])
+
+
+class DrainTests(ProtocolTestCase):
+    def test_nobody_there(self) -> None:
+        """A server without connections ends at once."""
+        self.successResultOf(Deferred.fromCoroutine(self.factory().drain(10)))
+
+    def test_idle_peers(self) -> None:
+        """Peers without a transaction are told, and gone when they hang up."""
+        factory = self.factory()
+        peers = [self.connect(factory) for _ in range(3)]
+        drained = Deferred.fromCoroutine(factory.drain(10))
+        for protocol, transport in peers:
+            self.assertNoResult(drained)
+            self.assertEqual(transport.text().splitlines()[-1][:9], "421 4.3.2")
+            protocol.connectionLost(lost(CLOSED))
+        self.successResultOf(drained)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_transaction_may_be_finished(self) -> None:
+        """A message that is under way comes in."""
+        factory = self.factory()
+        protocol, transport = self.connect(factory)
+        protocol.dataReceived(EHLO + MAIL + RCPT + DATA)
+        drained = Deferred.fromCoroutine(factory.drain(10))
+        self.clock.advance(9)
+        protocol.dataReceived(MESSAGE + END)
+        self.assertEqual([line[:3] for line in transport.text().splitlines()[-2:]], ["250", "421"])
+        protocol.connectionLost(lost(CLOSED))
+        self.successResultOf(drained)
+        self.assertEqual(len(queued(self.spool)), 1)
+
+    def test_time_is_over(self) -> None:
+        """What lasts too long is broken off."""
+        factory = self.factory()
+        protocol, transport = self.connect(factory)
+        protocol.dataReceived(EHLO + MAIL + RCPT + DATA + MESSAGE)
+        drained = Deferred.fromCoroutine(factory.drain(10))
+        self.clock.advance(11)
+        self.assertEqual(transport.closed, "abort")
+        self.assertNoResult(drained)
+        protocol.connectionLost(lost(ABORTED))
+        self.successResultOf(drained)
+        self.assertEqual(queued(self.spool), [])
+
+    def test_what_cannot_be_cancelled(self) -> None:
+        """A commit that hangs does not keep the server from ending for ever."""
+        self.plugin.answers["queue"] = Deferred()
+        factory = self.factory()
+        protocol, _ = self.connect(factory)
+        protocol.dataReceived(EHLO + MAIL + RCPT + DATA + MESSAGE + END)
+        drained = Deferred.fromCoroutine(factory.drain(10))
+        self.clock.advance(11)
+        protocol.connectionLost(lost(ABORTED))
+        self.assertNoResult(drained)
+        self.clock.advance(ABORT_TIMEOUT)
+        self.successResultOf(drained)
+
+    def test_who_comes_late(self) -> None:
+        """A connection that was accepted in the last moment is told too."""
+        factory = self.factory()
+        self.successResultOf(Deferred.fromCoroutine(factory.drain(10)))
+        _, transport = self.connect(factory)
+        self.clock.advance(0)
+        self.assertEqual(transport.text().splitlines()[-1][:9], "421 4.3.2")

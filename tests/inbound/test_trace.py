@@ -1,0 +1,151 @@
+"""The Received field, and counting those that are there already."""
+
+import email
+import re
+from itertools import pairwise
+from typing import Any
+
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from harakatls.connection import Connection, Endpoint, Hello, Transaction
+from harakatls.inbound.trace import ReceivedCount, TraceFields, with_protocol
+from harakatls.mail.address import Address
+from harakatls.mail.envelope import MailParameters
+from harakatls.testing import connection, envelope, transaction
+from tests.inbound.support import SUMMARY
+
+NOW = 1_763_870_460.0
+
+
+def received(peer: Connection, mail: Transaction | None = None) -> str:
+    trace = TraceFields("mx.example", show_version=False)
+    return trace.received(peer, mail or transaction(), NOW).decode()
+
+
+def value(field: str) -> str:
+    """As a mail reader sees it: unfolded."""
+    parsed = email.message_from_string(field + "\r\nbody")
+    assert list(parsed) == ["Received"], field
+    return " ".join(parsed["Received"].split())
+
+
+class ReceivedTests(SynchronousTestCase):
+    def test_layout(self) -> None:
+        """Who, by whom, how, under which id, from which sender, when (RFC 5321 section 4.4)."""
+        field = received(connection())
+        self.assertTrue(field.endswith("\r\n"))
+        self.assertEqual(field.count("\r\n"), field.count("\r\n\t") + 1)
+        self.assertRegex(
+            value(field),
+            r"^from client\.example \(\[192\.0\.2\.10\]\) by mx\.example \(harakatls\) "
+            rf"with ESMTP id {transaction().id} \(envelope-from <alice@sender\.example>\); "
+            r"\w{3}, \d\d Nov 2025 \d\d:\d\d:\d\d [+-]\d{4}$",
+        )
+
+    def test_tls(self) -> None:
+        """The tls clause (RFC 8314) names the cipher, a comment the version and the group."""
+        field = value(received(connection(secured=SUMMARY)))
+        self.assertIn(" with ESMTPS id ", field)
+        self.assertIn(" tls TLS_AES_256_GCM_SHA384 (TLSv1.3 X25519);", field)
+        verified = connection(secured=evolve(SUMMARY, verified=True, group=None))
+        self.assertIn("(TLSv1.3 verified);", value(received(verified)))
+
+    def test_protocols(self) -> None:
+        """RFC 3848 and RFC 6531 name each way of transmission."""
+        helo = Hello("client.example", extended=False)
+        cases: list[tuple[dict[str, Any], str]] = [
+            ({"hello": helo}, "SMTP"),
+            ({"hello": helo, "secured": SUMMARY}, "SMTP"),
+            ({"hello": None}, "SMTP"),
+            ({}, "ESMTP"),
+            ({"secured": SUMMARY}, "ESMTPS"),
+            ({"authenticated_as": "alice"}, "ESMTPA"),
+            ({"secured": SUMMARY, "authenticated_as": "alice"}, "ESMTPSA"),
+        ]
+        for changes, expected in cases:
+            peer = connection(**changes)
+            self.assertEqual(with_protocol(peer), expected)
+            self.assertIn(f" with {expected} id ", value(received(peer)))
+        utf8 = evolve(envelope(), parameters=MailParameters(smtputf8=True))
+        cases = [({}, "UTF8SMTP"), ({"secured": SUMMARY}, "UTF8SMTPS")]
+        for changes, expected in cases:
+            field = received(connection(**changes), transaction(envelope=utf8))
+            self.assertIn(f" with {expected} id ", value(field))
+
+    def test_addresses_of_peers(self) -> None:
+        """RFC 5321 section 4.1.3: an IPv6 literal is marked as one."""
+        peer = connection(peer=Endpoint("2001:db8::1", 1))
+        self.assertIn("([IPv6:2001:db8::1])", received(peer))
+
+    def test_null_reverse_path(self) -> None:
+        """A bounce has no sender."""
+        field = received(connection(), transaction(envelope=envelope(sender=None)))
+        self.assertIn("(envelope-from <>)", field)
+
+    def test_unicode_sender(self) -> None:
+        """With SMTPUTF8 a header field may hold UTF-8 (RFC 6532)."""
+        path = Address("jörg", "sender.example")
+        field = received(connection(), transaction(envelope=evolve(envelope(), reverse_path=path)))
+        self.assertIn("(envelope-from <jörg@sender.example>)", field)
+
+    def test_sender_that_would_end_the_comment(self) -> None:
+        """Whatever a quoted local part holds, it stays within the comment."""
+        path = Address(") by evil.example (\\", "sender.example")
+        field = received(connection(), transaction(envelope=evolve(envelope(), reverse_path=path)))
+        comment = re.search(r"\(envelope-from ((?:[^()\\]|\\.)*)\)", field)
+        assert comment is not None
+        self.assertEqual(re.sub(r"\\(.)", r"\1", comment[1]), f"<{path}>")
+
+    @given(st.text(max_size=300))
+    def test_helo_of_any_kind(self, name: str) -> None:
+        """No HELO name can end its line, start a field, or bring in anything but ASCII."""
+        field = received(connection(hello=Hello(name, True)))
+        self.assertTrue(field.isascii())
+        self.assertRegex(value(field), r"^from \S{1,255} \(\[192\.0\.2\.10\]\) by mx\.example ")
+
+    def test_facts_change(self) -> None:
+        """What EHLO and STARTTLS change shows in the next message's field."""
+        trace = TraceFields("mx.example", show_version=False)
+        first = trace.received(connection(), transaction(), NOW)
+        second = trace.received(connection(secured=SUMMARY), transaction(), NOW)
+        self.assertNotIn(b"\ttls ", first)
+        self.assertIn(b"\ttls ", second)
+        self.assertIn(b"ESMTPS", second)
+
+
+def count(*chunks: bytes) -> int:
+    counter = ReceivedCount()
+    for chunk in chunks:
+        counter.add(chunk)
+    return counter.count
+
+
+class ReceivedCountTests(SynchronousTestCase):
+    message = (
+        b"Received: from a\r\n\tby b; now\r\nX-Received: no\r\nreceived: c\r\n"
+        b"Subject: Received: no\r\n Received: no\r\nRECEIVED: d\r\n\r\nReceived: body\r\n"
+    )
+
+    def test_only_fields_of_the_header(self) -> None:
+        """Neither continuation lines, nor other fields, nor the body count."""
+        self.assertEqual(count(self.message), 3)
+        self.assertEqual(count(b"\r\nReceived: body\r\n"), 0)
+        self.assertEqual(count(b"Received: all header\r\n"), 1)
+        self.assertEqual(count(b""), 0)
+
+    @given(st.lists(st.integers(0, 200)))
+    def test_any_split(self, cuts: list[int]) -> None:
+        """However the network cuts a message up, a loop is seen."""
+        edges = [0, *sorted(min(cut, len(self.message)) for cut in cuts), len(self.message)]
+        self.assertEqual(count(*(self.message[a:b] for a, b in pairwise(edges))), 3)
+
+    def test_memory(self) -> None:
+        """A header without an end is not kept."""
+        counter = ReceivedCount()
+        for _ in range(100):
+            counter.add(b"Received: x\r\n" * 1000)
+        self.assertEqual(counter.count, 100_000)
+        self.assertLess(len(counter._end), 20)
