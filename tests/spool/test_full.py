@@ -13,7 +13,6 @@ from harakatls.spool.sqlite import listing
 from tests.contracts.spool import BODY, LARGE, delivered, envelope
 from tests.spool.support import SQLiteCase, failure
 
-
 _WRITE = bodies._write
 
 
