@@ -84,6 +84,32 @@ class ConfigDirectory:
         self._read[path] = None
         return content
 
+    def tree(self, name: str) -> tuple[str, ...]:
+        """
+        The files in the directory *name* and below it, by names for L{content}, sorted.
+
+        Links are followed, each directory once. What begins with a dot is passed over.
+
+        @return: empty where there is no such directory.
+        @raise ConfigError: where a directory cannot be read.
+        """
+        found: list[str] = []
+        seen: set[str] = set()
+
+        def stop(problem: OSError) -> None:
+            raise _unreadable(os.path.relpath(problem.filename, self.path), problem) from None
+
+        top = self.resolve(name)
+        if not self.exists(name):
+            return ()
+        for path, directories, files in os.walk(top, onerror=stop, followlinks=True):
+            real = os.path.realpath(path)
+            directories[:] = [] if real in seen else sorted(d for d in directories if d[0] != ".")
+            if real not in seen:
+                found.extend(os.path.relpath(os.path.join(path, f), self.path) for f in files)
+            seen.add(real)
+        return tuple(sorted(f for f in found if os.path.basename(f)[0] != "."))
+
     def exists(self, name: str) -> bool:
         """Whether there is a file or a directory of that name."""
         try:

@@ -1,13 +1,8 @@
-"""
-Our certificates: which key belongs to which, their chains, and the names they are for.
+"""Our certificates as values: keys, chains, and which is shown under which name."""
 
-A key and a certificate belong together when they have the same public key. Mistakes never raise:
-what is wrong is told by file, and the rest is used.
-"""
-
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from itertools import islice, zip_longest
+from itertools import islice
 
 from attrs import evolve, field, frozen
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -24,8 +19,6 @@ from cryptography.x509 import (
 )
 
 from harakatls.config.hosts import host_name
-from harakatls.tls.pem import PEMContents, read_pem
-from harakatls.tls.settings import FILE, PEMFile
 
 _WILDCARD = "*."
 _MOST_NAMES_TOLD = 20
@@ -111,143 +104,15 @@ class CertificateStore:
         return evolve(self, default=default, named={n: pairs for n, pairs in kept.items() if pairs})
 
 
-def certificate_store(
-    keys: Sequence[PEMFile], certs: Sequence[PEMFile], now: datetime
-) -> CertificateStore:
-    """
-    @param keys: the files of C{key} or C{key[]}.
-    @param certs: the files of C{cert} or C{cert[]}.
-    """
-    problems: list[str] = []
-    pairs = _default_pairs(
-        [_Source.read(file) for file in keys], [_Source.read(file) for file in certs], problems
-    )
-    for pair in pairs:
-        problem = pair.validity_problem(now)
-        if problem is not None:
-            problems.append(problem)
-    return CertificateStore(tuple(pairs), {}, tuple(problems))
-
-
-def trust_anchors(files: Iterable[PEMFile]) -> tuple[tuple[Certificate, ...], tuple[str, ...]]:
-    """@return: all certificates in the files, and what is wrong with these."""
-    anchors: list[Certificate] = []
-    problems: list[str] = []
-    for file in files:
-        source = _Source.read(file)
-        anchors.extend(source.certificates)
-        problems.extend(source.problems("certificate", source.certificates))
-    return tuple(anchors), tuple(problems)
-
-
-# -- pairing -----------------------------------------------------------------------------------
-
-
-@frozen
-class _Source:
-    """One file, read."""
-
-    file: PEMFile
-    contents: PEMContents
-
-    @classmethod
-    def read(cls, file: PEMFile) -> "_Source":
-        return cls(file, read_pem(file.content or b""))
-
-    @property
-    def name(self) -> str:
-        return self.file.name
-
-    @property
-    def keys(self) -> tuple[PrivateKeyTypes, ...]:
-        return self.contents.private_keys
-
-    @property
-    def certificates(self) -> tuple[Certificate, ...]:
-        return self.contents.certificates
-
-    def problems(self, expected: str, found: Sequence[object]) -> list[str]:
-        """@param found: what the file holds of the kind that is *expected*."""
-        if self.file.problem is not None:
-            return [f"{self.name}: {self.file.problem}"]
-        if self.contents.problems:
-            return [f"{self.name}: {problem}" for problem in self.contents.problems]
-        return [] if found else [f"{self.name}: there is no {expected} in it"]
-
-
-def _default_pairs(
-    keys: Sequence[_Source], certs: Sequence[_Source], problems: list[str]
-) -> list[KeyPair]:
-    if len(keys) != len(certs):
-        problems.append(f"{FILE}: key names {len(keys)} file(s), but cert names {len(certs)}")
-    matches = [_match(key, certs[index : index + 1], certs) for index, key in enumerate(keys)]
-    used = {id(match[1]) for match in matches if match is not None}
-    for key, cert, match in zip_longest(keys, certs, matches):
-        problems.extend(_problems(key, cert, match is not None, id(cert) in used))
-    pairs: dict[str, KeyPair] = {}
-    for pair, _cert in filter(None, matches):
-        if pair.kind in pairs:
-            problems.append(
-                f"{pair.source}: not used, since {pairs[pair.kind].source} has the same kind of "
-                f"key ({pair.kind})"
-            )
-        pairs.setdefault(pair.kind, pair)
-    return list(pairs.values())
-
-
-_Match = tuple[KeyPair, _Source]
-"""A pair, and where its certificate is."""
-
-
-def _match(key: _Source, own: Sequence[_Source], certs: Sequence[_Source]) -> _Match | None:
-    """@param own: the certificates in the key's place of the list, if there are any."""
-    for private_key in key.keys:
-        for cert in (*own, *certs):  # their order does no harm
-            pair = _pair(private_key, key.name, cert)
-            if pair is not None:
-                return pair, cert
-    return None
-
-
-def _problems(
-    key: _Source | None, cert: _Source | None, key_used: bool, cert_used: bool
-) -> Iterator[str]:
-    """What is wrong with the key and the certificate in one place of the lists."""
-    if key and cert and key.certificates and cert.keys and not (key.keys or cert.certificates):
-        yield f"{key.name} and {cert.name}: key and cert seem to be interchanged"
-        return
-    if key:
-        yield from key.problems("private key", key.keys)
-    if cert:
-        yield from cert.problems("certificate", cert.certificates)
-    key_left = key is not None and bool(key.keys) and not key_used
-    cert_left = cert is not None and bool(cert.certificates) and not cert_used
-    if key and cert and key_left and cert_left:
-        yield f"{cert.name}: no certificate in it belongs to the key in {key.name}"
-    elif key and key_left and cert is None:
-        yield f"{key.name}: no certificate belongs to this key"
-    elif cert and cert_left and key is None:
-        yield f"{cert.name}: no key belongs to this certificate"
-
-
-def _pair(private_key: PrivateKeyTypes, key_name: str, cert: _Source) -> KeyPair | None:
-    wanted = _public_octets(private_key)
-    for leaf in cert.certificates:
-        if wanted is not None and _public_octets(leaf) == wanted:
-            chain = _chain(leaf, cert.certificates)
-            source = cert.name if cert.name == key_name else f"{cert.name} with {key_name}"
-            return KeyPair(private_key, chain, certificate_names(leaf), source)
-    return None
-
-
-def _public_octets(of: PrivateKeyTypes | Certificate) -> bytes | None:
+def public_octets(of: PrivateKeyTypes | Certificate) -> bytes | None:
+    """The public key, by which a key and its certificate are told to belong together."""
     try:
         return of.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     except (ValueError, UnsupportedAlgorithm):
         return None
 
 
-def _chain(leaf: Certificate, available: Iterable[Certificate]) -> tuple[Certificate, ...]:
+def chain_of(leaf: Certificate, available: Iterable[Certificate]) -> tuple[Certificate, ...]:
     """
     *leaf* and what it stands on, in order (RFC 5246 section 7.4.2: each certifies the one before).
 
@@ -285,7 +150,7 @@ def certificate_names(certificate: Certificate) -> tuple[str, ...]:
     goes by that), then the DNS names, wildcards among them.
     """
     names = dict.fromkeys(
-        _spelled(name) for name in (*_common_names(certificate), *_dns_names(certificate))
+        spelled(name) for name in (*_common_names(certificate), *_dns_names(certificate))
     )
     return tuple(name for name in names if name is not None)
 
@@ -310,7 +175,8 @@ def _told(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(islice(escaped, _MOST_NAMES_TOLD))
 
 
-def _spelled(name: str) -> str | None:
+def spelled(name: str) -> str | None:
+    """A name of a certificate in the spelling used for comparing; None for what is no host."""
     wildcard = _WILDCARD if name.startswith(_WILDCARD) else ""
     try:
         return wildcard + host_name(name.removeprefix(_WILDCARD))

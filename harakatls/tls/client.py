@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from harakatls.config.hosts import host_address
 from harakatls.connection import TLSSummary
-from harakatls.tls.certificates import alternative_names, told_names, trust_anchors
+from harakatls.tls.certificates import alternative_names, told_names
 from harakatls.tls.contexts import TrustStore, client_context
 from harakatls.tls.handshake import (
     Judgement,
@@ -22,6 +22,7 @@ from harakatls.tls.handshake import (
     summarize,
     verify,
 )
+from harakatls.tls.pairing import trust_anchors
 from harakatls.tls.policy import Decision
 from harakatls.tls.settings import OutboundTLS
 

@@ -18,8 +18,8 @@ from OpenSSL import SSL, crypto
 
 from harakatls.tls.binding import set_groups, share_store
 from harakatls.tls.certificates import KeyPair
+from harakatls.tls.parameters import ContextParameters, TLSVersion
 from harakatls.tls.policy import ClientCertificate
-from harakatls.tls.settings import ContextParameters, TLSVersion
 
 VerifyCallback = Callable[[SSL.Connection, crypto.X509, int, int, int], bool]
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 
 from attrs import frozen
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, ITCPTransport
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -15,12 +15,8 @@ from zope.interface import implementer
 from harakatls.connection import Connection, TLSSummary
 from harakatls.interfaces import IServerTLS
 from harakatls.tls.binding import is_resumed
-from harakatls.tls.certificates import (
-    CertificateStore,
-    KeyPair,
-    certificate_store,
-    trust_anchors,
-)
+from harakatls.tls.bundles import named_pairs
+from harakatls.tls.certificates import CertificateStore, KeyPair
 from harakatls.tls.contexts import PairRefused, TrustStore, server_context
 from harakatls.tls.handshake import (
     Judgement,
@@ -31,6 +27,7 @@ from harakatls.tls.handshake import (
     verify,
 )
 from harakatls.tls.hello import ClientHello, read_client_hello, readable_name
+from harakatls.tls.pairing import default_pairs, trust_anchors
 from harakatls.tls.policy import ClientCertificate, client_certificate, offers_starttls
 from harakatls.tls.settings import InboundTLS
 
@@ -128,7 +125,7 @@ class _Snapshot:
     def make(cls, settings: InboundTLS, me: str) -> "_Snapshot":
         # Wrong values are to show even where there are no certificates.
         server_context(settings.parameters, (), b"trial")
-        store = certificate_store(settings.keys, settings.certs, datetime.now(UTC))
+        store = _store(settings, me, datetime.now(UTC))
         store, refused = _without_refused(store, settings)
         trust, mistrusted = _trust(settings)
         contexts = {
@@ -141,6 +138,18 @@ class _Snapshot:
 
     def context(self, server_name: str | None, demand: ClientCertificate) -> SSL.Context:
         return self.contexts[self.store.for_name(server_name), demand]
+
+
+def _store(settings: InboundTLS, me: str, now: datetime) -> CertificateStore:
+    """Where there is no default pair, one for our own name, else the first of all, is taken."""
+    default, problems = default_pairs(settings.keys, settings.certs)
+    named, problems_of_named = named_pairs(settings.directory, now)
+    if not default and named:
+        default = CertificateStore((), named).for_name(me) or next(iter(named.values()))
+    own = {name: default for pair in default for name in pair.names}
+    used = dict.fromkeys(pair for pairs in (default, *named.values()) for pair in pairs)
+    outdated = filter(None, (pair.validity_problem(now) for pair in used))
+    return CertificateStore(default, {**own, **named}, (*problems, *problems_of_named, *outdated))
 
 
 def _context(
@@ -206,21 +215,24 @@ class _ServerConnection(JudgingConnection):
         self.server_name = server_name
         self.demand = demand
 
+    def judge(self, certificate: crypto.X509, error: int, depth: int) -> bool:
+        content = super().judge(certificate, error, depth)
+        if depth == 0:
+            name = fingerprint(certificate.to_cryptography())
+            self.snapshot.judgements.keep(name, Judgement(self.problem is None, self.problem))
+        return content
+
     def judgement(self) -> Judgement:
         """What to think of the client, now that the handshake has finished."""
+        if self.judged:
+            return Judgement(self.problem is None, self.problem)
         certificate = self.get_peer_certificate(as_cryptography=True)
         if certificate is None:
             return Judgement()
-        judgements = self.snapshot.judgements
-        name = fingerprint(certificate)
-        if self.judged:
-            judgement = Judgement(self.problem is None, self.problem)
-            judgements.keep(name, judgement)
-            return judgement
-        if is_resumed(self) and self.demand is ClientCertificate.REQUIRED:
+        if self.demand is ClientCertificate.REQUIRED and is_resumed(self):
             # Sessions of this context were all begun with a certificate that was accepted.
             return Judgement(verified=True)
-        return judgements.of(name)
+        return self.snapshot.judgements.of(fingerprint(certificate))
 
 
 def _choose_context(connection: SSL.Connection) -> None:
@@ -233,9 +245,9 @@ def _choose_context(connection: SSL.Connection) -> None:
     try:
         assert isinstance(connection, _ServerConnection)
         name = readable_name(connection.get_servername() or b"")
+        connection.server_name = connection.server_name or name
         context = connection.snapshot.context(name, connection.demand)
         if context is not connection.get_context():
-            connection.server_name = name
             connection.set_context(context)
     except Exception:
         _log.failure("could not choose a certificate by the server name")

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from typing import TypedDict
 
 import trustme
 from attrs import frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
@@ -63,8 +65,15 @@ def key_octets(leaf: trustme.LeafCert) -> bytes:
     return leaf.private_key_pem.bytes()
 
 
-def pem_files(*leaves: trustme.LeafCert) -> dict[str, tuple[PEMFile, ...]]:
+class Pairs(TypedDict):
     """The C{keys} and C{certs} of L{InboundTLS}."""
+
+    keys: tuple[PEMFile, ...]
+    certs: tuple[PEMFile, ...]
+
+
+def pem_files(*leaves: trustme.LeafCert) -> Pairs:
+    """As if tls.ini named these."""
     return {
         "keys": tuple(PEMFile(f"{n}.key", key_octets(leaf)) for n, leaf in enumerate(leaves)),
         "certs": tuple(PEMFile(f"{n}.crt", chain_octets(leaf)) for n, leaf in enumerate(leaves)),
@@ -84,13 +93,14 @@ def self_signed(
     *names: str,
     not_before: datetime | None = None,
     not_after: datetime | None = None,
+    key: CertificateIssuerPrivateKeyTypes | None = None,
 ) -> tuple[bytes, bytes]:
     """
     What C{openssl req -x509} makes, with what trustme cannot do.
 
     @return: key and certificate, as PEM.
     """
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     attributes = [] if common_name is None else [x509.NameAttribute(CN, common_name)]
     subject = x509.Name(attributes)
     builder = (

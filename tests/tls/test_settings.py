@@ -9,14 +9,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.config.directory import ConfigDirectory
 from harakatls.config.errors import ConfigError
+from harakatls.tls.parameters import ContextParameters, TLSVersion
 from harakatls.tls.settings import (
-    ContextParameters,
     InboundTLS,
     NoGoSettings,
     OutboundTLS,
     PEMFile,
     TLSSettings,
-    TLSVersion,
 )
 from tests.config.files import write_config
 
