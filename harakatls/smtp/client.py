@@ -80,8 +80,8 @@ class ClientSession:
     asking. The first answer is the greeting. Where PIPELINING is offered, more may be asked before
     the answers are there, until DATA or another command that RFC 2920 wants at the end of a group.
 
-    421 answers everything that was asked: the server is leaving. So does a refusal while a message is
-    being sent, as what follows could not be told from an answer to the rest of the message.
+    421 answers everything that was asked: the server is leaving. So does a refusal while a message
+    is being sent, as what follows could not be told from an answer to the rest of the message.
 
     @ivar state: where the conversation stands by the answers that were given out.
     @ivar capabilities: of the last EHLO; nothing before, after HELO, and after `tls_started`.

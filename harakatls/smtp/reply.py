@@ -11,7 +11,8 @@ from attrs import frozen
 from harakatls.smtp.errors import RemoteProtocolError
 
 _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?\Z", re.DOTALL)
-_ENHANCED = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?: +|\Z)")
+_STATUS = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})")  # RFC 3463 section 2
+_STATUS_AND_SPACE = re.compile(rf"{_STATUS.pattern}(?: +|\Z)")
 # C0, DEL, C1, and what Unicode calls the end of a line.
 _CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029), " ")
 # RFC 5321 section 4.5.3.1.5: 512 with code, enhanced status and CRLF, for what we send.
@@ -37,8 +38,8 @@ class EnhancedStatus(NamedTuple):
     @lru_cache(maxsize=256)
     def parse(cls, text: str) -> "EnhancedStatus":
         """@raise ValueError: *text* is not an enhanced status code."""
-        found = _ENHANCED.match(text)
-        if found is None or found.end() != len(text):
+        found = _STATUS.fullmatch(text)
+        if found is None:
             raise ValueError(f"{text!r} is not an enhanced status code")
         return cls(int(found[1]), int(found[2]), int(found[3]))
 
@@ -150,7 +151,7 @@ class ReplyParser:
 
 
 def _with_status(code: int, lines: list[str]) -> Reply:
-    found = _ENHANCED.match(lines[0])
+    found = _STATUS_AND_SPACE.match(lines[0])
     if found is None or int(found[1]) != code // 100:
         return Reply(code, None, tuple(lines))
     status = EnhancedStatus(int(found[1]), int(found[2]), int(found[3]))
@@ -158,5 +159,5 @@ def _with_status(code: int, lines: list[str]) -> Reply:
 
 
 def _without(status: EnhancedStatus, line: str) -> str:
-    found = _ENHANCED.match(line)
+    found = _STATUS_AND_SPACE.match(line)
     return line[found.end() :] if found is not None and found[0].rstrip() == str(status) else line
