@@ -49,7 +49,7 @@ $(INSTALLED): setup.cfg pyproject.toml setup.py
 		$$python -m venv $(VENV); \
 	fi
 	@echo "installing harakatls and its tools into $(VENV)"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]' \
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[dev]' \
 		--config-settings editable_mode=compat
 	@touch $@
 
@@ -94,10 +94,12 @@ interop-peers:
 	fi
 
 lint: $(INSTALLED)
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	@failed=""; \
+	for check in "ruff format --check ." "ruff check ." mypy lint-imports; do \
+		echo "$$check"; \
+		$(BIN)/$$check || failed="$$failed [$$check]"; \
+	done; \
+	if [[ -n $$failed ]]; then echo "failed:$$failed" >&2; exit 1; fi
 
 bench: $(INSTALLED)
 	@$(MAKE) --no-print-directory -C benchmarks bench
