@@ -9,23 +9,24 @@ certificate has to be valid.
 
 import os
 from collections.abc import Callable
+from typing import Any
 from typing import Protocol as TypingProtocol
 
 from attrs import evolve, field, frozen
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.error import ConnectError, ConnectingCancelledError
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import (
     IAddress,
+    IConnector,
     IOpenSSLClientConnectionCreator,
     IProtocol,
     IProtocolFactory,
-    IReactorTCP,
     IReactorTime,
     ITCPTransport,
 )
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import ClientFactory, Factory
+from twisted.python.failure import Failure
 
 from harakatls.connection import TLSSummary
 from harakatls.interfaces import ITLSMemory
@@ -169,17 +170,20 @@ class Connector:
     async def _connected(self, hop: NextHop) -> OutboundProtocol:
         seconds = self.settings.connect_timeout
         protocol = OutboundProtocol(ClientSession(), self.clock, self._open.discard)
+        self._open.add(protocol)
+        connected = False
         try:
             await self.connect(hop.host, hop.port, _Once(protocol), seconds)
+            connected = True
         except ConnectTimeout:
             problem = f"no connection within {seconds:g} seconds"
             raise ConnectionBroken(problem, status="4.4.1") from None
-        except ConnectingCancelledError:
-            raise CancelledError() from None
         except (ConnectError, OSError) as error:
             problem = f"no connection: {_in_words(error)}"
             raise ConnectionBroken(problem, status="4.4.1") from None
-        self._open.add(protocol)
+        finally:
+            if not connected:
+                self._open.discard(protocol)
         return protocol
 
     async def _greeted(self, protocol: OutboundProtocol) -> None:
@@ -260,15 +264,52 @@ class _Once(Factory):
         return self._made
 
 
-def over_tcp(reactor: IReactorTCP) -> Connect:
-    """To IPv4 and IPv6 addresses, over TCP."""
+class _Connecting(ClientFactory):
+    """One TCP connection that is being made. Leaner than an endpoint, which wraps the protocol."""
+
+    noisy = False
+
+    def __init__(self, factory: IProtocolFactory, clock: IReactorTime) -> None:
+        self._factory = factory
+        self._clock = clock
+        self._connector: IConnector | None = None
+        self.connected: Deferred[IProtocol] = Deferred(self._cancelled)
+
+    def startedConnecting(self, connector: IConnector) -> None:
+        self._connector = connector
+
+    def buildProtocol(self, addr: Any) -> Any:
+        protocol = self._factory.buildProtocol(addr)
+        # Twisted connects it to its transport right behind this.
+        self._clock.callLater(0, self._made, protocol)
+        return protocol
+
+    def _made(self, protocol: IProtocol) -> None:
+        if not self.connected.called:
+            self.connected.callback(protocol)
+
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
+        if not self.connected.called:
+            self.connected.errback(reason)
+
+    def _cancelled(self, _: object) -> None:
+        if self._connector is not None:
+            self._connector.disconnect()
+
+
+def over_tcp(reactor: Any) -> Connect:
+    """
+    To IPv4 and IPv6 addresses, over TCP.
+
+    @param reactor: provides TCP and time.
+    """
 
     def connect(
         host: str, port: int, factory: IProtocolFactory, seconds: float
     ) -> Deferred[IProtocol]:
-        endpoint = TCP6ClientEndpoint if ":" in host else TCP4ClientEndpoint
-        connected: Deferred[IProtocol] = endpoint(reactor, host, port, seconds).connect(factory)
-        return connected
+        connecting = _Connecting(factory, reactor)
+        reactor.connectTCP(host, port, connecting, timeout=seconds)
+        return connecting.connected
 
     return connect
 

@@ -13,6 +13,7 @@ Which host comes next:
 
 from collections.abc import Awaitable, Iterable, Sequence
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Protocol
 
 from attrs import Factory, define, frozen
@@ -100,7 +101,7 @@ class Delivery:
         comment = self.settings.received_header
         if comment is None:
             return b""
-        return header_field("Received", f"({comment}); {formatdate(self.clock.seconds())}")
+        return _received_field(comment, int(self.clock.seconds()))
 
 
 @define
@@ -306,6 +307,11 @@ class _AtHost:
 # -- words --------------------------------------------------------------------------------------
 
 
+@lru_cache(2)
+def _received_field(comment: str, now: int) -> bytes:
+    return header_field("Received", f"({comment}); {formatdate(now)}")
+
+
 def _says_too_many(reply: Reply) -> bool:
     """452, or 552 from servers that follow older rules (RFC 5321 section 4.5.3.1.10)."""
     enhanced = reply.enhanced
@@ -315,7 +321,9 @@ def _says_too_many(reply: Reply) -> bool:
 def _bounded(reply: Reply) -> Reply:
     """What is kept of a reply: no server fills our queue, and no control character gets into it."""
     lines = tuple(
-        "".join(c if c.isprintable() else " " for c in line[:_REPLY_CHARACTERS])
+        line
+        if line.isprintable() and len(line) <= _REPLY_CHARACTERS
+        else "".join(c if c.isprintable() else " " for c in line[:_REPLY_CHARACTERS])
         for line in reply.lines[:_REPLY_LINES]
     )
     return reply if lines == reply.lines else Reply(reply.code, reply.enhanced, lines)

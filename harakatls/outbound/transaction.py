@@ -117,9 +117,10 @@ class Transaction:
 
     def _mail(self) -> bytes:
         session, envelope = self.protocol.session, self.envelope
-        # What other recipients need is no concern of these.
-        envelope = evolve(envelope, recipients=tuple(self.recipients))
-        if "SMTPUTF8" not in session.capabilities:
+        if len(envelope.recipients) != len(self.recipients):
+            # What other recipients need is no concern of these.
+            envelope = evolve(envelope, recipients=tuple(self.recipients))
+        if envelope.parameters.smtputf8 and "SMTPUTF8" not in session.capabilities:
             # `_refused_beforehand` has found that it is not needed.
             envelope = evolve(envelope, parameters=evolve(envelope.parameters, smtputf8=False))
         parameters = mail_parameters(envelope, self.size, session.capabilities)
