@@ -8,7 +8,6 @@ go to OpenSSL all the same, which answers with the right alert.
 """
 
 import struct
-from collections.abc import Iterator
 from enum import Enum, auto
 
 from attrs import frozen
@@ -25,6 +24,7 @@ _HANDSHAKE, _CLIENT_HELLO = 22, 1
 _LONGEST_RECORD = (1 << 14) + 256
 _SERVER_NAME, _SUPPORTED_GROUPS, _SUPPORTED_VERSIONS = 0, 10, 43
 _HOST_NAME = 0
+_NUMBER = struct.Struct("!H")
 _EXTENSION = struct.Struct("!HH")  # its type, and the octets that follow
 
 
@@ -60,7 +60,7 @@ def read_client_hello(data: bytes) -> ClientHello | HelloState:
     """
     try:
         body = _handshake_message(data)
-        return HelloState.NEED_MORE if body is None else _parse(_Reader(body))
+        return HelloState.NEED_MORE if body is None else _parse(body)
     except _Malformed:
         return HelloState.NOT_TLS
 
@@ -106,49 +106,59 @@ def _handshake_message(data: bytes) -> bytes | None:
     raise _Malformed
 
 
-def _parse(hello: "_Reader") -> ClientHello:
-    version = hello.number(2)
-    hello.take(32)  # random
-    hello.vector(1)  # session id
-    if len(hello.vector(2)) < 2:  # cipher suites
-        raise _Malformed
-    hello.vector(1)  # compression methods
+def _parse(hello: bytes) -> ClientHello:
+    try:
+        (version,) = _NUMBER.unpack_from(hello, 0)
+        at = _behind(hello, 34, 1)  # version and random have 34 octets; then the session id
+        at = _behind(hello, at, 2)  # cipher suites
+        at = _behind(hello, at, 1)  # compression methods
+        if at == len(hello):
+            return ClientHello(versions=(version,))
+        if _behind(hello, at, 2) != len(hello):
+            raise _Malformed
+        return _with_extensions(hello, at + 2, version)
+    except (IndexError, struct.error):
+        raise _Malformed from None
+
+
+def _behind(octets: bytes, at: int, prefix: int) -> int:
+    """@return: where the vector ends whose length is in *prefix* octets at *at*."""
+    length = octets[at] if prefix == 1 else octets[at] << 8 | octets[at + 1]
+    return at + prefix + length
+
+
+def _with_extensions(hello: bytes, at: int, version: int) -> ClientHello:
     name: str | None = None
     versions: tuple[int, ...] = (version,)
     groups: tuple[int, ...] = ()
-    if hello.more():
-        extensions = hello.vector(2)
-        if hello.more():
+    end = len(hello)
+    while at < end:
+        kind, length = _EXTENSION.unpack_from(hello, at)
+        at += 4 + length
+        if at > end:
             raise _Malformed
-        for kind, content in _extensions(extensions):
-            if kind == _SERVER_NAME:
-                name = _server_name(_Reader(content))
-            elif kind == _SUPPORTED_GROUPS:
-                groups = _numbers(_Reader(content).vector(2))
-            elif kind == _SUPPORTED_VERSIONS:
-                versions = _numbers(_Reader(content).vector(1))
+        if kind == _SERVER_NAME:
+            name = _server_name(hello[at - length : at])
+        elif kind == _SUPPORTED_GROUPS:
+            groups = _numbers(hello[at - length : at], 2)
+        elif kind == _SUPPORTED_VERSIONS:
+            versions = _numbers(hello[at - length : at], 1)
     return ClientHello(name, versions, groups)
 
 
-def _extensions(octets: bytes) -> Iterator[tuple[int, bytes]]:
-    position, end = 0, len(octets)
-    while position < end:
-        if position + 4 > end:
-            raise _Malformed
-        kind, length = _EXTENSION.unpack_from(octets, position)
-        position += 4
-        if position + length > end:
-            raise _Malformed
-        yield kind, octets[position : position + length]
-        position += length
-
-
-def _server_name(content: "_Reader") -> str | None:
+def _server_name(content: bytes) -> str | None:
     # RFC 6066 section 3: a list of names, of which there is but one, of the one type there is.
-    entries = _Reader(content.vector(2))
-    kind = entries.number(1)
-    name = entries.vector(2)
-    return readable_name(name) if kind == _HOST_NAME else None
+    if _behind(content, 3, 2) > len(content):
+        raise _Malformed
+    name = content[5 : _behind(content, 3, 2)]
+    return readable_name(name) if content[2] == _HOST_NAME else None
+
+
+def _numbers(content: bytes, prefix: int) -> tuple[int, ...]:
+    """A vector of 16-bit numbers, its length in *prefix* octets."""
+    if _behind(content, 0, prefix) != len(content):
+        raise _Malformed
+    return struct.unpack(f"!{(len(content) - prefix) // 2}H", content[prefix:])
 
 
 def readable_name(name: bytes) -> str | None:
@@ -157,35 +167,3 @@ def readable_name(name: bytes) -> str | None:
         return host_name(name.decode("ascii"))
     except ValueError:
         return None
-
-
-def _numbers(octets: bytes) -> tuple[int, ...]:
-    if len(octets) % 2:
-        raise _Malformed
-    return struct.unpack(f"!{len(octets) // 2}H", octets)
-
-
-class _Reader:
-    """Takes the parts of a TLS structure one after the other (RFC 8446 section 3)."""
-
-    def __init__(self, octets: bytes) -> None:
-        self._octets = octets
-        self._position = 0
-
-    def more(self) -> bool:
-        return self._position < len(self._octets)
-
-    def take(self, length: int) -> bytes:
-        end = self._position + length
-        if end > len(self._octets):
-            raise _Malformed
-        taken = self._octets[self._position : end]
-        self._position = end
-        return taken
-
-    def number(self, length: int) -> int:
-        return int.from_bytes(self.take(length))
-
-    def vector(self, prefix: int) -> bytes:
-        """@param prefix: octets of the length in front of it."""
-        return self.take(self.number(prefix))
