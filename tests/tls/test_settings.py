@@ -149,6 +149,56 @@ class FileTests(SettingsTestCase):
         self.assertEqual(self.load("ca=a.pem\n", a_pem="A").outbound.anchors, ())
 
 
+class DirectoryTests(SettingsTestCase):
+    """config/tls."""
+
+    def names(self, config: ConfigDirectory) -> list[str]:
+        return [file.name for file in TLSSettings.load(config).inbound.directory]
+
+    def test_files(self) -> None:
+        """Every file at any depth is read, but what begins with a dot."""
+        config = write_config(
+            self,
+            {
+                "tls/b.pem": "B",
+                "tls/a": "A",
+                "tls/sub/deep/c.crt": "C",
+                "tls/.b.pem.swp": "",
+                "tls/.git/x": "",
+            },
+        )
+        found = TLSSettings.load(config).inbound.directory
+        expected = {"tls/a": b"A", "tls/b.pem": b"B", "tls/sub/deep/c.crt": b"C"}
+        self.assertEqual({file.name: file.content for file in found}, expected)
+
+    def test_links(self) -> None:
+        """Links as certbot and Kubernetes make them are followed; one in a circle ends."""
+        config = write_config(self, {"live/a.pem": "A", "tls/..2026/b.pem": "B"})
+        (config.path / "tls" / "..data").symlink_to("..2026")
+        (config.path / "tls" / "b.pem").symlink_to("..data/b.pem")
+        (config.path / "tls" / "site").symlink_to("../live")
+        (config.path / "live" / "again").symlink_to("../tls")
+        (config.path / "tls" / "gone.pem").symlink_to("nowhere")
+        names = self.names(config)
+        self.assertEqual(names, ["tls/b.pem", "tls/gone.pem", "tls/site/a.pem"])
+
+    def test_no_directory(self) -> None:
+        """Where tls is no directory, that is told and nothing else happens."""
+        config = write_config(self, {"tls": "x"})
+        (found,) = TLSSettings.load(config).inbound.directory
+        self.assertIsNone(found.content)
+        self.assertIn("Not a directory", found.problem or "")
+
+    def test_default_pair(self) -> None:
+        """With the directory, a missing default pair is no mistake unless tls.ini names it."""
+        files = {"tls/a.pem": "A"}
+        self.assertEqual(TLSSettings.load(write_config(self, files)).inbound.keys, ())
+        for more in ({"tls.ini": "key=tls_key.pem\n"}, {"tls_cert.pem": "C"}):
+            settings = TLSSettings.load(write_config(self, {**files, **more})).inbound
+            self.assertEqual([file.name for file in settings.keys], ["tls_key.pem"])
+            self.assertEqual([file.name for file in settings.certs], ["tls_cert.pem"])
+
+
 class InheritanceTests(SettingsTestCase):
     """The main section holds for all, a section of its own wins."""
 
