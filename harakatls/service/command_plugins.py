@@ -1,13 +1,17 @@
 """``harakatls plugins``: which plugin is asked when."""
 
 import argparse
+import sys
 from typing import Any, cast
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogBeginner
+from zope.interface import implementer
 
 from harakatls.hooks.chain import HookChain
 from harakatls.outbound.resolver import system_resolver
 from harakatls.plugins.spool import DurableQueue
+from harakatls.service.logs import message_of, printable
 from harakatls.service.settings import Settings
 from harakatls.service.wiring import load_all
 from harakatls.spool.memory import MemorySpool
@@ -26,6 +30,7 @@ def run(options: argparse.Namespace) -> None:
     """The plugins are loaded as the server does it, so that what stops it shows here as well."""
     from twisted.internet import reactor
 
+    globalLogBeginner.beginLoggingTo([Warnings()], redirectStandardIO=False)
     settings = Settings.load(options.config)
     clock = cast(IReactorTime, reactor)
     server_tls = ServerTLS(settings.tls.inbound, settings.me)
@@ -41,4 +46,19 @@ def run(options: argparse.Namespace) -> None:
             print(f"{stage:<12}  {name:<{width}}  {limit}")
             stage = ""  # each is named once
     for warning in settings.config.warnings:
-        print(f"warning: {warning}")
+        warn(warning)
+
+
+@implementer(ILogObserver)
+class Warnings:
+    """Tells what plugins warn of when they are loaded; what they fail of is told anyway."""
+
+    def __call__(self, event: LogEvent) -> None:
+        """Tracebacks are for the log of the server."""
+        if event.get("log_level") in (LogLevel.warn, LogLevel.error):
+            warn(message_of(event))
+
+
+def warn(text: str) -> None:
+    """On stderr, so that the list itself can be read by programs."""
+    print(f"harakatls: warning: {printable(text)}", file=sys.stderr)

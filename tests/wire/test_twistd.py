@@ -208,6 +208,29 @@ class StartAndStopTests(ServerTests):
         wait_until(lambda: not pidfile.exists(), "end of the daemon")
         self.assertIn(f"listening on 127.0.0.1:{instance.port}", log.read_text())
 
+    def test_hangup_of_a_daemon(self) -> None:
+        """A daemon that is told to reload (SIGHUP) goes on, and says that it cannot yet."""
+        instance = self.instance()
+        pidfile, log = instance.directory / "pid", instance.directory / "server.log"
+        subprocess.run(
+            [
+                *(*TWISTD, "--pidfile", str(pidfile), "--logfile", str(log)),
+                *("harakatls", "--config", str(instance.config)),
+            ],
+            check=True,
+            timeout=60,
+            cwd=instance.directory,
+            env=environment(),
+        )
+        pid = int(pidfile.read_text())
+        self.addCleanup(self.end, pid)
+        os.kill(pid, signal.SIGHUP)
+        wait_until(lambda: "SIGHUP" in log.read_text(), "line in the log")
+        send(instance, "still here")
+        instance.wait_for_mail("still here")
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not pidfile.exists(), "end of the daemon")
+
     def end(self, pid: int) -> None:
         try:
             os.kill(pid, signal.SIGKILL)
@@ -350,6 +373,26 @@ class CommandTests(ServerTests):
         self.assertEqual(done.returncode, 1)
         self.assertTrue(done.stderr.startswith("harakatls: plugins: there is no plugin"))
         self.assertEqual(done.stderr.count("\n"), 1)
+
+    def test_plugins_that_cannot_be_loaded(self) -> None:
+        """A broken plugin of the operator's is one line here too; its traceback is in the log."""
+        instance = self.instance(plugins="mine\n")
+        (instance.directory / "plugins" / "mine.py").write_text("import this_is_not_there\n")
+        done = run_harakatls("plugins", "--config", instance.config)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("mine.py: cannot be imported: ModuleNotFoundError", done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+
+    def test_plugins_warn(self) -> None:
+        """What the server would warn of at its start is told, apart from the list."""
+        instance = self.instance(host_list="", relay_ini="[relay]\nacll=true\n")
+        done = run_harakatls("plugins", "--config", instance.config)
+        self.assertEqual(done.returncode, 0)
+        self.assertNotIn("warning", done.stdout)
+        warnings = done.stderr.splitlines()
+        self.assertEqual(len(warnings), 2, done.stderr)
+        self.assertTrue(warnings[0].startswith("harakatls: warning: host_list names no domain"))
+        self.assertTrue(warnings[1].startswith("harakatls: warning: relay.ini [relay] acll: "))
 
     def test_queue_list(self) -> None:
         """Beside the running server, the listing tells who waits, since when, and why."""
