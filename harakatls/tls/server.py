@@ -99,7 +99,8 @@ class ServerTLS:
         return summarize(connection, connection.server_name, connection.judgement())
 
     async def handshake_failed(self, connection: Connection, reason: str) -> None:
-        _log.info(
+        # At this level, since the line of the connection says it as well.
+        _log.debug(
             "TLS with {peer} failed: {reason}",
             connection_id=connection.id,
             peer=str(connection.peer),

@@ -123,7 +123,7 @@ class OffersTests(ServerTestCase):
         self.assertFalse(tls.ready())
 
     def test_handshake_failed(self) -> None:
-        """A broken handshake is one line in the log: who, and why."""
+        """A broken handshake can be found in the log: who, and why."""
         tls = ServerTLS(InboundTLS(), ME)
         with capturedLogs() as events:
             told = tls.handshake_failed(peer_of(), "the peer does not speak TLS")
