@@ -23,8 +23,7 @@ _SMTP_INI_WITHOUT_EFFECT = {
     "daemon_log_file": "use twistd's --logfile",
     "daemon_pid_file": "use twistd's --pidfile",
     "ignore_bad_plugins": "a plugin that cannot be loaded always stops the start",
-    "graceful_shutdown": _NOT_YET,
-    "force_shutdown_timeout": _NOT_YET,
+    "graceful_shutdown": "every stop waits for what is under way, see force_shutdown_timeout",
 }
 _CONNECTION_INI_WITHOUT_EFFECT = {
     "main": {
@@ -82,6 +81,7 @@ class InboundSettings:
         0.0.0.0 may stand in for C{::}.
     @ivar inactivity_timeout: how long a peer may be silent.
     @ivar handshake_timeout: how long a TLS handshake may take.
+    @ivar shutdown_timeout: how long a stop waits for what is under way.
     @ivar user: whose rights to take on once the ports are bound; None to stay.
     @ivar max_line_length: of a command, CRLF included.
     @ivar max_data_line_length: of a line of a message, without CRLF; longer ones are folded.
@@ -100,6 +100,7 @@ class InboundSettings:
     listens_by_default: bool = False
     inactivity_timeout: float = 300.0
     handshake_timeout: float = 30.0
+    shutdown_timeout: float = 30.0
     user: str | None = None
     group: str | None = None
     max_line_length: int = 512
@@ -137,6 +138,7 @@ class InboundSettings:
             listens_by_default=not any(key in main for key in ("listen", "listen_host", "port")),
             inactivity_timeout=inactivity_timeout,
             handshake_timeout=plugin_timeout(config, "tls") or inactivity_timeout,
+            shutdown_timeout=main.seconds("force_shutdown_timeout", usual.shutdown_timeout),
             user=main.text("user") or None,
             group=main.text("group") or None,
             # RFC 5321 section 4.5.3.1 says what must be taken at least.

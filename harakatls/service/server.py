@@ -35,8 +35,6 @@ from harakatls.tls.server import ServerTLS
 
 log = Logger()
 
-DRAIN = 30.0  # seconds for what is under way when the server is told to stop
-
 
 class Server(Service):
     """
@@ -158,7 +156,8 @@ class Server(Service):
         )
         routing = Routing(chain, resolver, outbound, me)
         delivery = Delivery(routing, connector, spool, outbound, me, clock)
-        return QueueRunner(spool, chain, delivery, outbound, me, clock)
+        grace = settings.inbound.shutdown_timeout
+        return QueueRunner(spool, chain, delivery, outbound, me, clock, grace)
 
     # -- stopping ----------------------------------------------------------------------------
 
@@ -187,8 +186,9 @@ class Server(Service):
         """Let all end that is under way."""
         for port in self._ports:
             await self._without_fail(port.stopListening)
+        seconds = self._settings.inbound.shutdown_timeout
         ending = [
-            Deferred.fromCoroutine(self._without_fail(factory.drain, DRAIN))
+            Deferred.fromCoroutine(self._without_fail(factory.drain, seconds))
             for factory in self._factories
         ]
         if self._runner is not None:

@@ -234,7 +234,6 @@ class WarningTests(SettingsTestCase):
             "daemon_pid_file=x",
             "ignore_bad_plugins=1",
             "graceful_shutdown=true",
-            "force_shutdown_timeout=30",
         ):
             key = text.partition("=")[0]
             (warning,) = self.warnings({"smtp.ini": text})

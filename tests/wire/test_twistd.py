@@ -135,6 +135,23 @@ class StartAndStopTests(ServerTests):
         self.assertIn("told to stop again", instance.log())
         self.assertNotIn("Traceback", instance.log())
 
+    def test_limit_of_a_stop(self) -> None:
+        """A client that never ends holds the stop up for force_shutdown_timeout and no longer."""
+        instance = self.instance()
+        with open(instance.config / "smtp.ini", "a") as settings:
+            settings.write("force_shutdown_timeout=1\n")
+        instance.start()
+        client = smtplib.SMTP("127.0.0.1", instance.port, timeout=20)
+        self.addCleanup(client.close)
+        client.ehlo("client.test")
+        client.mail("you@example.org")
+        client.rcpt("me@mx.test")
+        self.assertEqual(client.docmd("DATA")[0], 354)
+        began = time.monotonic()
+        instance.stop()
+        self.assertTrue(0.9 < time.monotonic() - began < 8)
+        self.assertNotIn("Traceback", instance.log())
+
     def test_stop_under_way(self) -> None:
         """A message that is being sent when the server is told to stop is taken to its end."""
         instance = self.instance()
