@@ -273,6 +273,7 @@ class _Connecting(ClientFactory):
         self._factory = factory
         self._clock = clock
         self._connector: IConnector | None = None
+        self._given_up = False
         self.connected: Deferred[IProtocol] = Deferred(self._cancelled)
 
     def startedConnecting(self, connector: IConnector) -> None:
@@ -285,14 +286,16 @@ class _Connecting(ClientFactory):
         return protocol
 
     def _made(self, protocol: IProtocol) -> None:
-        if not self.connected.called:
+        if not self._given_up:
             self.connected.callback(protocol)
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
-        if not self.connected.called:
+        if not self._given_up:
             self.connected.errback(reason)
 
     def _cancelled(self, _: object) -> None:
+        # Before anything else, since the connector may answer with a failure of its own at once.
+        self._given_up = True
         if self._connector is not None:
             self._connector.disconnect()
 

@@ -238,6 +238,7 @@ class OutboundProtocol(Protocol):
             raise ConnectionBroken(str(problem)) from None
         if isinstance(event, Answered):
             return event.reply
+        self._unread = 0
         self._check()
         return None
 

@@ -166,7 +166,7 @@ class Routing:
             return self._allowed(hop, (hop.host,), configured)
         if not hop.host:
             return _skip(hop, 550, "5.4.4", "MX is no host name")
-        if hop.source == "mx" and hop.host == self._me and not self._settings.local_mx_ok:
+        if hop.host == self._me and not (configured or self._settings.local_mx_ok):
             return self._loop(hop)
         try:
             addresses = await self._resolver.addresses(hop.host)

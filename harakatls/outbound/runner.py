@@ -1,15 +1,13 @@
 """
-Takes due messages from the spool, has them delivered, and records what became of them.
+Takes due messages from the spool, has them delivered, and has recorded what became of them.
 
 A message is in one of three hands: the spool's, a delivery's, or nobody's because its outcome was
 recorded. Whatever goes wrong in between, the claim ends and the message is due again.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Protocol
-from uuid import uuid4
 
-from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -17,12 +15,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harakatls.interfaces import ISpool, SpoolDamaged, SpoolFull
-from harakatls.outbound import dsn
 from harakatls.outbound.delivery import Result
-from harakatls.outbound.log import log_given_up
-from harakatls.outbound.retry import judged, next_attempt
+from harakatls.outbound.recorder import Observers, Recorder, unique_id
 from harakatls.outbound.settings import OutboundSettings
-from harakatls.queued import Attempt, Delayed, Delivered, Failed, Outcome, QueuedMessage
+from harakatls.queued import Delayed, QueuedMessage
 from harakatls.smtp.reply import Reply
 
 _log = Logger()
@@ -30,7 +26,6 @@ _log = Logger()
 LOOK_AGAIN = 60.0  # seconds; another process may have added mail, or died with claims
 AT_ONCE = 1.0
 GRACE = 30.0  # seconds for deliveries under way when the service stops
-NOT_RECORDED = 10.0  # seconds until a record that did not fit on the disk is tried again
 BROKEN_SPOOL = 5.0  # seconds until a spool that raised is asked again
 OURS = Reply.of(451, "4.3.0", "The delivery failed for a reason of this server's own")
 
@@ -40,14 +35,6 @@ class Attempts(Protocol):
 
     def attempt(self, queued: QueuedMessage) -> Awaitable[Result]: ...
     def close(self) -> None: ...
-
-
-class Observers(Protocol):
-    """What is needed of `hooks.chain.HookChain`."""
-
-    def delivered(self, queued: QueuedMessage, outcome: Delivered) -> Awaitable[None]: ...
-    def delayed(self, queued: QueuedMessage, outcome: Delayed) -> Awaitable[None]: ...
-    def failed(self, queued: QueuedMessage, outcome: Failed) -> Awaitable[None]: ...
 
 
 class QueueRunner(Service):
@@ -64,20 +51,26 @@ class QueueRunner(Service):
         me: str,
         clock: IReactorTime,
         grace: float = GRACE,
-        new_id: Callable[[], str] = lambda: str(uuid4()).upper(),
+        new_id: Callable[[], str] = unique_id,
     ) -> None:
         """
         @param clock: its time is in seconds since the epoch, as the reactor's is.
         @param grace: seconds that deliveries under way get when the service stops.
         """
         self._spool = spool
-        self._chain = chain
         self._delivery = delivery
         self._settings = settings
-        self._me = me
         self._clock = clock
         self._grace = grace
-        self._new_id = new_id
+        self._recorder = Recorder(
+            spool,
+            chain,
+            settings.temp_fail_intervals,
+            me,
+            clock,
+            lambda: bool(self.running),
+            new_id,
+        )
         self._in_hand: dict[str, Deferred[None]] = {}
         self._interruptible: set[str] = set()  # those of which nothing is being recorded
         self._claiming = False
@@ -168,6 +161,10 @@ class QueueRunner(Service):
                     self._look_again(LOOK_AGAIN if due is None else due - self._clock.seconds())
                 if not self._again:
                     return
+        except (SpoolDamaged, SpoolFull) as problem:
+            if self.running:
+                _log.error("nothing is taken from the queue for now: {why}", why=str(problem))
+            self._look_again(BROKEN_SPOOL)
         except Exception:
             _log.failure("the queue cannot be read; it is tried again")
             self._look_again(BROKEN_SPOOL)
@@ -197,7 +194,7 @@ class QueueRunner(Service):
         self._in_hand[queued.id] = under_way
 
         def ended(_: object) -> None:
-            del self._in_hand[queued.id]
+            self._in_hand.pop(queued.id, None)
             self._interruptible.discard(queued.id)
             self._ended()
             self._wake()
@@ -211,11 +208,11 @@ class QueueRunner(Service):
     async def _delivered(self, queued: QueuedMessage) -> None:
         """Deliver and record; raises nothing but what is a mistake of ours."""
         self._interruptible.add(queued.id)
+        result: Result | str
         try:
             result = await self._delivery.attempt(queued)
         except SpoolDamaged as problem:
-            await self._set_aside(queued, str(problem))
-            return
+            result = str(problem)
         except CancelledError:
             result = Result((), interrupted=True)
         except Exception:
@@ -224,160 +221,16 @@ class QueueRunner(Service):
         finally:
             self._interruptible.discard(queued.id)
         try:
-            await self._record(queued, result)
+            if isinstance(result, str):
+                await self._recorder.set_aside(queued, result)
+                return
+            recorded = await self._recorder.record(queued, result)
         except Exception:
             # The claim falls free in time, so it is neither lost nor tried over and over.
             _log.failure("what became of {queue_id} was not recorded", queue_id=queued.id)
-
-    async def _set_aside(self, queued: QueuedMessage, problem: str) -> None:
-        _log.error(
-            "{queue_id} cannot be read and is set aside: {problem}",
-            queue_id=queued.id,
-            problem=problem,
-        )
-        try:
-            await self._spool.set_aside(queued, problem)
-        except Exception:
-            _log.failure("{queue_id} was not set aside", queue_id=queued.id)
-
-    # -- recording ------------------------------------------------------------------------------
-
-    async def _record(self, queued: QueuedMessage, result: Result) -> None:
-        now = self._clock.seconds()
-        if result.interrupted and all(isinstance(o, Delayed) for o in result.outcomes):
-            # As if it had not been tried.
-            await self._settle(queued)
             return
-        due = next_attempt(queued.attempts + 1, self._settings.temp_fail_intervals, now)
-        if result.interrupted:
-            due = now
-        outcomes = judged(result.outcomes, due)
-        settled = queued.after_attempt(
-            outcomes, Attempt(now, result.trials), now if due is None else due
-        )
-        failures = tuple(
-            dsn.Undelivered(outcome, before.reply)
-            for before, outcome in zip(result.outcomes, outcomes, strict=True)
-            if isinstance(outcome, Failed)
-        )
-        if due is None:
-            log_given_up(settled, outcomes, now)
-        if failures:
-            settled = await self._report(queued, settled, failures)
-        else:
-            await self._settle(settled)
-        if settled.pending:
-            self._look_again(settled.due - self._clock.seconds())
-        told = [o for o in outcomes if isinstance(o, Delayed) or o.recipient not in settled.pending]
-        await self._tell(settled, told)
-
-    async def _settle(self, queued: QueuedMessage) -> None:
-        """
-        Record *queued*.
-
-        A full disk is waited for: what has been delivered must not be delivered again.
-        """
-        while True:
-            try:
-                await self._spool.settle(queued)
-                return
-            except SpoolFull:
-                _log.error("no space to record {queue_id}; waiting", queue_id=queued.id)
-                if not self.running:
-                    return
-            await self._pause(NOT_RECORDED)
-
-    async def _report(
-        self,
-        before: QueuedMessage,
-        settled: QueuedMessage,
-        failures: Sequence[dsn.Undelivered],
-    ) -> QueuedMessage:
-        """
-        Queue the report to the sender; recording and queueing are one transaction.
-
-        @return: what was recorded. Without space for the report, those it is about stay pending.
-        """
-        told = dsn.wanted(before, failures)
-        if not told:
-            if before.envelope.reverse_path is None:
-                _log.warn(
-                    "double bounce {queue_id} domain={domain}: nobody to tell of {recipients}"
-                    " recipients: {response}",
-                    queue_id=before.id,
-                    domain=before.domain,
-                    recipients=len(failures),
-                    response=str(failures[0].failed.reply),
-                )
-            await self._settle(settled)
-            return settled
-        try:
-            await self._queue_report(settled, told)
-        except SpoolFull:
-            _log.error("no space for the report about {queue_id}; later", queue_id=before.id)
-        else:
-            return settled
-        # Nobody has been told, so they are not settled; they will be tried, and fail, again.
-        waiting = tuple(failure.failed.recipient for failure in told)
-        pending = tuple(r for r in before.pending if r in settled.pending or r in waiting)
-        settled = evolve(settled, pending=pending, attempts=before.attempts)
-        settled = evolve(settled, due=self._clock.seconds() + LOOK_AGAIN)
-        await self._settle(settled)
-        return settled
-
-    async def _queue_report(self, settled: QueuedMessage, told: Sequence[dsn.Undelivered]) -> None:
-        staged = await self._spool.stage(f"{self._new_id()}.1")
-        try:
-            await staged.write(
-                dsn.report(
-                    settled,
-                    told,
-                    await self._header(settled),
-                    self._me,
-                    self._clock.seconds(),
-                    self._new_id(),
-                )
-            )
-            queue_id = await staged.commit(dsn.report_envelope(settled), settling=settled)
-        finally:
-            await staged.abort()
-        _log.info(
-            "report {queue_id} about {about} to {sender}",
-            queue_id=queue_id,
-            about=settled.id,
-            sender=str(settled.envelope.reverse_path),
-        )
-
-    async def _header(self, queued: QueuedMessage) -> bytes:
-        """The original's header; empty where it cannot be read any more."""
-        try:
-            body = self._spool.open_body(queued)
-            try:
-                start = b""
-                while len(start) < dsn.HEADER_OCTETS:
-                    chunk = await body.read(dsn.HEADER_OCTETS)
-                    if not chunk:
-                        break
-                    start += chunk
-            finally:
-                body.close()
-        except SpoolDamaged:
-            return b""
-        return dsn.original_header(start)
-
-    async def _tell(self, queued: QueuedMessage, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:
-            if isinstance(outcome, Delivered):
-                await self._chain.delivered(queued, outcome)
-            elif isinstance(outcome, Delayed):
-                await self._chain.delayed(queued, outcome)
-            else:
-                await self._chain.failed(queued, outcome)
-
-    def _pause(self, seconds: float) -> "Deferred[None]":
-        pause: Deferred[None] = Deferred()
-        self._clock.callLater(seconds, pause.callback, None)
-        return pause
+        if recorded.pending:
+            self._look_again(recorded.due - self._clock.seconds())
 
 
 def _never(failure: Failure) -> None:

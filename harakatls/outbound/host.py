@@ -1,0 +1,192 @@
+"""All transactions of one message with one host, and the outcome for each recipient."""
+
+from collections.abc import Sequence
+
+from attrs import Factory, define
+
+from harakatls.connection import TLSSummary
+from harakatls.interfaces import IMessageBody, ISpool
+from harakatls.mail.envelope import Recipient
+from harakatls.mail.route import NextHop
+from harakatls.outbound.connector import Opened
+from harakatls.outbound.protocol import ConnectionBroken
+from harakatls.outbound.settings import OutboundSettings
+from harakatls.outbound.transaction import RECIPIENTS, Transaction
+from harakatls.queued import Delayed, Delivered, Failed, Outcome, QueuedMessage, Trial
+from harakatls.smtp.events import Asked
+from harakatls.smtp.reply import Reply
+from harakatls.smtp.states import CLOSED
+from harakatls.tls.policy import Decision
+
+_TOO_MANY = (5, 3)  # RFC 3463 section 3.6: X.5.3, too many recipients
+_REPLY_LINES = 10
+_REPLY_CHARACTERS = 400
+
+
+@define
+class AtHost:
+    """
+    @ivar recipients: whom to deliver to.
+    @ivar top: header fields to be put on top of the message.
+    @ivar outcomes: at most one for each recipient.
+    @ivar unsettled: the host may have the message, though it did not say so.
+    """
+
+    queued: QueuedMessage
+    recipients: Sequence[Recipient]
+    hop: NextHop
+    opened: Opened
+    spool: ISpool
+    settings: OutboundSettings
+    top: bytes
+    outcomes: list[Outcome] = Factory(list)
+    unsettled: bool = False
+    _transaction: Transaction | None = None
+
+    async def run(self) -> None:
+        """
+        Deliver; the connection is closed afterwards.
+
+        @raise SpoolDamaged: the message cannot be read.
+        """
+        protocol = self.opened.protocol
+        try:
+            await self._transactions()
+        except ConnectionBroken as problem:
+            protocol.abort()
+            self._broken(str(problem))
+        except BaseException:
+            # A message of which a part was sent must never be ended with a dot.
+            protocol.abort()
+            raise
+        else:
+            protocol.quit()
+
+    def trial(self) -> Trial:
+        """For the history of the message."""
+        words = replies_in_words(self.outcomes) or "interrupted"
+        return trial(self.hop, words, self.opened.decision, self.opened.secured)
+
+    async def _transactions(self) -> None:
+        """
+        One for every hundred recipients; and another one for those whom the server found too many
+        (RFC 5321 section 4.5.3.1.10).
+        """
+        waiting = list(self.recipients)
+        most = 1 if self.settings.always_split else RECIPIENTS
+        while waiting:
+            batch, waiting = waiting[:most], waiting[most:]
+            transaction = self._transaction = self._begin(batch)
+            await transaction.run()
+            self._transaction = None
+            waiting = self._take(transaction) + waiting
+            if waiting:
+                await self._clear_away()
+
+    def _begin(self, batch: Sequence[Recipient]) -> Transaction:
+        def open_body() -> IMessageBody:
+            return self.spool.open_body(self.queued)
+
+        return Transaction(
+            self.opened.protocol,
+            self.settings,
+            self.queued.envelope,
+            batch,
+            self.queued.size + len(self.top),
+            self.top,
+            open_body,
+        )
+
+    async def _clear_away(self) -> None:
+        """RSET, since the last transaction need not have ended with a message."""
+        protocol = self.opened.protocol
+        if protocol.session.state is CLOSED:
+            raise ConnectionBroken("the server ended the conversation")
+        protocol.send(protocol.session.reset())
+        reply = await protocol.answer(Asked.RSET, self.settings.command_timeout)
+        if reply.code != 250:
+            raise ConnectionBroken(f"the server refused RSET: {reply}")
+
+    # -- outcomes -------------------------------------------------------------------------------
+
+    def _take(self, transaction: Transaction) -> list[Recipient]:
+        """
+        Turn replies into outcomes.
+
+        @return: the recipients that were too many, to be sent again on this connection.
+        """
+        progress = any(reply.is_positive for reply in transaction.replies.values())
+        too_many = []
+        for recipient, reply in transaction.replies.items():
+            if progress and _says_too_many(reply):
+                too_many.append(recipient)
+            else:
+                self._decide(recipient, bounded(reply))
+        return too_many
+
+    def _broken(self, problem: str) -> None:
+        """The connection is gone; what was answered before counts."""
+        if self._transaction is not None:
+            self.unsettled = self._transaction.unsettled
+            self._take(self._transaction)
+        if self.unsettled:
+            problem = f"{problem}; after the end of data, so it may arrive twice"
+        reply = bounded(Reply.of(451, "4.4.2", f"{self.hop.mx_name or self.hop.host}: {problem}"))
+        decided = {outcome.recipient for outcome in self.outcomes}
+        for recipient in self.recipients:
+            if recipient not in decided:
+                self._decide(recipient, reply)
+
+    def _decide(self, recipient: Recipient, reply: Reply) -> None:
+        kind: type[Delivered] | type[Delayed] | type[Failed] = Delayed
+        if 200 <= reply.code < 300:
+            kind = Delivered
+        elif reply.is_permanent:
+            kind = Failed
+        self.outcomes.append(kind(recipient, reply, self.hop, self.opened.secured))
+
+
+# -- words ----------------------------------------------------------------------------------------
+
+
+def _says_too_many(reply: Reply) -> bool:
+    """452, or 552 from servers that follow older rules (RFC 5321 section 4.5.3.1.10)."""
+    enhanced = reply.enhanced
+    return reply.code in (452, 552) and (enhanced is None or enhanced[1:] == _TOO_MANY)
+
+
+def bounded(reply: Reply) -> Reply:
+    """What is kept of a reply: no server fills our queue, and no control character gets into it."""
+    lines = tuple(
+        line
+        if line.isprintable() and len(line) <= _REPLY_CHARACTERS
+        else "".join(c if c.isprintable() else " " for c in line[:_REPLY_CHARACTERS])
+        for line in reply.lines[:_REPLY_LINES]
+    )
+    return reply if lines == reply.lines else Reply(reply.code, reply.enhanced, lines)
+
+
+def replies_in_words(outcomes: Sequence[Outcome]) -> str:
+    """The different replies, the first ones first."""
+    replies = list(dict.fromkeys(str(outcome.reply) for outcome in outcomes))
+    more = f"; and {len(replies) - 3} other replies" if len(replies) > 3 else ""
+    return "; ".join(replies[:3]) + more
+
+
+def trial(
+    hop: NextHop | None, result: str, decision: Decision | None, secured: TLSSummary | None
+) -> Trial:
+    """@param hop: None where no host was found to try."""
+    place = ""
+    if hop is not None:
+        address = f"[{hop.host}]:{hop.port}"
+        place = f"{hop.mx_name} {address}" if hop.mx_name else address
+    reasons = decision.reasons if decision is not None else ()
+    return Trial(place, result, _tls_in_words(secured), reasons)
+
+
+def _tls_in_words(secured: TLSSummary | None) -> str:
+    if secured is None:
+        return ""
+    verified = "verified" if secured.verified else f"not verified: {secured.verify_error or '-'}"
+    return f"{secured.protocol} {secured.cipher} {verified}"

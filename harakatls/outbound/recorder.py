@@ -1,0 +1,188 @@
+"""Writes down what became of a message: in the spool, in a report to the sender, for observers."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+from uuid import uuid4
+
+from attrs import evolve, frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from harakatls.interfaces import ISpool, SpoolDamaged, SpoolFull
+from harakatls.outbound import dsn
+from harakatls.outbound.delivery import Result
+from harakatls.outbound.log import log_given_up
+from harakatls.outbound.retry import judged, next_attempt
+from harakatls.queued import Attempt, Delayed, Delivered, Failed, Outcome, QueuedMessage
+
+_log = Logger()
+
+NOT_RECORDED = 10.0  # seconds until what did not fit on the disk is written again
+NOT_REPORTED = 60.0  # seconds until a message is tried again whose report did not fit
+
+
+class Observers(Protocol):
+    """What is needed of `hooks.chain.HookChain`."""
+
+    def delivered(self, queued: QueuedMessage, outcome: Delivered) -> Awaitable[None]: ...
+    def delayed(self, queued: QueuedMessage, outcome: Delayed) -> Awaitable[None]: ...
+    def failed(self, queued: QueuedMessage, outcome: Failed) -> Awaitable[None]: ...
+
+
+def unique_id() -> str:
+    """Not to be guessed."""
+    return str(uuid4()).upper()
+
+
+@frozen
+class Recorder:
+    """
+    @ivar intervals: temp_fail_intervals.
+    @ivar me: our host name, for reports.
+    @ivar may_wait: whether it is worth to wait for space on the disk; not when the server stops.
+    """
+
+    spool: ISpool
+    observers: Observers
+    intervals: Sequence[float]
+    me: str
+    clock: IReactorTime
+    may_wait: Callable[[], bool] = lambda: True
+    new_id: Callable[[], str] = unique_id
+
+    async def record(self, queued: QueuedMessage, result: Result) -> QueuedMessage:
+        """
+        End the claim of *queued* with what one attempt came to.
+
+        @return: the message as it was recorded; nothing is pending where it is gone.
+        """
+        if result.interrupted and all(isinstance(o, Delayed) for o in result.outcomes):
+            # As if it had not been tried.
+            await self._settle(queued)
+            return queued
+        now = self.clock.seconds()
+        due = next_attempt(queued.attempts + 1, self.intervals, now)
+        if result.interrupted:
+            due = now
+        outcomes = judged(result.outcomes, due)
+        attempt = Attempt(now, result.trials)
+        settled = queued.after_attempt(outcomes, attempt, now if due is None else due)
+        if due is None:
+            log_given_up(settled, outcomes, now)
+        failures = tuple(
+            dsn.Undelivered(outcome, before.reply)
+            for before, outcome in zip(result.outcomes, outcomes, strict=True)
+            if isinstance(outcome, Failed)
+        )
+        if failures:
+            settled = await self._with_report(queued, settled, failures)
+        else:
+            await self._settle(settled)
+        await self._tell(settled, outcomes)
+        return settled
+
+    async def set_aside(self, queued: QueuedMessage, problem: str) -> None:
+        """Leave a message that cannot be read to the operator."""
+        _log.error(
+            "{queue_id} cannot be read and is set aside: {problem}",
+            queue_id=queued.id,
+            problem=problem,
+        )
+        await self.spool.set_aside(queued, problem)
+
+    async def _settle(self, queued: QueuedMessage) -> None:
+        """A full disk is waited for: what has been delivered must not be delivered again."""
+        while True:
+            try:
+                await self.spool.settle(queued)
+                return
+            except SpoolFull:
+                _log.error("no space to record {queue_id}; waiting", queue_id=queued.id)
+                if not self.may_wait():
+                    return
+            pause: Deferred[None] = Deferred()
+            self.clock.callLater(NOT_RECORDED, pause.callback, None)
+            await pause
+
+    async def _tell(self, settled: QueuedMessage, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Delivered):
+                await self.observers.delivered(settled, outcome)
+            elif isinstance(outcome, Delayed):
+                await self.observers.delayed(settled, outcome)
+            elif outcome.recipient not in settled.pending:
+                await self.observers.failed(settled, outcome)
+
+    # -- reports --------------------------------------------------------------------------------
+
+    async def _with_report(
+        self, before: QueuedMessage, settled: QueuedMessage, failures: Sequence[dsn.Undelivered]
+    ) -> QueuedMessage:
+        """
+        Record *settled* and queue the report about it: one transaction.
+
+        @return: what was recorded. Without space for the report, those it is about stay pending.
+        """
+        told = dsn.wanted(before, failures)
+        if not told:
+            if before.envelope.reverse_path is None:
+                _log.warn(
+                    "double bounce {queue_id} domain={domain}: nobody to tell of {recipients}"
+                    " recipients: {response}",
+                    queue_id=before.id,
+                    domain=before.domain,
+                    recipients=len(failures),
+                    response=str(failures[0].failed.reply),
+                )
+            await self._settle(settled)
+            return settled
+        try:
+            await self._queue_report(settled, told)
+        except SpoolFull:
+            _log.error("no space for the report about {queue_id}; later", queue_id=before.id)
+        else:
+            return settled
+        # Nobody has been told, so they are not settled; they will be tried, and fail, again.
+        untold = {failure.failed.recipient for failure in told}
+        waiting = evolve(
+            settled,
+            pending=tuple(r for r in before.pending if r in settled.pending or r in untold),
+            attempts=before.attempts,
+            due=self.clock.seconds() + NOT_REPORTED,
+        )
+        await self._settle(waiting)
+        return waiting
+
+    async def _queue_report(self, settled: QueuedMessage, told: Sequence[dsn.Undelivered]) -> None:
+        staged = await self.spool.stage(f"{self.new_id()}.1")
+        try:
+            header = await self._header(settled)
+            now, token = self.clock.seconds(), self.new_id()
+            await staged.write(dsn.report(settled, told, header, self.me, now, token))
+            queue_id = await staged.commit(dsn.report_envelope(settled), settling=settled)
+        finally:
+            await staged.abort()
+        _log.info(
+            "report {queue_id} about {about} to {sender}",
+            queue_id=queue_id,
+            about=settled.id,
+            sender=str(settled.envelope.reverse_path),
+        )
+
+    async def _header(self, queued: QueuedMessage) -> bytes:
+        """The original's header; empty where it cannot be read any more."""
+        try:
+            body = self.spool.open_body(queued)
+            try:
+                start = b""
+                while len(start) < dsn.HEADER_OCTETS:
+                    chunk = await body.read(dsn.HEADER_OCTETS)
+                    if not chunk:
+                        break
+                    start += chunk
+            finally:
+                body.close()
+        except SpoolDamaged:
+            return b""
+        return dsn.original_header(start)
