@@ -2,15 +2,11 @@
 
 import argparse
 import sys
-from typing import Any, cast
 
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogBeginner
 from zope.interface import implementer
 
-from harakatls.hooks.chain import HookChain
 from harakatls.outbound.resolver import system_resolver
-from harakatls.plugins.spool import DurableQueue
 from harakatls.service.logs import message_of, printable
 from harakatls.service.settings import Settings
 from harakatls.service.wiring import load_all
@@ -32,12 +28,11 @@ def run(options: argparse.Namespace) -> None:
 
     globalLogBeginner.beginLoggingTo([Warnings()], redirectStandardIO=False)
     settings = Settings.load(options.config)
-    clock = cast(IReactorTime, reactor)
     server_tls = ServerTLS(settings.tls.inbound, settings.me)
     resolver = system_resolver(reactor)
-    plugins = load_all(settings, MemorySpool(), server_tls, resolver, cast(Any, reactor))
+    plugins, chain = load_all(settings, MemorySpool(), server_tls, resolver, reactor)
     limits = {plugin.name: plugin.timeout for plugin in plugins}
-    stages = HookChain(plugins, clock, DurableQueue()).stages()
+    stages = chain.stages()
     width = max(len(name) for _, names in stages for name in names)
     for stage, names in stages:
         for name in names:

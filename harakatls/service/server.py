@@ -21,7 +21,6 @@ from harakatls.outbound.delivery import Delivery
 from harakatls.outbound.resolver import system_resolver
 from harakatls.outbound.routing import Routing
 from harakatls.outbound.runner import QueueRunner
-from harakatls.plugins.spool import DurableQueue
 from harakatls.service.failure import StartFailure
 from harakatls.service.listeners import BoundSocket, bind_all, serve
 from harakatls.service.logs import Stream, drop_below, log_to
@@ -125,8 +124,7 @@ class Server(Service):
             self._reactor.callFromThread,
             thread_caller(self._reactor),
         )
-        plugins = load_all(settings, spool, self._server_tls, resolver, self._reactor)
-        chain = HookChain(plugins, self._reactor, DurableQueue())
+        _, chain = load_all(settings, spool, self._server_tls, resolver, self._reactor)
         self._runner = self._runner_for(chain, spool, resolver)
         self._ports = serve(self._bound, self._reactor, lambda to: self._factory(to, chain, spool))
         self._runner.startService()
