@@ -1,0 +1,127 @@
+"""
+TLS between octets and octets: knows no transport.
+
+Twisted's own layer serves any protocol and pays for that with a delayed call for each write and a
+chain of producers; for what a mail server needs this one costs about two thirds of the CPU.
+"""
+
+from OpenSSL import SSL
+
+_AT_MOST = 65536  # octets asked for at once; one record gives up to 16,384
+_HEADER = 5  # octets before the contents of a record, RFC 8446 section 5.1
+
+
+class TLSLayer:
+    """
+    One side of one TLS connection.
+
+    What is to be sent to the peer is fetched with `outgoing`: after `begin`, after `encrypt`, after
+    `close`, and after `decrypt` while the handshake goes on or where it raised.
+
+    @ivar established: the handshake has finished.
+    @ivar ended: the peer has said that it sends no more (close_notify).
+    """
+
+    __slots__ = ("_header", "_left", "_records", "connection", "ended", "established")
+
+    def __init__(self, connection: SSL.Connection, server: bool = True) -> None:
+        """@param connection: over memory (C{socket} is None)."""
+        self.connection = connection
+        self.established = self.ended = False
+        self._left = 0  # octets of a record that has begun to come in
+        self._header = b""  # the beginning of a record, too short to tell its length
+        self._records = 0
+        if server:
+            connection.set_accept_state()
+        else:
+            connection.set_connect_state()
+
+    def begin(self) -> None:
+        """A client's first step."""
+        self._shake()
+
+    def decrypt(self, octets: bytes) -> list[bytes]:
+        """
+        @param octets: from the peer, cut anywhere.
+        @return: what they say, in pieces; nothing while the handshake goes on.
+        @raise SSL.Error: the peer broke the protocol, or refused; there may be an alert for it.
+        """
+        if not octets:
+            return []
+        connection = self.connection
+        connection.bio_write(octets)
+        self._count(octets)
+        if not self.established:
+            self._shake()
+            if not self.established:
+                return []
+        pieces: list[bytes] = []
+        # OpenSSL gives one record at a time. To ask once too often costs an exception, so
+        # complete records are counted.
+        while self._records and not self.ended:
+            self._records -= 1
+            try:
+                pieces.append(connection.recv(_AT_MOST))
+            except SSL.WantReadError:
+                self._records = 0  # the rest were not data: tickets, key updates
+            except SSL.ZeroReturnError:
+                self.ended = True
+        return pieces
+
+    def encrypt(self, octets: bytes) -> None:
+        """@raise SSL.Error: the connection is broken."""
+        sent = self.connection.send(octets)
+        if sent < len(octets):
+            rest = memoryview(octets)
+            while sent < len(octets):
+                sent += self.connection.send(rest[sent:])
+
+    def close(self) -> None:
+        """Say that we send no more (close_notify), where there is anybody to say it to."""
+        try:
+            self.connection.shutdown()
+        except SSL.Error:
+            pass  # the handshake was not finished, or the connection is broken
+
+    def outgoing(self) -> bytes:
+        """What is to be sent now; b"" for nothing."""
+        try:
+            octets = self.connection.bio_read(_AT_MOST)
+        except SSL.Error:
+            return b""
+        if len(octets) < _AT_MOST:
+            return octets
+        pieces = [octets]
+        while True:
+            try:
+                pieces.append(self.connection.bio_read(_AT_MOST))
+            except SSL.Error:
+                return b"".join(pieces)
+
+    def _shake(self) -> None:
+        try:
+            self.connection.do_handshake()
+        except SSL.WantReadError:
+            return
+        self.established = True
+
+    def _count(self, octets: bytes) -> None:
+        """Count the records that are complete by now."""
+        if self._left > len(octets):
+            self._left -= len(octets)
+            return
+        at = self._left
+        if at:
+            self._records += 1
+            self._left = 0
+        elif self._header:
+            octets = self._header + octets
+            self._header = b""
+        end = len(octets)
+        while at + _HEADER <= end:
+            at += _HEADER + (octets[at + 3] << 8) + octets[at + 4]
+            if at > end:
+                self._left = at - end
+                return
+            self._records += 1
+        self._header = octets[at:]

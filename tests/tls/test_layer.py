@@ -1,0 +1,137 @@
+"""TLS between octets and octets."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from OpenSSL import SSL
+from twisted.trial.unittest import SynchronousTestCase
+
+from harakatls.tls.layer import TLSLayer
+from tests.tls.peers import TLS_1_2, TLS_1_3, VERSIONS, issued
+
+
+def contexts(version: int) -> tuple[SSL.Context, SSL.Context]:
+    """Client's and server's, for one version of TLS."""
+    server = SSL.Context(SSL.TLS_SERVER_METHOD)
+    issued("mx.example").configure_cert(server)
+    client = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    for context in (client, server):
+        context.set_min_proto_version(version)
+        context.set_max_proto_version(version)
+    return client, server
+
+
+class Pair:
+    """A client and a server; what the server hears comes in pieces of *cut* octets."""
+
+    def __init__(self, version: int = TLS_1_3, cut: int = 1 << 20) -> None:
+        client, server = contexts(version)
+        self.client = TLSLayer(SSL.Connection(client, None), server=False)
+        self.server = TLSLayer(SSL.Connection(server, None))
+        self.cut = cut
+        self.heard_by_client: list[bytes] = []
+        self.heard_by_server: list[bytes] = []
+
+    def shake(self) -> None:
+        self.client.begin()
+        while not (self.client.established and self.server.established):
+            self.pump()
+        self.pump()
+
+    def pump(self) -> None:
+        octets = self.client.outgoing()
+        for at in range(0, len(octets), self.cut):
+            self.heard_by_server += self.server.decrypt(octets[at : at + self.cut])
+        self.heard_by_client += self.client.decrypt(self.server.outgoing())
+
+    def say(self, octets: bytes) -> bytes:
+        """@return: what the server heard of it."""
+        self.heard_by_server.clear()
+        self.client.encrypt(octets)
+        self.pump()
+        return b"".join(self.heard_by_server)
+
+
+class LayerTests(SynchronousTestCase):
+    """Two layers of ours, in both versions of the protocol."""
+
+    def test_both_directions(self) -> None:
+        """What one side says the other hears, whole and in order, of any size."""
+        for version, name in VERSIONS.items():
+            pair = Pair(version)
+            pair.shake()
+            self.assertEqual(pair.server.connection.get_protocol_version_name(), name)
+            for size in (1, 16384, 16385, 300_000):
+                self.assertEqual(pair.say(b"x" * size), b"x" * size)
+                pair.server.encrypt(b"y" * size)
+                pair.heard_by_client.clear()
+                pair.pump()
+                self.assertEqual(b"".join(pair.heard_by_client), b"y" * size)
+
+    def test_cut_anywhere(self) -> None:
+        """Records that arrive octet by octet, or across reads, are heard all the same."""
+        for version in VERSIONS:
+            for cut in (1, 3, 5, 6, 1448):
+                pair = Pair(version, cut)
+                pair.shake()
+                self.assertEqual(pair.say(b"EHLO\r\n" * 1000), b"EHLO\r\n" * 1000)
+
+    @settings(max_examples=30, deadline=None)
+    @given(
+        st.lists(st.integers(1, 40_000).map(lambda size: b"x" * size), max_size=4),
+        st.integers(100, 20_000),
+    )
+    def test_any_cut(self, said: list[bytes], cut: int) -> None:
+        """Nothing is lost or doubled, however records and reads fall together."""
+        pair = Pair(cut=cut)
+        pair.shake()
+        for octets in said:
+            pair.client.encrypt(octets)
+        pair.pump()
+        self.assertEqual(b"".join(pair.heard_by_server), b"".join(said))
+
+    def test_data_with_the_last_of_the_handshake(self) -> None:
+        """A client may speak in the packet that ends its handshake."""
+        pair = Pair()
+        pair.client.begin()
+        pair.server.decrypt(pair.client.outgoing())
+        pair.client.decrypt(pair.server.outgoing())
+        pair.client.encrypt(b"EHLO client\r\n")
+        self.assertEqual(pair.server.decrypt(pair.client.outgoing()), [b"EHLO client\r\n"])
+
+    def test_data_before_close_notify(self) -> None:
+        """What came before the peer's close_notify is heard, and the end is known."""
+        pair = Pair()
+        pair.shake()
+        pair.client.encrypt(b"QUIT\r\n")
+        pair.client.close()
+        self.assertEqual(pair.server.decrypt(pair.client.outgoing()), [b"QUIT\r\n"])
+        self.assertTrue(pair.server.ended)
+
+    def test_garbage(self) -> None:
+        """Octets that are no TLS raise."""
+        pair = Pair()
+        self.assertRaises(SSL.Error, pair.server.decrypt, b"EHLO plain\r\n" * 3)
+
+    def test_alert(self) -> None:
+        """A peer with which no version is in common is told so before the connection ends."""
+        client, _ = contexts(TLS_1_2)
+        asking = TLSLayer(SSL.Connection(client, None), server=False)
+        asking.begin()
+        server = Pair(TLS_1_3).server
+        self.assertRaises(SSL.Error, server.decrypt, asking.outgoing())
+        self.assertEqual(server.outgoing()[0], 21)  # ContentType alert, RFC 8446 section 5.1
+
+    def test_damaged_record(self) -> None:
+        """A record that was changed on its way is not heard."""
+        pair = Pair()
+        pair.shake()
+        pair.client.encrypt(b"MAIL FROM:<a@b.example>\r\n")
+        octets = bytearray(pair.client.outgoing())
+        octets[-1] ^= 1
+        self.assertRaises(SSL.Error, pair.server.decrypt, bytes(octets))
+
+    def test_close_in_the_middle_of_a_handshake(self) -> None:
+        """Nothing to say good-bye to is no error."""
+        pair = Pair()
+        pair.server.close()
+        self.assertEqual(pair.server.outgoing(), b"")
