@@ -138,40 +138,21 @@ def load(site: Site) -> "Relay":
     settings = RelaySettings.load(site.config)
     if settings.all:
         log.warn("relay.ini [relay] all=true: this is an open relay")
-    return Relay(settings, RelayUnlessRefused(settings) if settings.dest_domains else None)
+    if settings.dest_domains:
+        return DestinationRelay(settings, RelayUnlessRefused(settings.destinations))
+    return Relay(settings)
 
 
-@implementer(IRelayHook, IRcptHook, IRouteHook, IAskedLast)
+@implementer(IRelayHook, IRouteHook)
 @frozen
 class Relay:
-    """
-    Lets hosts of relay_acl_allow relay, and routes by relay_dest_domains.ini.
-
-    With dest_domains that file also says for whom anybody may send mail here: others are refused.
-
-    @ivar asked_last: accepts what ``"action":"continue"`` left to the other plugins.
-    """
+    """Lets hosts of relay_acl_allow relay, and routes by relay_dest_domains.ini."""
 
     settings: RelaySettings
-    asked_last: "RelayUnlessRefused | None" = None
 
     async def relaying(self, connection: Connection) -> bool:
         """An address is enough; a name could be anybody's."""
         return self.settings.all or connection.peer.host in self.settings.allowed
-
-    async def rcpt(
-        self, connection: Connection, transaction: Transaction, recipient: Recipient
-    ) -> Verdict:
-        """Whoever may relay is not asked for more."""
-        settings = self.settings
-        if not settings.dest_domains or transaction.relaying:
-            return CONTINUE
-        destination = settings.destinations.get(recipient.address.domain)
-        if destination is None or destination.action == "deny":
-            return NOT_ALLOWED
-        if destination.action is None:
-            return NOT_ACCEPTED
-        return ACCEPT if destination.action == "accept" else CONTINUE
 
     async def route(self, domain: str, queued: QueuedMessage) -> tuple[NextHop, ...] | None:
         """A domain that is listed without a nexthop goes by DNS, whatever ``any`` says."""
@@ -184,12 +165,31 @@ class Relay:
         return (NextHop(host, domain, port, mx_name=name, source="route"),)
 
 
-def _is_address(host: str) -> bool:
-    try:
-        host_address(host)
-    except ValueError:
-        return False
-    return True
+@implementer(IRcptHook, IAskedLast)
+@frozen
+class DestinationRelay(Relay):
+    """
+    With dest_domains: relay_dest_domains.ini also says for whom anybody may send mail here.
+
+    Recipients in domains that are not listed are refused.
+
+    @ivar asked_last: accepts what ``"action":"continue"`` left to the other plugins.
+    """
+
+    asked_last: "RelayUnlessRefused"
+
+    async def rcpt(
+        self, connection: Connection, transaction: Transaction, recipient: Recipient
+    ) -> Verdict:
+        """Whoever may relay is not asked for more."""
+        if transaction.relaying:
+            return CONTINUE
+        destination = self.settings.destinations.get(recipient.address.domain)
+        if destination is None or destination.action == "deny":
+            return NOT_ALLOWED
+        if destination.action is None:
+            return NOT_ACCEPTED
+        return ACCEPT if destination.action == "accept" else CONTINUE
 
 
 @implementer(IRcptHook)
@@ -197,12 +197,20 @@ def _is_address(host: str) -> bool:
 class RelayUnlessRefused:
     """Haraka's ``continue``: the domain may be relayed to if no other plugin objects."""
 
-    settings: RelaySettings
+    destinations: Mapping[str, Destination]
 
     async def rcpt(
         self, connection: Connection, transaction: Transaction, recipient: Recipient
     ) -> Verdict:
         """Asked after all other plugins."""
-        destination = self.settings.destinations.get(recipient.address.domain)
+        destination = self.destinations.get(recipient.address.domain)
         wanted = destination is not None and destination.action == "continue"
         return ACCEPT if wanted else CONTINUE
+
+
+def _is_address(host: str) -> bool:
+    try:
+        host_address(host)
+    except ValueError:
+        return False
+    return True

@@ -373,13 +373,16 @@ class RefusedStartTests(ServerTests):
 class CommandTests(ServerTests):
     def test_plugins(self) -> None:
         """The operator sees which plugin is asked at which hook, in order, and its time."""
-        instance = self.instance(**{"relay.timeout": "5\n"})
+        instance = self.instance(
+            relay_ini="[relay]\ndest_domains=true\n", **{"relay.timeout": "5\n"}
+        )
         done = run_harakatls("plugins", "--config", instance.config)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         lines = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
         self.assertIn(["capabilities", "tls", "30 s"], lines)
         rcpt = lines.index(["rcpt", "relay", "5 s"])
         self.assertEqual(lines[rcpt + 1], ["rcpt_to.in_host_list", "30", "s"])
+        self.assertEqual(lines[rcpt + 2], ["relay", "5", "s"])
         queue = lines.index(["queue", "queue/maildir", "30 s"])
         self.assertEqual(lines[queue + 1], ["queue/spool", "no", "limit"])
 
