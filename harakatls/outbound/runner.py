@@ -142,7 +142,6 @@ class QueueRunner(Service):
     async def _claim(self) -> None:
         """Take until there is no room or nothing is due."""
         try:
-            exhausted = self._alarm is None  # then nobody knows what is due next
             while self.running:
                 room = self._settings.concurrency_max - len(self._in_hand)
                 if room <= 0:
@@ -156,7 +155,7 @@ class QueueRunner(Service):
                         await self._spool.settle(queued)
                 if len(claimed) == room or self._again:
                     continue
-                if exhausted:
+                if self._alarm is None:  # then nobody knows what is due next
                     due = await self._spool.next_due()
                     self._look_again(LOOK_AGAIN if due is None else due - self._clock.seconds())
                 if not self._again:

@@ -235,6 +235,34 @@ class ClaimTests(RunnerTestCase):
         self.spool._told = told
         self.stop()
 
+    def test_the_time_comes_while_the_spool_is_asked(self) -> None:
+        """Mail that falls due just then is not forgotten until somebody sends the next one."""
+        claim = self.spool.claim
+        disk: list[Deferred[None]] = []
+
+        async def slowly(now: float, limit: int) -> tuple[QueuedMessage, ...]:
+            await disk[-1]
+            return await claim(now, limit)
+
+        disk.append(Deferred())
+        disk[0].callback(None)
+        self.spool.claim = slowly  # type: ignore[method-assign]
+        self.start(delayed, delayed, temp_fail_intervals=(10.0,))
+        self.queue()  # due again at 10
+        self.clock.advance(5)
+        self.queue()  # due again at 15
+        self.clock.advance(4.9)
+        asked: Deferred[None] = Deferred()
+        disk.append(asked)
+        self.queue()  # asks the spool, which takes its time
+        disk.append(disk[0])
+        self.clock.advance(0.2)  # the first is due
+        asked.callback(None)
+        self.assertEqual(len(self.waiting()), 1)
+        self.clock.advance(5)
+        self.assertEqual(self.waiting(), [])
+        self.stop()
+
     def test_a_spool_that_fails_is_asked_again(self) -> None:
         """A moment's error of the disk does not stop delivery for good."""
         claim = self.spool.claim
