@@ -41,8 +41,8 @@ from harakatls.smtp.reply import Reply
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # A path ends at the first > that no quotes hold.
-_PATH = re.compile(r'<[^"<> ]*(?:"(?:[^"\\]|\\.)*"[^"<> ]*)*>')
-_NAKED_PATH = re.compile(r"[^\s<>]+")
+_PATH = re.compile(r' *(<[^"<> ]*(?:"(?:[^"\\]|\\.)*"[^"<> ]*)*>)')
+_NAKED_PATH = re.compile(r" *([^\s<>]+)")
 _MECHANISM = re.compile(r"[A-Z0-9_-]{1,20}\Z")  # RFC 4422 section 3.1
 _SIZE_DIGITS = 20  # RFC 1870 section 4
 
@@ -196,17 +196,21 @@ def _path_and_rest(argument: str, keyword: str, syntax: Reply) -> tuple[str, str
     More is taken than RFC 5321 allows: spaces before the path, and a path without its angle
     brackets. Such clients are met, and there is no doubt about what they mean.
     """
-    length = len(keyword)
-    if argument[:length].upper() != keyword:
+    start = len(keyword)
+    if not argument.startswith(keyword) and argument[:start].upper() != keyword:
         refuse(syntax)
-    text = argument[length:].lstrip(" ")
-    found = _PATH.match(text) or _NAKED_PATH.match(text)
-    if found is None:
-        refuse(syntax)
-    path, rest = found[0], text[found.end() :]
+    found = _PATH.match(argument, start)
+    if found is not None:
+        path = found[1]
+    else:
+        found = _NAKED_PATH.match(argument, start)
+        if found is None:
+            refuse(syntax)
+        path = f"<{found[1]}>"
+    rest = argument[found.end() :]
     if rest and rest[0] != " ":
         refuse(syntax)
-    return (path if path[0] == "<" else f"<{path}>"), rest
+    return path, rest
 
 
 @frozen

@@ -311,6 +311,7 @@ class BadServerTests(SynchronousTestCase):
         self.assertTrue(problem.fatal)
         self.assertIn(says, str(problem))
         self.assertIs(session.state, State.CLOSED)
+        session.receive(OK.wire)
         self.assertIs(session.next_event(), NEED_DATA)
         self.assertRaises(LocalProtocolError, session.quit)
 
