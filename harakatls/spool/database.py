@@ -17,11 +17,14 @@ BODIES = "body"
 
 _APPLICATION = 0x486B544C  # "HkTL": tells file(1) and us what it is
 _VERSION = 1
+PAGE = 4096
 
 # message.number is never used twice (AUTOINCREMENT), so a worker that lost a claim can never
 # settle another message by mistake. Ids are not indexed: they are random, and keeping them
 # sorted costs more than all the rest (measured: half of the time to commit a message).
 _TABLES = f"""
+PRAGMA page_size = {PAGE};
+PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_VERSION};
 
@@ -66,6 +69,8 @@ _LOG_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 
 _BUSY_SECONDS = 60.0  # how long one worker waits while others write
 _CACHE_KIB = 8192
+_SPARE_PAGES = 4096
+_LOG_PAGES = (16, 1000)  # the least and the most before the log is moved into the database
 
 
 def create(path: Path) -> None:
@@ -99,14 +104,21 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def connect_to_write(path: Path) -> sqlite3.Connection:
-    """A connection whose COMMIT returns when the transaction is on disk."""
+def connect_to_write(path: Path, reserve: int = 1 << 30) -> sqlite3.Connection:
+    """
+    A connection whose COMMIT returns when the transaction is on disk.
+
+    @param reserve: octets that are kept free (`FreeSpace`). The log stays well below: while the
+        disk is full, it can still be moved into the database, and grow by what is recorded.
+    """
     connection = _open(path, "rw", _BUSY_SECONDS)
     connection.execute("PRAGMA journal_mode = WAL").fetchall()
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA fullfsync = ON")
     connection.execute("PRAGMA checkpoint_fullfsync = ON")
-    connection.execute("PRAGMA journal_size_limit = 67108864").fetchall()
+    pages = max(_LOG_PAGES[0], min(_LOG_PAGES[1], reserve // 4 // PAGE))
+    connection.execute(f"PRAGMA wal_autocheckpoint = {pages}").fetchall()
+    connection.execute(f"PRAGMA journal_size_limit = {2 * pages * PAGE}").fetchall()
     return connection
 
 
@@ -115,6 +127,32 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     connection = _open(path, "ro", 1.0)
     connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def unused_pages(connection: sqlite3.Connection, low: bool) -> int:
+    """
+    How many pages the file system should get back.
+
+    @param low: it needs each of them; else some are left for mail to come.
+    """
+    unused = int(connection.execute("PRAGMA freelist_count").fetchall()[0][0])
+    if low or not unused:
+        return unused
+    pages = int(connection.execute("PRAGMA page_count").fetchall()[0][0])
+    return max(0, unused - max(_SPARE_PAGES, pages // 4))
+
+
+def give_back(connection: sqlite3.Connection, low: bool, pages: int) -> bool:
+    """
+    Make the database smaller by up to so many unused pages.
+
+    @return: there are more to be given back.
+    """
+    unused = unused_pages(connection, low)
+    if unused:
+        pages = min(unused, pages)
+        connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+    return unused > pages
 
 
 def examine(path: Path) -> None:

@@ -18,9 +18,11 @@ from twisted.internet.defer import Deferred
 from harakatls.queued import QueuedMessage
 from harakatls.spool.bodies import StoredBody
 from harakatls.spool.codec import UndecodableMessage, decode
+from harakatls.spool.database import give_back
 
 T = TypeVar("T")
 
+_ROW = 200  # octets of a row, and of what refers to it, beside its JSON
 STATEMENT_ROWS = 64  # the most rows of one statement; each number of rows is a statement apart
 
 
@@ -60,6 +62,11 @@ class Request(Generic[T]):
     result: Any = field(default=None, init=False)
     error: Exception | None = field(default=None, init=False)
 
+    @property
+    def octets(self) -> int:
+        """That it adds to the database, roughly."""
+        return 0
+
     def failed(self) -> None:
         """Called in the writer's thread where nothing of it was done."""
 
@@ -96,6 +103,10 @@ class Addition(Request[None]):
     settling: Settlement | None = None
     forget: Callable[[], object] | None = None
 
+    @property
+    def octets(self) -> int:
+        return len(self.body.content) + sum(_ROW + len(row[3]) for row in self.rows)
+
     def failed(self) -> None:
         if self.forget is not None:
             self.forget()
@@ -119,6 +130,18 @@ class Errand(Request[Any]):
     """Anything else."""
 
     run: Callable[[sqlite3.Connection], Any]
+
+
+@define(eq=False)
+class Shrinking(Request[bool]):
+    """
+    Give pages that are not used back to the file system; the result is that there are more.
+
+    @ivar low: see `database.unused_pages`.
+    """
+
+    low: bool
+    pages: int
 
 
 @define
@@ -148,6 +171,8 @@ class Ledger:
         for request in group:
             if type(request) is Claim:
                 request.result = self._claim(connection, request)
+            elif type(request) is Shrinking:
+                request.result = give_back(connection, request.low, request.pages)
             elif type(request) is Errand:
                 request.result = request.run(connection)
 

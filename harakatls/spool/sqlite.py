@@ -47,6 +47,7 @@ from harakatls.spool.ledger import (
     Request,
     SetAside,
     Settlement,
+    Shrinking,
     register,
 )
 from harakatls.spool.listing import broken, listing
@@ -89,6 +90,7 @@ class SQLiteSpool:
         self.in_thread = in_thread
         self.seconds = clock.seconds
         self.check_space = space.check
+        self._space = space
         self._clock = clock
         self._call_from_thread = call_from_thread
         self._reading = database.connect_to_read(path)
@@ -100,7 +102,7 @@ class SQLiteSpool:
         self._lease_until = clock.seconds() + LEASE
         self._closed = False
         self.writer = GroupWriter(
-            writing, path, ledger, self._finished, space.has_space, threaded=threaded
+            writing, path, ledger, self._finished, space.fits, threaded=threaded
         )
         self._tick: IDelayedCall = clock.callLater(_SIGN_OF_LIFE, self._give_sign_of_life)
 
@@ -298,11 +300,14 @@ class SQLiteSpool:
                 "SELECT 1 FROM worker WHERE until < ? AND number <> ?",
                 (self.seconds(), self._ledger.worker),
             ).fetchall()
+            unused = database.unused_pages(self._reading, self._space.is_low())
         except sqlite3.Error as error:
             log.error("the queue cannot be read: {error}", error=error)
             return
         if self._claimed or dead:
             _in_background(self._renew(bool(dead)))
+        if unused:
+            _in_background(self._shrink())
         over = [held for held, until in self._unsettled.items() if until <= self.seconds()]
         if over:
             _in_background(self._let_go(over))
@@ -319,6 +324,16 @@ class SQLiteSpool:
         if freed:
             log.warn("{count} messages of a worker that has died are free again", count=freed)
             self._tell_added()
+
+    async def _shrink(self) -> None:
+        """
+        Give what the database does not use any more back to the file system.
+
+        In small steps, so that mail goes on meanwhile, and the log does not take what is given.
+        """
+        pages = max(8, min(256, self._space.reserve() // 8 // database.PAGE))
+        while not self._closed and await self._ask(Shrinking(self._space.is_low(), pages)):
+            pass
 
     def _give_back(self, taken: list[tuple[Claimed, QueuedMessage] | SetAside]) -> None:
         # Claimed for nobody: else they would stay ours until the end of the process.
@@ -422,8 +437,8 @@ def open_spool(
     try:
         if own is not None:
             prepare(directory)
-        path = directory / DATABASE
-        writing = database.connect_to_write(path)
+        space = FreeSpace(directory, clock.seconds, reserve)
+        writing = database.connect_to_write(directory / DATABASE, space.reserve())
         try:
             until = clock.seconds() + LEASE
             writing.execute("BEGIN IMMEDIATE")
@@ -432,7 +447,6 @@ def open_spool(
         except BaseException:
             writing.close()
             raise
-        space = FreeSpace(directory, clock.seconds, reserve)
         return SQLiteSpool(
             directory, clock, call_from_thread, in_thread, writing, ledger, space, own, threaded
         )

@@ -17,11 +17,13 @@ from twisted.logger import Logger
 
 from harakatls.interfaces import SpoolDamaged, SpoolFull
 from harakatls.spool.errors import is_full, is_input_output, is_of_storage
-from harakatls.spool.ledger import Ledger, Request, Settlement
+from harakatls.spool.ledger import Ledger, Request, Settlement, Shrinking
 
 log = Logger()
 
 GROUP = 256  # the most requests of one transaction
+_QUOTA = 65536  # octets: with less left, an error of the disk is taken for a lack of space
+GROUP_OCTETS = 4194304  # one more is taken while there are fewer
 
 
 class GroupWriter:
@@ -39,20 +41,20 @@ class GroupWriter:
         path: Path,
         ledger: Ledger,
         finished: Callable[[list[Request[Any]]], object],
-        has_space: Callable[[], bool],
+        fits: Callable[[int], bool],
         threaded: bool = True,
     ) -> None:
         """
         @param path: of the database.
         @param finished: called in the writer's thread with a group whose outcome is known.
-        @param has_space: tells whether a failure of the system may come from a full disk.
+        @param fits: whether there is space for so many octets.
         @param threaded: without, each request is done at once in the thread that asks.
         """
         self._connection = connection
         self._path = path
         self._ledger = ledger
         self._finished = finished
-        self._has_space = has_space
+        self._fits = fits
         self._requests: SimpleQueue[Request[Any] | None] = SimpleQueue()
         self._files = _files(path)
         self._failing = False
@@ -84,14 +86,21 @@ class GroupWriter:
         @return: there may be more; False after `stop`.
         """
         requests = self._requests
-        group = [requests.get()]
-        for _ in range(min(requests.qsize(), GROUP - 1)):
-            group.append(requests.get_nowait())
-        asked = [request for request in group if request is not None]
-        if asked:
-            self._transact(asked)
-            self._finished(asked)
-        if len(asked) == len(group):
+        request = requests.get()
+        group: list[Request[Any]] = []
+        octets = 0
+        while request is not None:
+            group.append(request)
+            octets += request.octets
+            if octets >= GROUP_OCTETS or len(group) == GROUP or not requests.qsize():
+                break
+            request = requests.get_nowait()
+        if group:
+            self._transact(self._fitting(group, octets))
+            self._finished(group)
+            if any(type(request) is Shrinking and not request.result for request in group):
+                self._clear_log()
+        if request is not None:
             return True
         self._connection.close()
         return False
@@ -100,7 +109,28 @@ class GroupWriter:
         while self.work():
             pass
 
+    def _fitting(self, group: list[Request[Any]], octets: int) -> list[Request[Any]]:
+        """
+        Fail what adds to a database that has no space for it, before it fills the disk.
+
+        A log that fills the disk to the last octet leaves no room for it to be cleared.
+        """
+        if not octets or self._fits(octets):
+            return group
+        fitting = []
+        octets = 0
+        for request in group:
+            if request.octets and not self._fits(octets + request.octets):
+                request.error = SpoolFull(f"{self._path}: too little space is left")
+                request.failed()
+            else:
+                fitting.append(request)
+                octets += request.octets
+        return fitting
+
     def _transact(self, group: list[Request[Any]]) -> None:
+        if not group:
+            return
         try:
             self._check_files()
             self._connection.execute("BEGIN IMMEDIATE")
@@ -127,6 +157,13 @@ class GroupWriter:
             self._each_alone(freeing)
             return
         self._succeeded(group)
+
+    def _clear_log(self) -> None:
+        # Until the log is moved into the database, that is as large as before.
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.Error as error:
+            log.error("{path}: cannot clear the log: {error}", path=self._path, error=error)
 
     def _each_alone(self, group: Sequence[Request[Any]]) -> None:
         for request in group:
@@ -161,7 +198,7 @@ class GroupWriter:
 
     def _told(self, error: sqlite3.Error) -> SpoolFull | SpoolDamaged:
         """What a failure of the database means to who asked."""
-        full = is_full(error) or (is_input_output(error) and not self._has_space())
+        full = is_full(error) or (is_input_output(error) and not self._fits(_QUOTA))
         return (SpoolFull if full else SpoolDamaged)(f"{self._path}: {error}")
 
     def _check_files(self) -> None:

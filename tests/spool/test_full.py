@@ -72,11 +72,28 @@ class FullTests(SQLiteCase):
 
     def test_input_output_error_without_space(self) -> None:
         """A quota shows itself as an error of the disk; the sender reads of no space."""
-        self.spool = self.make_spool(self.clock, full=True)
-        self.patch(self.spool, "check_space", lambda: None)
+        self.patch(self.spool.writer, "_fits", lambda octets: octets < 10_000)
         self.failing("COMMIT", failure(sqlite3.SQLITE_IOERR_WRITE, "disk I/O error"))
         staged = self.stage("A.1", BODY)
-        self.raised_by(staged.commit(envelope()), SpoolFull)
+        error = self.raised_by(staged.commit(envelope()), SpoolFull)
+        self.assertIn("disk I/O error", str(error))
+
+    def test_group_does_not_fit(self) -> None:
+        """Messages that together would fill the disk are refused, but for those that fit."""
+        self.queue("A.1")
+        [queued] = self.claim()
+        self.patch(self.spool.writer, "_fits", lambda octets: octets < 100_000)
+        sizes = {"B.1": 50_000, "C.1": 60_000, "D.1": 30_000, "E.1": 120_000}
+        staged = [self.stage(key, bytes(size)) for key, size in sizes.items()]
+        with self.held():
+            outcomes = [Deferred.fromCoroutine(one.commit(envelope())) for one in staged]
+            settled = Deferred.fromCoroutine(self.spool.settle(delivered(queued)))
+        self.assertEqual(self.successResultOf(outcomes[0]), "B.1")
+        self.failureResultOf(outcomes[1], SpoolFull)
+        self.assertEqual(self.successResultOf(outcomes[2]), "D.1")
+        self.failureResultOf(outcomes[3], SpoolFull)
+        self.successResultOf(settled)
+        self.assertEqual([one.id for one in listing(self.directory)], ["B.1.1", "D.1.1"])
 
     def test_transaction_cannot_begin(self) -> None:
         """A database that another process keeps locked makes senders come back."""

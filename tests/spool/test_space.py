@@ -39,10 +39,14 @@ class FreeSpaceTests(SynchronousTestCase):
         self.clock.advance(1)
         error = self.assertRaises(SpoolFull, self.space.check)
         self.assertIn("queue: 33554000 octets are free", str(error))
-        self.assertFalse(self.space.has_space())
         self.disk["f_bavail"] += 1
         self.space.check()
-        self.assertTrue(self.space.has_space())
+
+    def test_fits(self) -> None:
+        """What was begun may still take half of the reserve, counted as it is written: twice."""
+        self.disk["f_bavail"] = RESERVE // 2000 + 10
+        self.assertTrue(self.space.fits(4000))
+        self.assertFalse(self.space.fits(6000))
 
     def test_small_disk(self) -> None:
         """On a small file system the reserve is a twentieth, so that it can be used at all."""
@@ -92,3 +96,5 @@ class FreeSpaceTests(SynchronousTestCase):
 
         self.patch(os, "statvfs", fails)
         self.space.check()
+        self.assertTrue(self.space.fits(1))
+        self.assertEqual(self.space.reserve(), RESERVE)

@@ -5,9 +5,11 @@ import sqlite3
 from pathlib import Path
 
 from attrs import evolve
+from twisted.internet.defer import Deferred
 
 from harakatls.interfaces import SpoolFull
 from harakatls.queued import QueuedMessage
+from harakatls.spool import database
 from harakatls.spool.errors import SpoolUnusable
 from harakatls.spool.sqlite import LEASE, listing
 from tests.contracts import spool as contract
@@ -72,7 +74,9 @@ class DurabilityTests(SQLiteCase):
         self.assertEqual(len(self.claim()), 1)
 
     def test_order_of_syncing(self) -> None:
-        """A large body, and its name, are on disk before the row that says so."""
+        """
+        A large body, and its name, are on disk before the row that says so, and that before 250.
+        """
         steps = []
         real = os.fsync
 
@@ -83,9 +87,12 @@ class DurabilityTests(SQLiteCase):
         staged = self.stage("A.1", LARGE)
         self.patch(os, "fsync", fsync)
         self.spool.writer._connection.set_trace_callback(steps.append)
-        self.run_to_end(staged.commit(envelope()))
+        self.patch(self.spool, "_call_from_thread", lambda *call: steps.append("answer"))
+        Deferred.fromCoroutine(staged.commit(envelope()))
         statements = [step.split(" ")[0] for step in steps]
-        self.assertEqual(statements, ["A.1.eml", "body", "BEGIN", "INSERT", "INSERT", "COMMIT"])
+        self.assertEqual(
+            statements, ["A.1.eml", "body", "BEGIN", "INSERT", "INSERT", "COMMIT", "answer"]
+        )
 
 
 class UnsettledTests(SQLiteCase):
@@ -129,6 +136,34 @@ class UnsettledTests(SQLiteCase):
         connection.times = 0
         self.clock.advance(LEASE / 3)
         self.assertEqual(self.claim(), [queued])
+
+
+class ShrinkingTests(SQLiteCase):
+    """What a backlog leaves behind."""
+
+    def test_given_back(self) -> None:
+        """When a large queue has been emptied, the disk has its space back."""
+        self.patch(database, "_SPARE_PAGES", 100)
+        path = self.directory / "queue.db"
+        with self.held():
+            for number in range(20):
+                staged = self.stage(f"{number}.1", bytes(100_000))
+                Deferred.fromCoroutine(staged.commit(envelope()))
+        claimed = self.claim(19)
+        with self.held():
+            for queued in claimed:
+                Deferred.fromCoroutine(self.spool.settle(delivered(queued)))
+        self.reopen()
+        self.assertGreater(path.stat().st_size, 2_000_000)
+        self.clock.advance(LEASE / 3)
+        # Something is kept for mail to come.
+        self.assertLess(path.stat().st_size, 1_000_000)
+        self.assertGreater(path.stat().st_size, 400_000)
+        self.patch(self.spool._space, "is_low", lambda: True)
+        self.clock.advance(LEASE / 3)
+        self.assertLess(path.stat().st_size, 250_000)
+        [queued] = self.claim()
+        self.assertEqual(self.read(self.spool.open_body(queued)), bytes(100_000))
 
 
 class SpeedTests(SQLiteCase):
