@@ -2,6 +2,7 @@
 # make test     all tests that any user can run
 # make interop  the tests with peers that need root or many packages
 # make lint     layout, style, types, and who may import whom
+# make test-oldest  the same with the oldest libraries that setup.cfg allows
 # make bench    harakatls beside its peers (benchmarks/README.md)
 #
 # Each sets up what it needs: Python 3.11 or newer with venv is all that has to be there.
@@ -17,13 +18,14 @@ NODEMAILER := tests/interop/node_modules/nodemailer/package.json
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 TEST_LOG := _trial_temp.test.log
+OLDEST_LOG := _trial_temp.oldest.log
 INTEROP_LOG := _trial_temp.interop.log
 INTEROP := tests.interop
 TESTS := $(filter-out $(INTEROP),\
 	$(subst /,.,$(patsubst %/__init__.py,%,$(sort $(wildcard tests/*/__init__.py)))) \
 	$(subst /,.,$(patsubst %.py,%,$(sort $(wildcard tests/test_*.py)))))
 
-.PHONY: help run test interop interop-peers lint bench
+.PHONY: help run test test-oldest interop interop-peers lint bench
 
 help:
 	@sed -n '/^# make/s/^# //p' Makefile
@@ -79,6 +81,14 @@ endef
 test: $(INSTALLED)
 	@[[ -z $${CI:-} ]] || .ci/need swaks=swaks perl:Net::SSLeay=libnet-ssleay-perl openssl=openssl
 	$(call trial,$(TEST_LOG),$(TESTS))
+
+# A virtual environment apart, so that the other one keeps the newest libraries.
+test-oldest: $(INSTALLED)
+	@$(BIN)/python -m venv $(VENV).oldest
+	@$(VENV).oldest/bin/python -m pip install -q --disable-pip-version-check -e . hypothesis trustme \
+		-c tests/oldest.txt --config-settings editable_mode=compat
+	@rm -f $(OLDEST_LOG)
+	@$(VENV).oldest/bin/python -m twisted.trial $(TESTS) 2>&1 | tee $(OLDEST_LOG)
 
 interop: $(INSTALLED) interop-peers
 	$(call trial,$(INTEROP_LOG),$(INTEROP))
