@@ -1,5 +1,6 @@
 """Bodies of messages: small ones in memory, large ones in files of their own."""
 
+import errno
 import os
 import threading
 import zlib
@@ -16,6 +17,8 @@ from harakatls.spool.errors import file_failure
 
 BLOCK = 262144  # octets: larger bodies go to files, and are written and read in such pieces
 SUFFIX = ".eml"
+
+_DAMAGE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EIO))
 
 # Runs a blocking function in a thread: ``await in_thread(function, argument)``.
 InThread = Callable[..., Awaitable[Any]]
@@ -234,6 +237,7 @@ def open_stored(stored: StoredBody, directory: Path, in_thread: InThread) -> IMe
 
     @param directory: of the body files.
     @raise SpoolDamaged: it is not as it was stored, as far as can be seen now.
+    @raise OSError: it cannot be opened now (too many open files, say).
     """
     if zlib.crc32(stored.content) != stored.crc:
         raise SpoolDamaged("the checksum of the body is wrong")
@@ -245,6 +249,8 @@ def open_stored(stored: StoredBody, directory: Path, in_thread: InThread) -> IMe
         file = Descriptor(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
         found = os.fstat(file.number).st_size
     except OSError as error:
+        if error.errno not in _DAMAGE:
+            raise
         raise SpoolDamaged(f"{path}: {error.strerror}") from None
     if found != stored.file_size:
         raise SpoolDamaged(f"{path} has {found} octets, {stored.file_size} were written")

@@ -14,55 +14,43 @@ Layout of the queue directory (all of it readable by its owner alone)::
 
 import sqlite3
 import zlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from harakatls.interfaces import (
-    IMessageBody,
-    ISpool,
-    IStagedMessage,
-    SpoolDamaged,
-    SpoolFull,
-)
+from harakatls.interfaces import IMessageBody, ISpool, IStagedMessage, SpoolDamaged, SpoolFull
 from harakatls.queued import QueuedMessage
 from harakatls.spool import database
 from harakatls.spool.bodies import SUFFIX, InThread, StoredBody, open_stored, remove
+from harakatls.spool.claims import Claims
 from harakatls.spool.codec import encode
 from harakatls.spool.database import BODIES, DATABASE
 from harakatls.spool.directory import locked, prepare
-from harakatls.spool.errors import SpoolUnusable
+from harakatls.spool.errors import SpoolUnusable, is_malformed
 from harakatls.spool.ledger import (
     Addition,
     Claim,
-    Claimed,
     Errand,
     Ledger,
     Request,
-    SetAside,
     Settlement,
-    Shrinking,
     register,
 )
 from harakatls.spool.listing import broken, listing
 from harakatls.spool.lock import QueueLock
 from harakatls.spool.space import FreeSpace
 from harakatls.spool.staged import StagedMessage
+from harakatls.spool.upkeep import LEASE, Upkeep
 from harakatls.spool.writer import GroupWriter
 
 __all__ = ["LEASE", "SQLiteSpool", "broken", "listing", "open_spool"]
 
 log = Logger()
-
-LEASE = 120.0  # seconds that the claims of a worker hold after its last sign of life
-_SIGN_OF_LIFE = LEASE / 3
-_TWIN_WAITS = 60.0
 
 
 @implementer(ISpool)
@@ -90,21 +78,19 @@ class SQLiteSpool:
         self.in_thread = in_thread
         self.seconds = clock.seconds
         self.check_space = space.check
-        self._space = space
-        self._clock = clock
         self._call_from_thread = call_from_thread
         self._reading = database.connect_to_read(path)
         self._ledger = ledger
         self._lock = lock
-        self._claimed: dict[str, Claimed] = {}
+        self._claims = Claims()
         self._told: list[Callable[[], None]] = []
-        self._unsettled: dict[str, float] = {}  # when the claims on these shall end
-        self._lease_until = clock.seconds() + LEASE
         self._closed = False
         self.writer = GroupWriter(
             writing, path, ledger, self._finished, space.fits, threaded=threaded
         )
-        self._tick: IDelayedCall = clock.callLater(_SIGN_OF_LIFE, self._give_sign_of_life)
+        self.upkeep = Upkeep(
+            clock, self._ask, self._reading, ledger, self._claims, space, self._tell_added
+        )
 
     # --------------------------------------------------------------------------- receiving
 
@@ -119,7 +105,7 @@ class SQLiteSpool:
         content, file = staged.whole() if staged.file is None else staged.top, staged.file
         crc = zlib.crc32(content)
         rows = [(queued.id, queued.domain, queued.due, encode(queued)) for queued in messages]
-        settlement = None if settling is None else self._settlement(settling)
+        settlement = None if settling is None else self._claims.settlement(settling)
         if file is None:
             addition = Addition(StoredBody(content, crc), rows, settlement)
         else:
@@ -131,22 +117,15 @@ class SQLiteSpool:
     # -------------------------------------------------------------------------- delivering
 
     async def claim(self, now: float, limit: int) -> tuple[QueuedMessage, ...]:
-        lease = self._lease()
+        lease = self.upkeep.lease()
         request = Claim(now, limit, lease)
-        request.unwanted = self._give_back
-        taken = []
-        for item in await self._ask(request):
-            if isinstance(item, SetAside):
-                _tell_set_aside(item.id, item.problem)
-                continue
-            claimed, queued = item
-            if self._is_twin(queued.id, claimed):
-                self._postpone(queued.id, claimed)
-                continue
-            self._claimed[queued.id] = claimed
-            taken.append(queued)
+        request.unwanted = self.upkeep.give_back
+        found = await self._ask(request)
         if lease is not None:
-            self._lease_until = lease
+            self.upkeep.lease_until = lease
+        taken, twins = self._claims.add(found, self.seconds())
+        if twins:
+            self.upkeep.postpone(twins)
         return tuple(taken)
 
     async def settle(self, queued: QueuedMessage) -> None:
@@ -163,15 +142,22 @@ class SQLiteSpool:
         await self._conclude(queued, problem)
 
     def open_body(self, queued: QueuedMessage) -> IMessageBody:
-        claimed = self._claimed.get(queued.id)
-        if claimed is None:
+        """
+        See `ISpool.open_body`.
+
+        @raise OSError, sqlite3.Error: it cannot be read now, but is not known to be damaged.
+        """
+        row = self._claims.row(queued.id)
+        if row is None:
             raise SpoolDamaged(f"{queued.id} is not claimed here")
         try:
             found = self._reading.execute(
                 "SELECT content, crc, file, file_size, file_crc FROM body WHERE number = ?",
-                (claimed.body,),
+                (row.body,),
             ).fetchall()
-        except sqlite3.Error as error:
+        except sqlite3.DatabaseError as error:
+            if not is_malformed(error):
+                raise
             raise SpoolDamaged(f"the body of {queued.id} cannot be read: {error}") from None
         if not found:
             raise SpoolDamaged(f"the body of {queued.id} is gone")
@@ -197,7 +183,7 @@ class SQLiteSpool:
         leaving: Errand = Errand(self._ledger.leave)
         asked = self._ask(leaving)
         self._closed = True
-        self._tick.cancel()
+        self.upkeep.stop()
         try:
             await asked
         except (SpoolFull, SpoolDamaged):
@@ -237,9 +223,9 @@ class SQLiteSpool:
                 if type(request) is Addition:
                     added = True
                     if request.settling is not None:
-                        self._settled(request.settling)
+                        self._claims.settled(request.settling)
                 elif type(request) is Settlement:
-                    self._settled(request)
+                    self._claims.settled(request)
             if request.outcome.called:  # cancelled: whoever waited has gone away
                 if request.unwanted is not None and request.error is None:
                     request.unwanted(request.result)
@@ -257,129 +243,16 @@ class SQLiteSpool:
             except Exception:
                 log.failure("could not tell {told} of new messages", told=told)
 
-    # ------------------------------------------------------------------------- settlement
-
-    def _settlement(self, queued: QueuedMessage, problem: str | None = None) -> Settlement | None:
-        claimed = self._claimed.get(queued.id)
-        if claimed is None:
-            _tell_claim_lost(queued.id)
-            return None
-        kept = (queued.due, encode(queued)) if queued.pending else None
-        return Settlement(queued.id, claimed, kept, problem)
-
     async def _conclude(self, queued: QueuedMessage, problem: str | None) -> None:
-        settlement = self._settlement(queued, problem)
+        settlement = self._claims.settlement(queued, problem)
         if settlement is None:
             return
         try:
             await self._ask(settlement)
         except Exception:
             # Whoever had it in hand may not come back.
-            if queued.id in self._claimed:
-                self._unsettled[queued.id] = self.seconds() + LEASE
+            self._claims.not_settled(queued.id, self.seconds() + LEASE)
             raise
-
-    def _settled(self, settlement: Settlement) -> None:
-        if self._claimed.get(settlement.id) is settlement.claimed:
-            del self._claimed[settlement.id]
-            self._unsettled.pop(settlement.id, None)
-        if not settlement.result:
-            _tell_claim_lost(settlement.id)
-
-    # ----------------------------------------------------------------------------- leases
-
-    def _lease(self) -> float | None:
-        """Until when the claims shall hold from now on; None where they hold long enough."""
-        now = self.seconds()
-        return now + LEASE if now > self._lease_until - LEASE + _SIGN_OF_LIFE else None
-
-    def _give_sign_of_life(self) -> None:
-        self._tick = self._clock.callLater(_SIGN_OF_LIFE, self._give_sign_of_life)
-        try:
-            dead = self._reading.execute(
-                "SELECT 1 FROM worker WHERE until < ? AND number <> ?",
-                (self.seconds(), self._ledger.worker),
-            ).fetchall()
-            unused = database.unused_pages(self._reading, self._space.is_low())
-        except sqlite3.Error as error:
-            log.error("the queue cannot be read: {error}", error=error)
-            return
-        if self._claimed or dead:
-            _in_background(self._renew(bool(dead)))
-        if unused:
-            _in_background(self._shrink())
-        over = [held for held, until in self._unsettled.items() if until <= self.seconds()]
-        if over:
-            _in_background(self._let_go(over))
-
-    async def _renew(self, bury: bool) -> None:
-        now, ledger = self.seconds(), self._ledger
-
-        def renew(connection: sqlite3.Connection) -> int:
-            ledger.renew(connection, now + LEASE)
-            return ledger.bury(connection, now) if bury else 0
-
-        freed = await self._ask(Errand(renew))
-        self._lease_until = now + LEASE
-        if freed:
-            log.warn("{count} messages of a worker that has died are free again", count=freed)
-            self._tell_added()
-
-    async def _shrink(self) -> None:
-        """
-        Give what the database does not use any more back to the file system.
-
-        In small steps, so that mail goes on meanwhile, and the log does not take what is given.
-        """
-        pages = max(8, min(256, self._space.reserve() // 8 // database.PAGE))
-        while not self._closed and await self._ask(Shrinking(self._space.is_low(), pages)):
-            pass
-
-    def _give_back(self, taken: list[tuple[Claimed, QueuedMessage] | SetAside]) -> None:
-        # Claimed for nobody: else they would stay ours until the end of the process.
-        numbers = [item[0].number for item in taken if isinstance(item, tuple)]
-        if numbers and not self._closed:
-            _in_background(self._release(numbers))
-
-    async def _release(self, numbers: list[int], due: float | None = None) -> None:
-        ledger = self._ledger
-        await self._ask(Errand(lambda connection: ledger.release(connection, numbers, due)))
-        self._tell_added()
-
-    async def _let_go(self, message_ids: list[str]) -> None:
-        log.warn(
-            "{count} messages whose outcome was not recorded are free again, and may be "
-            "delivered twice",
-            count=len(message_ids),
-        )
-        held = {key: self._claimed.pop(key) for key in message_ids}
-        for message_id in message_ids:
-            del self._unsettled[message_id]
-        try:
-            await self._release([claimed.number for claimed in held.values()])
-        except Exception:
-            self._claimed.update(held)
-            self._unsettled.update(dict.fromkeys(held, self.seconds()))
-            raise
-
-    def _is_twin(self, message_id: str, claimed: Claimed) -> bool:
-        known = self._claimed.get(message_id)
-        return known is not None and known.number != claimed.number
-
-    def _postpone(self, message_id: str, claimed: Claimed) -> None:
-        """Two rows of one id cannot be told apart by who settles them: one after the other."""
-        log.warn("another message with the id {queue_id} is in hand", queue_id=message_id)
-        _in_background(self._release([claimed.number], self.seconds() + _TWIN_WAITS))
-
-
-def _in_background(work: Coroutine[Any, Any, None]) -> None:
-    Deferred.fromCoroutine(work).addErrback(_tell_failure)
-
-
-def _tell_failure(reason: Failure) -> None:
-    # What the disk does wrong is told by the writer.
-    if not isinstance(reason.value, SpoolFull | SpoolDamaged):
-        log.failure("the queue failed", reason)
 
 
 def _stored(content: Any, crc: Any, file: Any, file_size: Any, file_crc: Any) -> StoredBody:
@@ -387,18 +260,6 @@ def _stored(content: Any, crc: Any, file: Any, file_size: Any, file_crc: Any) ->
         raise SpoolDamaged("the body is not what was stored")
     name = None if file is None else str(file, "ascii", "replace")
     return StoredBody(content, crc, name, file_size, file_crc)
-
-
-def _tell_set_aside(message_id: str, problem: str) -> None:
-    log.error("{queue_id} is set aside: {problem}", queue_id=message_id, problem=problem)
-
-
-def _tell_claim_lost(message_id: str) -> None:
-    log.warn(
-        "the claim on {queue_id} was lost before its outcome was recorded: it may be delivered "
-        "twice",
-        queue_id=message_id,
-    )
 
 
 # ------------------------------------------------------------------------------------ opening

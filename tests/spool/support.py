@@ -1,5 +1,6 @@
 """Queues for tests: done in the thread of the test, or with the real threads."""
 
+import os
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,8 +17,9 @@ from tests.contracts import spool as contract
 
 
 def new_directory(add_cleanup: Callable[..., object]) -> Path:
-    """An empty one that goes with the test."""
-    holder = tempfile.TemporaryDirectory(prefix="harakatls-spool-")
+    """An empty one that goes with the test; in memory where there is such a place."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    holder = tempfile.TemporaryDirectory(prefix="harakatls-spool-", dir=memory)
     add_cleanup(holder.cleanup)
     return Path(holder.name) / "queue"
 

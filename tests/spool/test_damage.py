@@ -1,5 +1,6 @@
 """What cannot be read stops nothing else."""
 
+import errno
 import os
 import sqlite3
 from pathlib import Path
@@ -64,6 +65,21 @@ class DamageTests(SQLiteCase):
         path.unlink()
         error = self.assertRaises(SpoolDamaged, self.spool.open_body, queued)
         self.assertIn(f"{path}: No such file", str(error))
+
+    def test_body_that_cannot_be_opened_now(self) -> None:
+        """A server that has too many files open does not take its mail for damaged."""
+        queued, path = self._one_large()
+        real = os.open
+
+        def fails(name: Any, *arguments: Any) -> int:
+            if name == path:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return real(name, *arguments)
+
+        self.patch(os, "open", fails)
+        self.assertRaises(OSError, self.spool.open_body, queued)
+        self.patch(os, "open", real)
+        self.assertEqual(self.read(self.spool.open_body(queued)), LARGE)
 
     def test_body_file_cut(self) -> None:
         """No half message is delivered."""

@@ -58,7 +58,7 @@ class LeaseTests(SQLiteCase):
         """What a dead worker had in hand is delivered by another, which is told of it."""
         self.queue()
         [queued] = self.claim()
-        self.spool._tick.cancel()  # it is dead
+        self.spool.upkeep.stop()  # it is dead
         told = []
         self.other.when_added(lambda: told.append(self.run_to_end(self.other.next_due())))
         for _ in range(3):
@@ -73,7 +73,7 @@ class LeaseTests(SQLiteCase):
         self.assertIn("the claim on A.1.1 was lost", self.logged("warn")[-1])
         self.run_to_end(self.other.settle(delivered(queued)))
         self.assertEqual(list(listing(self.directory)), [])
-        self.spool._tick = self.clock.callLater(1, lambda: None)
+        self.spool.upkeep._next = self.clock.callLater(1, lambda: None)
 
     def test_lost_claims_in_a_group(self) -> None:
         """Claims that were lost do not keep those that hold from being settled."""

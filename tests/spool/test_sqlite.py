@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from harakatls.interfaces import SpoolFull
 from harakatls.queued import QueuedMessage
 from harakatls.spool import database
+from harakatls.spool.claims import LONGEST
 from harakatls.spool.errors import SpoolUnusable
 from harakatls.spool.sqlite import LEASE, listing
 from tests.contracts import spool as contract
@@ -126,6 +127,16 @@ class UnsettledTests(SQLiteCase):
         self.settle(delivered(queued))
         self.assertEqual(list(listing(self.directory)), [])
 
+    def test_forgotten(self) -> None:
+        """So when it does not even try; but not while a delivery may still be under way."""
+        self.queue()
+        [queued] = self.claim()
+        for _ in range(int(LONGEST / LEASE * 3) - 1):
+            self.clock.advance(LEASE / 3)
+        self.assertIsNone(self.next_due())
+        self.clock.advance(LEASE / 3)
+        self.assertEqual(self.claim(), [queued])
+
     def test_given_up_while_there_is_no_space(self) -> None:
         """So when the disk is still full then; it is free as soon as there is space."""
         queued = self._cannot_settle()
@@ -159,7 +170,7 @@ class ShrinkingTests(SQLiteCase):
         # Something is kept for mail to come.
         self.assertLess(path.stat().st_size, 1_000_000)
         self.assertGreater(path.stat().st_size, 400_000)
-        self.patch(self.spool._space, "is_low", lambda: True)
+        self.patch(self.spool.upkeep._space, "is_low", lambda: True)
         self.clock.advance(LEASE / 3)
         self.assertLess(path.stat().st_size, 250_000)
         [queued] = self.claim()
