@@ -98,6 +98,16 @@ class Delivery:
         return _received_field(comment, int(self.clock.seconds()))
 
 
+@frozen
+class _NotUsed:
+    """A host to which nothing was sent, and why; None where no host was found to try."""
+
+    hop: NextHop | None
+    reply: Reply
+    decision: Decision | None = None
+    secured: TLSSummary | None = None
+
+
 @define
 class _Attempt:
     """
@@ -105,7 +115,8 @@ class _Attempt:
 
     @ivar left: recipients that are neither delivered nor failed.
     @ivar outcomes: the last one for each recipient.
-    @ivar unusable: for each host that could not be used, why.
+    @ivar unused: the hosts that could not be used.
+    @ivar untold: the last of them, as long as it is not known whether another host follows.
     """
 
     delivery: Delivery
@@ -113,17 +124,18 @@ class _Attempt:
     left: list[Recipient]
     outcomes: dict[Recipient, Outcome] = Factory(dict)
     trials: list[Trial] = Factory(list)
-    unusable: list[tuple[NextHop | None, Reply]] = Factory(list)
+    unused: list[_NotUsed] = Factory(list)
+    untold: _NotUsed | None = None
 
     async def run(self) -> None:
         routing = self.delivery.routing
         route = await routing.route(self.queued)
         if route.refusal is not None:
-            self._not_used(None, route.refusal)
+            self._not_used(_NotUsed(None, route.refusal))
         for group in route.groups:
             found = await routing.addresses(group)
             for skipped in found.skipped:
-                self._not_used(skipped.hop, skipped.reply)
+                self._not_used(_NotUsed(skipped.hop, skipped.reply))
             for hop in found.hops:
                 if len(self.trials) < MOST_TRIALS and await self._try(hop):
                     return
@@ -132,27 +144,26 @@ class _Attempt:
 
     def result(self, interrupted: bool) -> Result:
         """@param interrupted: the rest was not tried for that reason."""
-        undecided = [
-            self._undecided(recipient, interrupted)
-            for recipient in self.left
-            if recipient not in self.outcomes
-        ]
+        undecided = [r for r in self.left if r not in self.outcomes]
         if undecided:
-            self.outcomes.update((outcome.recipient, outcome) for outcome in undecided)
-            now = self.delivery.clock.seconds()
-            log_hop(self.queued, undecided[0].next_hop, undecided, None, now)
+            self._decide(undecided, interrupted)
+        self._tell()
         return Result(tuple(self.outcomes.values()), tuple(self.trials), interrupted)
 
-    def _undecided(self, recipient: Recipient, interrupted: bool) -> Delayed | Failed:
-        """No host was asked about the recipient: the reason is that of the hosts."""
-        if interrupted or not self.unusable:
-            return Delayed(recipient, SHUT_DOWN)
-        passing = [(hop, reply) for hop, reply in self.unusable if not reply.is_permanent]
-        if passing:
-            hop, reply = passing[-1]
-            return Delayed(recipient, reply, hop)
-        hop, reply = self.unusable[-1]
-        return Failed(recipient, reply, hop)
+    def _decide(self, recipients: list[Recipient], interrupted: bool) -> None:
+        """No host was asked about these: the reason is that of the hosts."""
+        passing = [unused for unused in self.unused if not unused.reply.is_permanent]
+        if interrupted or not self.unused:
+            passing = [_NotUsed(None, SHUT_DOWN)]
+        last = (passing or self.unused)[-1]
+        kind = Delayed if passing else Failed
+        outcomes = [kind(recipient, last.reply, last.hop) for recipient in recipients]
+        self.outcomes.update((outcome.recipient, outcome) for outcome in outcomes)
+        if self.untold is last:
+            self.untold = None
+        self._tell()
+        now = self.delivery.clock.seconds()
+        log_hop(self.queued, last.hop, outcomes, last.secured, now)
 
     # -- one host -----------------------------------------------------------------------------
 
@@ -161,8 +172,10 @@ class _Attempt:
         delivery = self.delivery
         opened = await delivery.connector.open(hop, self.queued.attempts)
         if isinstance(opened, Unusable):
-            self._not_used(hop, bounded(opened.reply), opened.decision, opened.secured)
+            reply = bounded(opened.reply)
+            self._not_used(_NotUsed(hop, reply, opened.decision, opened.secured))
             return False
+        self._tell()
         top = delivery.received_field()
         host = AtHost(self.queued, self.left, hop, opened, delivery.spool, delivery.settings, top)
         try:
@@ -180,16 +193,17 @@ class _Attempt:
         now = self.delivery.clock.seconds()
         log_hop(self.queued, host.hop, host.outcomes, host.opened.secured, now)
 
-    def _not_used(
-        self,
-        hop: NextHop | None,
-        reply: Reply,
-        decision: Decision | None = None,
-        secured: TLSSummary | None = None,
-    ) -> None:
-        self.unusable.append((hop, reply))
-        log_unusable(self.queued, hop, reply, decision, secured)
-        self.trials.append(trial(hop, str(reply), decision, secured))
+    def _not_used(self, unused: _NotUsed) -> None:
+        self._tell()
+        self.untold = unused
+        self.unused.append(unused)
+        self.trials.append(trial(unused.hop, str(unused.reply), unused.decision, unused.secured))
+
+    def _tell(self) -> None:
+        """A host that was passed over gets a line; the last one that of the outcomes."""
+        untold, self.untold = self.untold, None
+        if untold is not None:
+            log_unusable(self.queued, untold.hop, untold.reply, untold.decision, untold.secured)
 
 
 @lru_cache(2)

@@ -22,11 +22,12 @@ WORDS = {Delivered: "delivered", Delayed: "deferred", Failed: "bounced"}
 
 _HOP = (
     "{outcome} {queue_id} domain={domain} host={host} ip={ip} port={port} tls={tls}"
-    " verified={verified} response={response} delay={delay} fails={fails} rcpts={rcpts}"
+    " cipher={cipher} verified={verified} response={response} delay={delay} fails={fails}"
+    " rcpts={rcpts}"
 )
 _UNUSABLE = (
     "{outcome} {queue_id} domain={domain} host={host} ip={ip} port={port} tls={tls}"
-    " verified={verified} response={response} fails={fails}"
+    " cipher={cipher} verified={verified} response={response} fails={fails}"
 )
 
 

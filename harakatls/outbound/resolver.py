@@ -137,6 +137,7 @@ class DNSResolver:
 
 def system_resolver(reactor: Any) -> DNSResolver:
     """Asks as /etc/hosts and /etc/resolv.conf say. Needs UDP, TCP and time of *reactor*."""
+    dns.DNSDatagramProtocol.noisy = False  # else each question writes four lines to the log
     over_network: Any = client.Resolver(  # type: ignore[no-untyped-call]
         resolv="/etc/resolv.conf", reactor=reactor
     )

@@ -661,9 +661,24 @@ class LogTests(DeliveryTestCase):
     def test_no_host_at_all(self) -> None:
         """Each attempt ends with delivered, deferred or bounced."""
         *hosts, last = self.events()
-        self.assertEqual([event["outcome"] for event in hosts], ["unusable"] * 3)
+        self.assertEqual([event["outcome"] for event in hosts], ["unusable"] * 2)
         self.assertEqual((last["outcome"], last["host"]), ("deferred", "mx3.example"))
         self.assertIn("Connection refused", str(last["response"]))
+
+    def test_a_lasting_refusal_of_one_host_and_a_passing_one_of_another(self) -> None:
+        """The line of the outcome is about the host that gives hope; the others have their own."""
+        del self.exchangers[DOMAIN]
+        self.exchangers[DOMAIN] = [(10, "mx1.example"), (20, "mx2.example")]
+        self.serve(ObligingPeer(connect="421 4.3.2 Busy"), ObligingPeer(connect="554 5.7.1 No"))
+        told = [(event["outcome"], event["host"]) for event in self.events()]
+        self.assertEqual(
+            told,
+            [
+                ("unusable", "mx1.example"),
+                ("unusable", "mx2.example"),
+                ("deferred", "mx1.example"),
+            ],
+        )
 
     def test_kinds_of_outcome_have_a_line_each(self) -> None:
         """A bounced recipient is found even where others were delivered."""
