@@ -26,7 +26,7 @@ class DotDecoder:
     searches in C, never one by one or line by line in Python.
 
     @ivar ended: the end was found.
-    @ivar unused: then: octets of the last piece that stand behind the end.
+    @ivar unused: octets of the last piece that stand behind the end; 0 before it was found.
     @ivar size: octets of the text, with its folds; of what is above the limit too.
     """
 

@@ -61,8 +61,14 @@ class LineBuffer:
         self._passing = False
 
     def starts_with(self, prefix: bytes) -> bool:
-        """Whether the next line does, as far as it is there."""
-        if self._later:
+        """
+        Whether the next line does, as far as it is there.
+
+        @raise BadLine: as `next_line`.
+        """
+        if self._passing:
+            self._pass_over()
+        elif self._later:
             self._merge()
         return not self._passing and self._data.startswith(prefix, self._offset)
 
@@ -113,8 +119,11 @@ class LineBuffer:
         return taken
 
     def give_back(self, octets: int) -> None:
-        """The last *octets* that were taken are still to be understood."""
+        """Of what was taken the last *octets* are still to be understood; the rest is done with."""
         self._offset -= octets
+        if self._offset == len(self._data):
+            self._data = b""  # nothing is kept while the rest of a message is waited for
+            self._offset = 0
 
     def _merge(self) -> None:
         self._data = b"".join((self._data[self._offset :], *self._later))

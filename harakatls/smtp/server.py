@@ -158,9 +158,9 @@ class ServerSession:
             return NEED_DATA
         if self._errors >= self._limits.errors > 0:
             self._close(refusals.TOO_MANY_ERRORS)
-        if state is GREETED and not self.secured and self._lines.starts_with(_TLS_HANDSHAKE):
-            self._close(refusals.NOT_SMTP)
         try:
+            if state is GREETED and not self.secured and self._lines.starts_with(_TLS_HANDSHAKE):
+                self._close(refusals.NOT_SMTP)
             line = self._lines.next_line(self._line_limit)
             if line is None:
                 return NEED_DATA
@@ -214,15 +214,16 @@ class ServerSession:
     def _next_of_message(self) -> ServerEvent | Pause:
         decoder, limit = self._decoder, self._limits.message
         assert decoder is not None
-        while not decoder.ended:
+        while True:
+            if 0 < limit * ABSURD_MESSAGE < decoder.size:
+                self._close(refusals.TOO_LARGE)
+            if decoder.ended:
+                break
             data = self._lines.take(CHUNK)
             if not data:
                 return NEED_DATA
             text = decoder.decode(data)
-            if decoder.ended:
-                self._lines.give_back(decoder.unused)
-            elif 0 < limit * ABSURD_MESSAGE < decoder.size:
-                self._close(refusals.TOO_LARGE)
+            self._lines.give_back(decoder.unused)
             if text:
                 return BodyReceived(text)
         refusal = None

@@ -134,7 +134,8 @@ class LineBufferTests(SynchronousTestCase):
         self.assertFalse(buffer.starts_with(b"\x16\x03"))
         buffer.append(b"\x03")
         self.assertTrue(buffer.starts_with(b"\x16\x03"))
-        buffer = LineBuffer()
-        buffer.append(b"x\n\x16\x03")
-        self.assertRaises(BadLine, buffer.next_line, LIMIT)
-        self.assertFalse(buffer.starts_with(b"\x16\x03"))
+        for rest, expected in ((b"\x16\x03", False), (b"\r\n\x16\x03", True)):
+            buffer = LineBuffer()
+            buffer.append(b"x\n" + rest)
+            self.assertRaises(BadLine, buffer.next_line, LIMIT)
+            self.assertIs(buffer.starts_with(b"\x16\x03"), expected)

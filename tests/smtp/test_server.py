@@ -118,6 +118,10 @@ class GreetingTests(SynchronousTestCase):
     def test_tls_on_a_plain_port(self) -> None:
         """Who speaks TLS to a plain port is told so and left."""
         hello = b"\x16\x03\x01\x02\x00\x01\x00\n\xfc\x03\x03" + b"\r\n" + b"\x00" * 600
+        session = ServerSession(LIMITS)
+        session.greet(WELCOME)
+        events = heard(session, b"x\ny\r\n\x16\x03")
+        self.assertEqual(replies(events), ["500 5.5.2", "501 5.5.2"])
         for pieces in ([hello], [hello[:1], hello[1:2], hello[2:]]):
             session = ServerSession(LIMITS)
             session.greet(WELCOME)
