@@ -171,7 +171,7 @@ class Recorder:
         )
 
     async def _header(self, queued: QueuedMessage) -> bytes:
-        """The original's header; empty where it cannot be read any more."""
+        """The original's header; empty where it cannot be read."""
         try:
             body = self.spool.open_body(queued)
             try:
@@ -183,6 +183,6 @@ class Recorder:
                     start += chunk
             finally:
                 body.close()
-        except SpoolDamaged:
+        except (SpoolDamaged, OSError):
             return b""
         return dsn.original_header(start)
