@@ -10,6 +10,7 @@ from harakatls.config.errors import ConfigError
 from harakatls.service.failure import tell_in_one_line
 from harakatls.service.logs import twistd_stream
 from harakatls.service.options import Options
+from harakatls.service.reactor import install_lean_reactor
 from harakatls.service.server import Server
 from harakatls.service.settings import Settings
 
@@ -24,7 +25,8 @@ def makeService(options: Options) -> IService:
 
     @raise SystemExit: with one line for the operator, if a file is wrong.
     """
-    from twisted.internet import reactor  # not before twistd has chosen one
+    install_lean_reactor()
+    from twisted.internet import reactor
 
     tell_in_one_line()
     twistd: Any = options.parent or {}
