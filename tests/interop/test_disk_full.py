@@ -33,7 +33,7 @@ class DiskFullTests(SynchronousTestCase):
 
     def send_until_refused(self, size: int) -> tuple[set[str], int]:
         """What was answered 250, and the code that ended it."""
-        accepted = set()
+        accepted: set[str] = set()
         with smtplib.SMTP("127.0.0.1", self.instance.port, timeout=30) as client:
             for number in range(5000):
                 identity = f"<{size}.{number}@load.test>"
