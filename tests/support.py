@@ -279,10 +279,21 @@ class Instance:
 
     def memory_kb(self) -> int:
         """The resident memory of the running server."""
+        return self._status_kb("VmRSS")
+
+    def peak_memory_kb(self) -> int:
+        """The most resident memory since `forget_peak_memory`."""
+        return self._status_kb("VmHWM")
+
+    def forget_peak_memory(self) -> None:
+        """From now on `peak_memory_kb` counts anew (proc(5), clear_refs)."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def _status_kb(self, name: str) -> int:
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(f"{name}:"):
                 return int(line.split()[1])
-        raise AssertionError("the server has no memory any more")
+        raise AssertionError(f"the server has no {name} any more")
 
     # -- what it did
 
