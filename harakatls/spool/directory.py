@@ -21,7 +21,9 @@ def locked(directory: Path) -> QueueLock:
     @raise SpoolUnusable: another server holds it, or it cannot be made.
     """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not directory.exists():
+            directory.mkdir(mode=0o700, parents=True)
+            database.sync(directory.parent)
     except OSError as error:
         raise SpoolUnusable(f"the queue directory {directory} cannot be made: {error}") from None
     return QueueLock.acquire(directory)

@@ -30,9 +30,9 @@ def broken(directory: Path) -> Iterator[SetAside]:
 
 def _entries(directory: Path) -> Iterator[QueuedMessage | SetAside]:
     path = directory / DATABASE
-    if not path.exists():
-        raise SpoolUnusable(f"there is no queue in {directory}: {path} is missing")
     try:
+        if not path.exists():
+            raise SpoolUnusable(f"there is no queue in {directory}: {path} is missing")
         connection = database.connect_to_read(path)
         try:
             number = 0
@@ -49,7 +49,7 @@ def _entries(directory: Path) -> Iterator[QueuedMessage | SetAside]:
                 number = rows[-1][0]
         finally:
             connection.close()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise SpoolUnusable(f"{path} cannot be read: {error}") from None
 
 

@@ -189,8 +189,9 @@ class SQLiteSpool:
         except (SpoolFull, SpoolDamaged):
             pass  # told by the writer; claims fall free at the next start
         finally:
-            self.writer.stop()
+            # The last to close is to clear the log, which a reader cannot.
             self._reading.close()
+            self.writer.stop()
             if self._lock is not None:
                 self._lock.release()
 

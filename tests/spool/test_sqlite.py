@@ -54,6 +54,13 @@ class DurabilityTests(SQLiteCase):
         self.reopen()
         self.assertEqual(len(self.claim()), 1)
 
+    def test_stopped_in_good_order(self) -> None:
+        """A queue that was closed is one file that can be copied, and its bodies."""
+        self.queue("A.1")
+        self.run_to_end(self.spool.close())
+        found = sorted(path.name for path in self.directory.iterdir())
+        self.assertEqual(found, ["body", "lock", "queue.db"])
+
     def test_unfinished_message(self) -> None:
         """A message that was being received when the server was killed leaves nothing."""
         staged = self.stage("A.1", LARGE)
