@@ -1,6 +1,7 @@
 """The server: puts the parts together, starts them in order and stops them in order."""
 
 import gc
+import resource
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -79,6 +80,7 @@ class Server(Service):
     def privilegedStartService(self) -> None:
         """Bind the ports; twistd lays down the rights to do so behind this."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
+        _allow_many_connections()
         try:
             self._bound = bind_all(self._openable(), self._settings.inbound.listens_by_default)
         except StartFailure as problem:
@@ -199,6 +201,17 @@ class Server(Service):
             await maybeDeferred(stop, *arguments)
         except Exception:
             log.failure("while stopping")
+
+
+def _allow_many_connections() -> None:
+    """As many descriptors as the operator allows, not the few that interactive programs get."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as problem:
+        log.warn("at most {soft} connections: {problem}", soft=soft, problem=str(problem))
 
 
 def _fire(waited_for: Deferred[None]) -> None:

@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import resource
 import signal
 import smtplib
 import socket
 import ssl
 import subprocess
 import time
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -115,6 +117,16 @@ class StartAndStopTests(ServerTests):
         instance.stop()
         self.assertLess(time.monotonic() - began, 5)
         self.assertNotIn("Traceback", instance.log())
+
+    def test_descriptors(self) -> None:
+        """Connections are limited by the operator's hard limit, not by the usual 1024."""
+        instance = self.instance()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        instance.start()
+        limits = Path(f"/proc/{instance.pid}/limits").read_text()
+        self.assertRegex(limits, rf"(?m)^Max open files +{hard} +{hard} ")
 
     def test_told_twice(self) -> None:
         """Who presses Ctrl-C a second time does not wait for a client that is in no hurry."""
