@@ -198,9 +198,8 @@ def damaged(path: Path, found: str) -> SpoolUnusable:
     found = " ".join(found.split())[:200]
     return SpoolUnusable(
         f"the queue database {path} is damaged ({found}). Nothing was changed or deleted. Stop "
-        f"all servers that use it and put a copy of it back, or save what can be read: run "
-        f"'sqlite3 {path} .recover | sqlite3 {path}.saved', move {path} with its -wal and -shm "
-        f"away, and give {path}.saved its name. Leave the directory {BODIES} as it is"
+        f"all servers that use it and put a copy of it back, or save what can be read with "
+        f"'python3 -m harakatls.spool.salvage {path.parent}', which keeps the damaged one, too"
     )
 
 

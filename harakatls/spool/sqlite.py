@@ -15,6 +15,7 @@ Layout of the queue directory (all of it readable by its owner alone)::
 import sqlite3
 import zlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -293,30 +294,25 @@ def open_spool(
     @raise SpoolUnusable: the directory is in use by another server, cannot be written, or the
         database is damaged.
     """
-    own = None
-    if lock is None:
-        own = locked(directory)
-    try:
-        if own is not None:
+    with ExitStack() as undo:
+        own = None
+        if lock is None:
+            own = locked(directory)
+            undo.callback(own.release)
             prepare(directory)
         space = FreeSpace(directory, clock.seconds, reserve)
-        writing = database.connect_to_write(directory / DATABASE, space.reserve())
         try:
-            until = clock.seconds() + LEASE
+            writing = database.connect_to_write(directory / DATABASE, space.reserve())
+            undo.callback(writing.close)
             writing.execute("BEGIN IMMEDIATE")
-            ledger = register(writing, slot, until, alone=own is not None)
+            ledger = register(writing, slot, clock.seconds() + LEASE, alone=own is not None)
             writing.execute("COMMIT")
-        except BaseException:
-            writing.close()
-            raise
-        return SQLiteSpool(
-            directory, clock, call_from_thread, in_thread, writing, ledger, space, own, threaded
-        )
-    except (sqlite3.Error, OSError) as error:
-        if own is not None:
-            own.release()
-        raise SpoolUnusable(f"the queue directory {directory} cannot be used: {error}") from None
-    except BaseException:
-        if own is not None:
-            own.release()
-        raise
+            spool = SQLiteSpool(
+                directory, clock, call_from_thread, in_thread, writing, ledger, space, own, threaded
+            )
+        except (sqlite3.Error, OSError) as error:
+            raise SpoolUnusable(
+                f"the queue directory {directory} cannot be used: {error}"
+            ) from None
+        undo.pop_all()
+        return spool

@@ -1,6 +1,10 @@
 """Small bodies in the database, large ones in files."""
 
+from collections.abc import Callable
+from typing import Any
+
 from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred
 
 from harakatls.interfaces import SpoolDamaged
 from harakatls.spool.bodies import BLOCK
@@ -92,3 +96,40 @@ class BodyTests(SQLiteCase):
         path.symlink_to(self.directory / "elsewhere")
         self.raised_by(self.stage("A.1").write(LARGE), SpoolDamaged)
         self.assertFalse((self.directory / "elsewhere").exists())
+
+    def test_sender_that_left_while_writing(self) -> None:
+        """A block that is written late, when its sender has gone, brings no file back."""
+        for late_by in (0, 1):
+            self.late: list[Callable[[], object]] = []
+            self.patch(self.spool, "in_thread", self._later)
+            staged = self.stage("A.1")
+            writing = Deferred.fromCoroutine(staged.write(LARGE))
+            if not late_by:
+                self.late.pop(0)()
+            writing.cancel()
+            self.failureResultOf(writing, CancelledError)
+            self.raised_by(staged.write(b"more"), SpoolDamaged)
+            self.raised_by(staged.commit(envelope()), SpoolDamaged)
+            aborting = Deferred.fromCoroutine(staged.abort())
+            for call in reversed(self.late):  # the threads may come in any order
+                call()
+            self.assertNoResult(aborting)
+            self.assertEqual(self.body_files(), [])
+
+    def _later(self, blocking: Callable[..., Any], *arguments: Any) -> "Deferred[Any]":
+        self.late.append(lambda: blocking(*arguments))
+        return Deferred()
+
+    def test_sender_that_left_while_syncing(self) -> None:
+        """A large message whose sender left before its commit began is not queued."""
+        staged = self.stage("A.1", LARGE)
+        self.late = []
+        self.patch(self.spool, "in_thread", self._later)
+        commit = Deferred.fromCoroutine(staged.commit(envelope()))
+        commit.cancel()
+        self.failureResultOf(commit, CancelledError)
+        aborting = Deferred.fromCoroutine(staged.abort())
+        for call in reversed(self.late):
+            call()
+        self.assertNoResult(aborting)
+        self.assertEqual((self.claim(), self.body_files()), ([], []))

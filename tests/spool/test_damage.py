@@ -14,7 +14,7 @@ from harakatls.spool.bodies import BLOCK
 from harakatls.spool.ledger import SetAside
 from harakatls.spool.sqlite import LEASE, broken, listing
 from tests.contracts.spool import ARRIVED, BODY, LARGE, delivered, envelope
-from tests.spool.support import SQLiteCase
+from tests.spool.support import FailingConnection, SQLiteCase, failure
 
 
 class DamageTests(SQLiteCase):
@@ -128,6 +128,19 @@ class DamageTests(SQLiteCase):
             if isinstance(content, str):
                 continue  # the same octets, whatever SQLite calls them
             self.assertRaises(SpoolDamaged, self.spool.open_body, queued)
+
+    def test_small_body_that_cannot_be_read(self) -> None:
+        """An error of the moment is not taken for damage; damage is."""
+        self.queue()
+        [queued] = self.claim()
+        real = self.spool._reading
+        for error, expected in (
+            (failure(sqlite3.SQLITE_CORRUPT, "malformed"), SpoolDamaged),
+            (failure(sqlite3.SQLITE_NOMEM, "out of memory"), sqlite3.OperationalError),
+        ):
+            self.patch(self.spool, "_reading", FailingConnection(real, "SELECT", error))
+            self.assertRaises(expected, self.spool.open_body, queued)
+        self.assertEqual(self.read(self.spool.open_body(queued)), BODY)
 
     def test_body_row_gone(self) -> None:
         """And with one of which nothing is left."""

@@ -116,7 +116,7 @@ class DatabaseTests(SynchronousTestCase):
         """A file that is no database is left alone, and the operator told which one it is."""
         self.prepare()
         self.path.write_bytes(b"garbage" * 10_000)
-        self.refused(str(self.path), "damaged", "does not begin", ".recover", "put a copy")
+        self.refused(str(self.path), "does not begin", "harakatls.spool.salvage", "put a copy")
 
     def test_empty_file(self) -> None:
         """A database that was emptied is not taken for a new one."""

@@ -3,14 +3,16 @@
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from harakatls.interfaces import SpoolFull
 from harakatls.queued import QueuedMessage
-from harakatls.spool import database
+from harakatls.spool import database, sqlite
 from harakatls.spool.claims import LONGEST
+from harakatls.spool.directory import locked
 from harakatls.spool.errors import SpoolUnusable
 from harakatls.spool.sqlite import LEASE, listing
 from tests.contracts import spool as contract
@@ -80,6 +82,22 @@ class DurabilityTests(SQLiteCase):
         self.assertIn(f"in use by another server (process {os.getpid()})", str(error))
         self.queue()
         self.assertEqual(len(self.claim()), 1)
+
+    def test_start_that_fails(self) -> None:
+        """A server that cannot start says why, and does not keep the queue locked."""
+        self.run_to_end(self.spool.close())
+        error = failure(sqlite3.SQLITE_FULL, "database or disk is full")
+        for name in ("register", "GroupWriter"):
+
+            def fails(*arguments: Any, **options: Any) -> None:
+                raise error
+
+            self.patch(sqlite, name, fails)
+            raised = self.assertRaises(SpoolUnusable, self.open)
+            self.assertIn(f"{self.directory} cannot be used: database or disk is full", str(raised))
+        self.patch(sqlite, "prepare", lambda directory: 1 / 0)
+        self.assertRaises(ZeroDivisionError, self.open)
+        locked(self.directory).release()
 
     def test_order_of_syncing(self) -> None:
         """
