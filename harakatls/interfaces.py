@@ -8,13 +8,12 @@ that raises, or takes longer than its plugin_timeout, counts as TempFail.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import frozen
 from twisted.internet.interfaces import (
     IOpenSSLServerConnectionCreator,
     IReactorTime,
-    ITCPTransport,
 )
 from twisted.plugin import IPlugin
 from zope.interface import Attribute, Interface
@@ -245,6 +244,13 @@ class SpoolDamaged(Exception):
 # -------------------------------------------------------------------------------------- TLS
 
 
+class HasHandle(Protocol):
+    """A transport inside of TLS."""
+
+    def getHandle(self) -> Any:
+        """@return: the connection of pyOpenSSL."""
+
+
 class IServerTLS(Interface):
     """The TLS side of all listeners."""
 
@@ -259,7 +265,7 @@ class IServerTLS(Interface):
     ) -> IOpenSSLServerConnectionCreator:
         """@param client_hello: the first octets from the peer; a whole ClientHello, or garbage."""
 
-    def summary(transport: ITCPTransport) -> TLSSummary:
+    def summary(transport: HasHandle) -> TLSSummary:
         """What the handshake that has just finished on *transport* came to."""
 
     async def handshake_failed(connection: Connection, reason: str) -> None:

@@ -5,12 +5,10 @@ from uuid import uuid4
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as TimedOut
-from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
     IHalfCloseableProtocol,
-    IHandshakeListener,
     IPushProducer,
     IReactorTime,
 )
@@ -24,11 +22,12 @@ from harakatls.hooks.chain import HookChain
 from harakatls.inbound.channel import HandshakeFailed
 from harakatls.inbound.conversation import Conversation
 from harakatls.inbound.dialogue import session_limits
+from harakatls.inbound.link import Link
 from harakatls.inbound.settings import InboundSettings, ListenerSettings
 from harakatls.interfaces import IServerTLS, ISpool
 from harakatls.smtp.server import ServerSession
-from harakatls.tls.handshake import describe_failure
 from harakatls.tls.hello import HelloState, read_client_hello
+from harakatls.tls.layer import TLSBroken, TLSLayer
 
 log = Logger()
 
@@ -37,7 +36,7 @@ LINGER_OCTETS = 1 << 20  # and how much it may still send meanwhile
 ABORT_TIMEOUT = 5.0  # seconds that a shutdown waits for what cannot be cancelled
 
 
-@implementer(IPushProducer, IHandshakeListener, IHalfCloseableProtocol)
+@implementer(IPushProducer, IHalfCloseableProtocol)
 class InboundProtocol(Protocol):
     """
     The connection to one peer.
@@ -46,7 +45,8 @@ class InboundProtocol(Protocol):
     it is sent: so what is kept for one connection is bounded.
     """
 
-    transport: Any  # ITCPTransport, which ITLSTransport.startTLS changes as it stands
+    transport: Any  # ITCPTransport
+    _link: Link
     factory: "InboundFactory"
 
     def __init__(self, factory: "InboundFactory") -> None:
@@ -71,6 +71,7 @@ class InboundProtocol(Protocol):
         transport.setTcpNoDelay(True)
         transport.setTcpKeepAlive(True)
         transport.registerProducer(self, True)
+        self._link = Link(transport)
         connection = Connection(
             str(uuid4()).upper(),
             _endpoint(transport.getPeer()),
@@ -92,17 +93,19 @@ class InboundProtocol(Protocol):
         self._conversation.begin()
 
     def dataReceived(self, data: bytes) -> None:
-        if self._client_hello is not None:
-            self._gather_hello(data)
-        elif not self._closing:
-            self._conversation.received(data)
-        else:
+        if self._closing:
             self._discarded += len(data)
             if self._discarded > LINGER_OCTETS:
                 self.abort()
+        elif self._over_tls:
+            self._decrypt(data)
+        elif self._client_hello is not None:
+            self._gather_hello(data)
+        else:
+            self._conversation.received(data)
 
     def readConnectionLost(self) -> None:
-        """The peer closed its side; not over TLS, which knows no such thing."""
+        """The peer closed its side."""
         if self._closing:
             self.transport.loseConnection()
         elif self._handshake is not None:
@@ -118,11 +121,7 @@ class InboundProtocol(Protocol):
         self._client_hello = None
         self._cancel_deadline()
         if self._handshake is not None:
-            problem = reason.value
-            if problem is None or isinstance(problem, ConnectionDone | ConnectionLost):
-                self._fail_handshake("the peer broke off")
-            else:
-                self._fail_handshake(describe_failure(problem))
+            self._fail_handshake("the peer broke off")
         self._conversation.leave()
 
     def pauseProducing(self) -> None:
@@ -143,8 +142,12 @@ class InboundProtocol(Protocol):
     # -- for the conversation ---------------------------------------------------------------
 
     def write(self, octets: bytes) -> None:
-        if not self._gone:
-            self.transport.write(octets)
+        if self._gone:
+            return
+        try:
+            self._link.write(octets)
+        except TLSBroken:
+            self.abort()
 
     def pause(self) -> None:
         self._paused = True
@@ -176,12 +179,8 @@ class InboundProtocol(Protocol):
         transport.unregisterProducer()
         self._cancel_deadline()
         self._deadline = self.factory.clock.callLater(CLOSE_TIMEOUT, self.abort)
-        # Over TLS the peer's close_notify is waited for, and until then its octets are taken.
         transport.resumeProducing()
-        if linger and not self._over_tls:
-            transport.loseWriteConnection()
-        else:
-            transport.loseConnection()
+        self._link.close(linger)
 
     def abort(self) -> None:
         if not self._gone:
@@ -216,27 +215,53 @@ class InboundProtocol(Protocol):
 
     def _begin_handshake(self, client_hello: bytes) -> None:
         """@param client_hello: or garbage, to which OpenSSL has the right answer."""
-        transport, tls = self.transport, self.factory.tls
+        tls = self.factory.tls
         assert tls is not None and self._securing is not None
         try:
-            transport.startTLS(tls.connection_creator(self._securing, client_hello))
-            self._over_tls = True
-            transport.protocol.dataReceived(client_hello)
+            self._link.start_tls(tls.connection_creator(self._securing, client_hello))
         except Exception:
-            if not self._over_tls:  # the TLS layer may be half built
-                transport.TLS, transport.protocol = False, self
             log.failure("{id}: a mistake in the TLS handshake", id=self._securing.id)
             self._fail_handshake("a mistake of the server")
             self.abort()
+        else:
+            self._over_tls = True
+            self._decrypt(client_hello)
 
-    def handshakeCompleted(self) -> None:
+    def _decrypt(self, octets: bytes) -> None:
+        layer = self._link.layer
+        assert layer is not None
+        try:
+            pieces = self._link.decrypt(octets)
+        except Exception as problem:
+            self._break_tls(problem)
+            return
+        if self._handshake is not None and layer.established:
+            self._handshake_completed(layer)
+        for piece in pieces:
+            if not self._closing:
+                self._conversation.received(piece)
+        if layer.ended and not self._closing:
+            self._conversation.input_ended()
+
+    def _break_tls(self, problem: Exception) -> None:
+        """The peer does not keep to TLS, refuses ours, or (another exception) we have failed."""
+        if isinstance(problem, TLSBroken):
+            reason = str(problem)
+        else:
+            reason = "a mistake of the server"
+            log.failure("a mistake in TLS")
+        if self._handshake is not None:
+            self._fail_handshake(reason)
+        else:
+            self.abort()
+
+    def _handshake_completed(self, layer: TLSLayer) -> None:
         handshake, self._handshake = self._handshake, None
         tls = self.factory.tls
-        if handshake is None or tls is None:
-            return  # it was too slow
+        assert handshake is not None and tls is not None
         self._cancel_deadline()
         try:
-            summary = tls.summary(self.transport)
+            summary = tls.summary(layer)
         except Exception:
             log.failure("a finished TLS handshake cannot be summed up")
             handshake.errback(HandshakeFailed("a mistake of the server"))

@@ -23,13 +23,12 @@ from twisted.internet.interfaces import (
     IProtocol,
     IProtocolFactory,
     IReactorTime,
-    ITCPTransport,
 )
 from twisted.internet.protocol import ClientFactory, Factory
 from twisted.python.failure import Failure
 
 from harakatls.connection import TLSSummary
-from harakatls.interfaces import ITLSMemory
+from harakatls.interfaces import HasHandle, ITLSMemory
 from harakatls.mail.route import NextHop
 from harakatls.outbound.protocol import ConnectionBroken, OutboundProtocol
 from harakatls.outbound.settings import OutboundSettings
@@ -48,7 +47,7 @@ class TLSClient(TypingProtocol):
 
     def connection_creator(self, decision: Decision) -> IOpenSSLClientConnectionCreator: ...
 
-    def summary(self, transport: ITCPTransport, decision: Decision) -> TLSSummary: ...
+    def summary(self, transport: HasHandle, decision: Decision) -> TLSSummary: ...
 
 
 @frozen

@@ -7,12 +7,13 @@ from service_identity.cryptography import (
     verify_certificate_hostname,
     verify_certificate_ip_address,
 )
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, ITCPTransport
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from harakatls.config.hosts import host_address
 from harakatls.connection import TLSSummary
+from harakatls.interfaces import HasHandle
 from harakatls.tls.certificates import alternative_names, told_names
 from harakatls.tls.contexts import TrustStore, client_context
 from harakatls.tls.handshake import (
@@ -54,7 +55,7 @@ class ClientTLS:
         """For one connection, to be given to C{startTLS}."""
         return ConnectionCreator(self._contexts[decision.authenticated], decision)
 
-    def summary(self, transport: ITCPTransport, decision: Decision) -> TLSSummary:
+    def summary(self, transport: HasHandle, decision: Decision) -> TLSSummary:
         """What the handshake that has just finished on *transport* came to."""
         connection = connection_of(transport)
         assert isinstance(connection, _ClientConnection)

@@ -4,10 +4,10 @@ from attrs import frozen
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509 import Certificate
 from OpenSSL import SSL, crypto
-from twisted.internet.interfaces import ITCPTransport
 from twisted.logger import Logger
 
 from harakatls.connection import TLSSummary
+from harakatls.interfaces import HasHandle
 from harakatls.tls.binding import is_resumed, verify_error_text
 from harakatls.tls.certificates import told_names
 
@@ -122,9 +122,9 @@ def verify(
         return not connection.strict
 
 
-def connection_of(transport: ITCPTransport) -> SSL.Connection:
+def connection_of(transport: HasHandle) -> SSL.Connection:
     """What OpenSSL has of a transport on which TLS was started."""
-    handle = transport.getHandle()  # type: ignore[attr-defined]
+    handle = transport.getHandle()
     assert isinstance(handle, SSL.Connection), "there is no TLS"
     return handle
 

@@ -7,8 +7,14 @@ chain of producers; for what a mail server needs this one costs about two thirds
 
 from OpenSSL import SSL
 
+from harakatls.tls.handshake import describe_failure
+
 _AT_MOST = 65536  # octets asked for at once; one record gives up to 16,384
 _HEADER = 5  # octets before the contents of a record, RFC 8446 section 5.1
+
+
+class TLSBroken(Exception):
+    """The peer does not keep to TLS, or refuses ours; the text is for the operator."""
 
 
 class TLSLayer:
@@ -36,6 +42,10 @@ class TLSLayer:
         else:
             connection.set_connect_state()
 
+    def getHandle(self) -> SSL.Connection:
+        """As Twisted's TLS transports have it."""
+        return self.connection
+
     def begin(self) -> None:
         """A client's first step."""
         self._shake()
@@ -44,37 +54,23 @@ class TLSLayer:
         """
         @param octets: from the peer, cut anywhere.
         @return: what they say, in pieces; nothing while the handshake goes on.
-        @raise SSL.Error: the peer broke the protocol, or refused; there may be an alert for it.
+        @raise TLSBroken: there may be an alert for the peer.
         """
         if not octets:
             return []
-        connection = self.connection
-        connection.bio_write(octets)
-        self._count(octets)
-        if not self.established:
-            self._shake()
-            if not self.established:
-                return []
-        pieces: list[bytes] = []
-        # OpenSSL gives one record at a time. To ask once too often costs an exception, so
-        # complete records are counted.
-        while self._records and not self.ended:
-            self._records -= 1
-            try:
-                pieces.append(connection.recv(_AT_MOST))
-            except SSL.WantReadError:
-                self._records = 0  # the rest were not data: tickets, key updates
-            except SSL.ZeroReturnError:
-                self.ended = True
-        return pieces
+        try:
+            return self._decrypt(octets)
+        except SSL.Error as problem:
+            raise TLSBroken(describe_failure(problem)) from None
 
     def encrypt(self, octets: bytes) -> None:
-        """@raise SSL.Error: the connection is broken."""
-        sent = self.connection.send(octets)
-        if sent < len(octets):
-            rest = memoryview(octets)
+        """@raise TLSBroken: nothing can be sent any more."""
+        try:
+            sent = self.connection.send(octets)
             while sent < len(octets):
-                sent += self.connection.send(rest[sent:])
+                sent += self.connection.send(memoryview(octets)[sent:])
+        except SSL.Error as problem:
+            raise TLSBroken(describe_failure(problem)) from None
 
     def close(self) -> None:
         """Say that we send no more (close_notify), where there is anybody to say it to."""
@@ -97,6 +93,27 @@ class TLSLayer:
                 pieces.append(self.connection.bio_read(_AT_MOST))
             except SSL.Error:
                 return b"".join(pieces)
+
+    def _decrypt(self, octets: bytes) -> list[bytes]:
+        connection = self.connection
+        connection.bio_write(octets)
+        self._count(octets)
+        if not self.established:
+            self._shake()
+            if not self.established:
+                return []
+        pieces: list[bytes] = []
+        # OpenSSL gives one record at a time. To ask once too often costs an exception, so
+        # complete records are counted.
+        while self._records and not self.ended:
+            self._records -= 1
+            try:
+                pieces.append(connection.recv(_AT_MOST))
+            except SSL.WantReadError:
+                self._records = 0  # the rest were not data: tickets, key updates
+            except SSL.ZeroReturnError:
+                self.ended = True
+        return pieces
 
     def _shake(self) -> None:
         try:

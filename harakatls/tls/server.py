@@ -7,13 +7,13 @@ from hashlib import sha256
 
 from attrs import frozen
 from OpenSSL import SSL, crypto
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, ITCPTransport
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from harakatls.connection import Connection, TLSSummary
-from harakatls.interfaces import IServerTLS
+from harakatls.interfaces import HasHandle, IServerTLS
 from harakatls.tls.binding import is_resumed
 from harakatls.tls.bundles import named_pairs
 from harakatls.tls.certificates import CertificateStore, KeyPair
@@ -93,7 +93,7 @@ class ServerTLS:
         demand = client_certificate(connection.local.port, snapshot.settings)
         return _ConnectionCreator(snapshot, name, demand)
 
-    def summary(self, transport: ITCPTransport) -> TLSSummary:
+    def summary(self, transport: HasHandle) -> TLSSummary:
         connection = connection_of(transport)
         assert isinstance(connection, _ServerConnection)
         return summarize(connection, connection.server_name, connection.judgement())

@@ -20,7 +20,7 @@ from harakatls.spool.memory import MemorySpool
 from harakatls.tls.server import ServerTLS
 from harakatls.tls.settings import TLSSettings
 from tests.inbound.support import DATA, EHLO, END, MAIL, MESSAGE, QUIT, RCPT, queued
-from tests.inbound.transports import TLSClient, TLSTransport, lost
+from tests.inbound.transports import MemoryTransport, TLSClient, lost
 
 AUTHORITY = trustme.CA()
 PAIR = AUTHORITY.issue_cert("mx.example")
@@ -54,7 +54,7 @@ class ReceivingTests(SynchronousTestCase):
         self.chain = HookChain(plugins, self.clock, DurableQueue())
         self.settings = InboundSettings.load(config)
 
-    def connect(self, implicit_tls: bool = False) -> tuple[InboundProtocol, TLSTransport]:
+    def connect(self, implicit_tls: bool = False) -> tuple[InboundProtocol, MemoryTransport]:
         factory = InboundFactory(
             ListenerSettings("198.51.100.1", 25, implicit_tls),
             self.settings,
@@ -64,19 +64,18 @@ class ReceivingTests(SynchronousTestCase):
             self.settings.me,
             self.clock,
         )
-        transport = TLSTransport(self.clock)
+        transport = MemoryTransport()
         protocol = factory.buildProtocol(None)
         transport.connect(protocol)
         return protocol, transport
 
-    def client(self, transport: TLSTransport) -> TLSClient:
+    def client(self, transport: MemoryTransport) -> TLSClient:
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         AUTHORITY.configure_trust(context)
         context.set_verify(SSL.VERIFY_PEER, lambda *arguments: bool(arguments[-1]))
-        transport.raw.clear()
-        return TLSClient(transport, self.clock, context)
+        return TLSClient(transport, context)
 
-    def started(self, *injected: bytes) -> tuple[InboundProtocol, TLSTransport, TLSClient]:
+    def started(self, *injected: bytes) -> tuple[InboundProtocol, MemoryTransport, TLSClient]:
         """A client behind its STARTTLS and the handshake."""
         protocol, transport = self.connect()
         transport.protocol.dataReceived(EHLO)
@@ -150,9 +149,9 @@ class ReceivingTests(SynchronousTestCase):
         protocol, transport = self.connect()
         transport.protocol.dataReceived(EHLO)
         transport.protocol.dataReceived(b"STARTTLS\r\n")
-        transport.raw.clear()
+        transport.written.clear()
         transport.protocol.dataReceived(b"MAIL FROM:<a@b.example>\r\n")
-        self.assertEqual(b"".join(transport.raw)[:1].strip(b"\x15"), b"")  # at most an alert
+        self.assertEqual(transport.taken()[:1].strip(b"\x15"), b"")  # at most an alert
         self.assertEqual(transport.closed, "lose")
         transport.protocol.connectionLost(lost())
         self.assertEqual(protocol.factory.connections, set())
@@ -164,15 +163,31 @@ class ReceivingTests(SynchronousTestCase):
         self.assertEqual(client.say(QUIT)[:3], "221")
         with self.assertRaises(SSL.ZeroReturnError):
             client.connection.recv(1)
-        self.assertEqual(transport.closed, "")
-        client.connection.shutdown()
-        client.pump()
         self.assertEqual(transport.closed, "lose")
         transport.protocol.connectionLost(lost())
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_peer_that_never_answers_close_notify(self) -> None:
-        """A client that goes silent in the middle of closing does not stay for ever."""
+    def test_peer_says_close_notify(self) -> None:
+        """A client that ends TLS without QUIT is answered, and the connection ends."""
+        _, transport, client = self.started()
+        client.connection.sendall(EHLO)
+        client.connection.shutdown()
+        client.pump()
+        self.assertIn("250 ", client.heard())
+        self.assertEqual(transport.closed, "lose")
+
+    def test_broken_record(self) -> None:
+        """A record that was changed on its way is not heard, and ends the connection."""
+        protocol, transport, client = self.started()
+        client.say(EHLO + MAIL)
+        client.connection.sendall(RCPT)
+        octets = bytearray(client.connection.bio_read(1 << 16))
+        octets[-1] ^= 1
+        protocol.dataReceived(bytes(octets))
+        self.assertEqual(transport.closed, "abort")
+
+    def test_peer_that_does_not_take_the_last_reply(self) -> None:
+        """A client that goes silent while its connection is closed does not stay for ever."""
         _, transport, client = self.started()
         client.say(EHLO + QUIT)
         self.clock.advance(11)

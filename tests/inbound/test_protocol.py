@@ -34,7 +34,14 @@ from tests.inbound.support import (
     SETTINGS,
     queued,
 )
-from tests.inbound.transports import ABORTED, CLOSED, MemoryTransport, RecordingTLS, lost
+from tests.inbound.transports import (
+    ABORTED,
+    CLOSED,
+    MemoryTransport,
+    RecordingTLS,
+    TLSClient,
+    lost,
+)
 
 STARTTLS = b"STARTTLS\r\n"
 # The beginning of a TLS record with a ClientHello of 5 octets, which cannot be read as one.
@@ -243,41 +250,48 @@ class StartTLSTests(ProtocolTestCase):
         """220 in the clear, then the ClientHello is awaited, then TLS takes over."""
         protocol, transport = self.begin()
         self.assertEqual(transport.written, [b"220 2.0.0 Go ahead.\r\n"])
-        protocol.dataReceived(HELLO[:4])
+        client = TLSClient(transport)
+        hello = client.hello()
+        protocol.dataReceived(hello[:4])
         self.assertEqual(self.tls.hellos, [])
-        protocol.dataReceived(HELLO[4:])
-        self.assertEqual(self.tls.hellos, [HELLO])
-        self.assertEqual(transport.written[1:], ["TLS"])
-        self.assertEqual(transport.handed_over, [HELLO])
-        protocol.handshakeCompleted()
-        self.assertEqual(transport.written[2:], [])
-        protocol.dataReceived(EHLO)
-        self.assertIn("250-PIPELINING", transport.text())
+        protocol.dataReceived(hello[4:])
+        self.assertEqual(self.tls.hellos, [hello])
+        client.pump()
+        client.shake()
+        self.assertEqual(client.heard(), "")
+        self.assertIn("250-PIPELINING", client.say(EHLO))
 
     def test_octet_by_octet(self) -> None:
         """A ClientHello that comes in pieces is whole in the end."""
         protocol, transport = self.begin()
-        for octet in HELLO:
+        client = TLSClient(transport)
+        hello = client.hello()
+        for octet in hello:
             protocol.dataReceived(bytes([octet]))
-        self.assertEqual(transport.handed_over, [HELLO])
+        self.assertEqual(self.tls.hellos, [hello])
+        client.pump()
+        client.shake()
+        self.assertIn("250-PIPELINING", client.say(EHLO))
 
     def test_commands_behind_starttls_are_no_hello(self) -> None:
         """What came in the clear together with STARTTLS reaches neither SMTP nor TLS."""
-        protocol, transport = self.begin(MAIL, RCPT)
-        protocol.dataReceived(HELLO)
-        self.assertEqual(transport.handed_over, [HELLO])
+        _, transport = self.begin(MAIL, RCPT)
+        TLSClient(transport).shake()
+        self.assertEqual(len(self.tls.hellos), 1)
+        self.assertEqual(self.tls.hellos[0][:1], HELLO[:1])
         self.assertNotIn("mail", self.stages())
 
     def test_commands_in_place_of_a_hello(self) -> None:
         """OpenSSL answers what is no TLS; nothing of it is obeyed."""
         protocol, transport = self.begin()
         protocol.dataReceived(MAIL)
-        self.assertEqual(transport.handed_over, [MAIL])
+        self.assertEqual(self.tls.failures, ["the peer does not speak TLS (wrong version number)"])
+        self.assertEqual(transport.closed, "lose")
         self.assertNotIn("mail", self.stages())
 
     def test_too_slow(self) -> None:
         """A handshake has handshake_timeout seconds; then the failure is told, and we are gone."""
-        for sent in (b"", HELLO[:4], HELLO):
+        for sent in (b"", HELLO[:4], TLSClient(MemoryTransport()).hello()):
             protocol, transport = self.begin()
             protocol.dataReceived(sent)
             self.clock.advance(29.9)
@@ -291,9 +305,8 @@ class StartTLSTests(ProtocolTestCase):
 
     def test_completed_in_time(self) -> None:
         """Afterwards only the time limits of a conversation hold."""
-        protocol, transport = self.begin()
-        protocol.dataReceived(HELLO)
-        protocol.handshakeCompleted()
+        _, transport = self.begin()
+        TLSClient(transport).shake()
         self.clock.advance(100)
         self.assertEqual(transport.closed, "")
 
@@ -302,18 +315,28 @@ class StartTLSTests(ProtocolTestCase):
         for reason, told in [
             (lost(), "the peer broke off"),
             (lost(CLOSED), "the peer broke off"),
-            (
-                lost(SSL.Error([("SSL routines", "", "tlsv1 alert unknown ca")])),
-                "the peer does not trust the issuer of our certificate (tlsv1 alert unknown ca)",
-            ),
         ]:
-            for sent in (b"", HELLO):
+            for sent in (b"", TLSClient(MemoryTransport()).hello()):
                 protocol, _ = self.begin()
                 protocol.dataReceived(sent)
                 protocol.connectionLost(reason)
                 self.assertEqual(self.tls.failures.pop(), told)
                 self.assertEqual(self.stages()[-1], "disconnected")
                 self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_peer_refuses(self) -> None:
+        """The alert of a peer that does not like our certificate is told in plain words."""
+        _, transport = self.begin()
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_verify(SSL.VERIFY_PEER, lambda *_: False)
+        client = TLSClient(transport, context)
+        self.assertRaises(SSL.Error, client.shake)
+        client.pump()
+        self.assertEqual(
+            self.tls.failures,
+            ["the peer does not trust the issuer of our certificate (tlsv1 alert unknown ca)"],
+        )
+        self.assertEqual(transport.closed, "lose")
 
     def test_peer_closes_its_side(self) -> None:
         """Half a connection is not enough for a handshake."""
@@ -324,9 +347,8 @@ class StartTLSTests(ProtocolTestCase):
 
     def test_lost_after_the_handshake(self) -> None:
         """A connection that breaks later is no failure of TLS."""
-        protocol, _ = self.begin()
-        protocol.dataReceived(HELLO)
-        protocol.handshakeCompleted()
+        protocol, transport = self.begin()
+        TLSClient(transport).shake()
         protocol.connectionLost(lost())
         self.assertEqual(self.tls.failures, [])
 
@@ -342,13 +364,13 @@ class StartTLSTests(ProtocolTestCase):
         self.assertEqual(self.stages()[-1], "disconnected")
 
     def test_closing_over_tls(self) -> None:
-        """Over TLS there is no half-closing: close_notify does that (and has a time limit)."""
+        """A peer that is sent away in the middle of sending reads why, over TLS as well."""
         self.settings = evolve(self.settings, max_bad_commands=1)
-        protocol, transport = self.begin()
-        protocol.dataReceived(HELLO)
-        protocol.handshakeCompleted()
-        protocol.dataReceived(b"XYZZY\r\n" * 2)
-        self.assertEqual(transport.closed, "lose")
+        _, transport = self.begin()
+        client = TLSClient(transport)
+        client.shake()
+        self.assertIn("421 ", client.say(b"XYZZY\r\n" * 2))
+        self.assertEqual(transport.closed, "half")
         self.clock.advance(CLOSE_TIMEOUT)
         self.assertEqual(transport.closed, "abort")
 
@@ -356,15 +378,12 @@ class StartTLSTests(ProtocolTestCase):
 class ImplicitTLSTests(ProtocolTestCase):
     def test_same_way(self) -> None:
         """On an SMTPS port the hello comes first, then the greeting, all inside of TLS."""
-        protocol, transport = self.connect(self.factory(implicit_tls=True))
+        _, transport = self.connect(self.factory(implicit_tls=True))
         self.assertEqual(transport.written, [])
-        protocol.dataReceived(HELLO)
-        self.assertEqual(transport.written, ["TLS"])
-        self.assertEqual(self.stages(), [])
-        protocol.handshakeCompleted()
-        self.assertEqual(transport.text()[:4], "220 ")
-        protocol.dataReceived(EHLO)
-        self.assertNotIn("STARTTLS", transport.text())
+        client = TLSClient(transport)
+        client.shake()
+        self.assertEqual(client.heard()[:4], "220 ")
+        self.assertNotIn("STARTTLS", client.say(EHLO))
 
     def test_silent_peer(self) -> None:
         """A peer that never begins is cut off by the limit of the handshake."""

@@ -1,30 +1,27 @@
 """Transports in memory: one that records, and one over which real TLS can be spoken."""
 
+from functools import cache
 from typing import Any
 
+import trustme
 from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IReactorTime, ITCPTransport
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from harakatls.connection import Connection, TLSSummary
+from harakatls.interfaces import HasHandle
 from tests.inbound.support import SUMMARY
 
 
 class MemoryTransport:
     """
-    As much of a TCP transport as the protocol uses, with TLS that is only pretended.
+    As much of a TCP transport as the protocol uses.
 
-    @ivar written: one entry for each write; "TLS" stands where TLS was started.
+    @ivar written: one entry for each write.
     @ivar reading: it would be read from.
     @ivar closed: "lose", "half" or "abort", the gravest.
     """
-
-    TLS = False
-    disconnecting = False
 
     def __init__(
         self,
@@ -34,12 +31,11 @@ class MemoryTransport:
         self.peer = peer or IPv4Address("TCP", "192.0.2.10", 49152)
         self.host = host or IPv4Address("TCP", "198.51.100.1", 25)
         self.protocol: Any = None
-        self.written: list[bytes | str] = []
+        self.written: list[bytes] = []
         self.reading = True
         self.closed = ""
         self.options: dict[str, bool] = {}
         self.producer: Any = None
-        self.handed_over: list[bytes] = []
 
     def getPeer(self) -> Any:
         return self.peer
@@ -80,16 +76,6 @@ class MemoryTransport:
     def abortConnection(self) -> None:
         self.closed = "abort"
 
-    def startTLS(self, creator: object, normal: bool = True) -> None:
-        """Only remembers; see `RecordingTLS.shake`."""
-        self.written.append("TLS")
-        self.TLS = True
-        self.protocol = self
-
-    def dataReceived(self, octets: bytes) -> None:
-        """What the pretended TLS layer is handed."""
-        self.handed_over.append(octets)
-
     # -- for tests --------------------------------------------------------------------------
 
     def connect(self, protocol: Any) -> None:
@@ -98,13 +84,25 @@ class MemoryTransport:
 
     def text(self) -> str:
         """All that was written since the last call, as text."""
-        octets = b"".join(piece for piece in self.written if isinstance(piece, bytes))
+        return self.taken().decode()
+
+    def taken(self) -> bytes:
+        """All that was written since the last call."""
+        octets = b"".join(self.written)
         self.written.clear()
-        return octets.decode()
+        return octets
+
+
+@cache
+def certified() -> SSL.Context:
+    """A server's context."""
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    trustme.CA().issue_cert("mx.example").configure_cert(context)
+    return context
 
 
 class RecordingTLS:
-    """An `IServerTLS` whose handshakes a test ends as it likes."""
+    """An `IServerTLS` that remembers what it was told."""
 
     def __init__(self) -> None:
         self.hellos: list[bytes] = []
@@ -121,94 +119,36 @@ class RecordingTLS:
         self.hellos.append(client_hello)
         if self.broken is not None:
             raise self.broken
-        return object()
+        return self
 
-    def summary(self, transport: ITCPTransport) -> TLSSummary:
+    def serverConnectionForTLS(self, layer: object) -> SSL.Connection:
+        return SSL.Connection(certified(), None)
+
+    def summary(self, transport: HasHandle) -> TLSSummary:
         return SUMMARY
 
     async def handshake_failed(self, connection: Connection, reason: str) -> None:
         self.failures.append(reason)
 
 
-class TLSTransport(MemoryTransport):
-    """Over this one TLS is spoken indeed; as `twisted.internet._newtls` does it for TCP."""
-
-    def __init__(self, clock: IReactorTime) -> None:
-        super().__init__()
-        self._clock = clock
-        self.raw: list[bytes] = []
-
-    def startTLS(self, creator: Any, normal: bool = True) -> None:
-        producer, self.producer = self.producer, None
-        factory = TLSMemoryBIOFactory(creator, False, None, self._clock)  # type: ignore[arg-type]
-        layer: Any = factory.protocol(factory, self.protocol, False)
-        self.protocol = layer
-        self.TLS = True
-        layer.makeConnection(_BelowTLS(self))
-        if producer is not None:
-            self.registerProducer(producer, True)
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        if self.TLS:
-            self.protocol.registerProducer(producer, streaming)
-        else:
-            super().registerProducer(producer, streaming)
-
-    def unregisterProducer(self) -> None:
-        if self.TLS:
-            self.protocol.unregisterProducer()
-        else:
-            super().unregisterProducer()
-
-    def write(self, octets: bytes) -> None:
-        if self.TLS:
-            self.protocol.write(octets)
-        else:
-            super().write(octets)
-            self.raw.append(octets)
-
-    def loseConnection(self) -> None:
-        if self.TLS:
-            self.protocol.loseConnection()
-        else:
-            super().loseConnection()
-
-    def getHandle(self) -> Any:
-        return self.protocol.getHandle()
-
-
-@implementer(ITCPTransport)
-class _BelowTLS:
-    """What the TLS layer writes to."""
-
-    def __init__(self, transport: TLSTransport) -> None:
-        self._transport = transport
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, octets: bytes) -> None:
-        self._transport.raw.append(octets)
-
-    def loseConnection(self) -> None:
-        self._transport.closed = self._transport.closed or "lose"
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self._transport.producer = producer
-
-    def unregisterProducer(self) -> None:
-        self._transport.producer = None
-
-
 class TLSClient:
-    """The client's side of TLS over a `TLSTransport`, by OpenSSL itself."""
+    """The client's side of TLS over a `MemoryTransport`, by OpenSSL itself."""
 
-    def __init__(self, transport: TLSTransport, clock: Any, context: SSL.Context) -> None:
+    def __init__(self, transport: MemoryTransport, context: SSL.Context | None = None) -> None:
+        """What was written in the clear is thrown away."""
+        transport.written.clear()
         self._transport = transport
-        self._clock = clock
-        self.connection = SSL.Connection(context, None)
+        self.connection = SSL.Connection(context or SSL.Context(SSL.TLS_CLIENT_METHOD), None)
         self.connection.set_tlsext_host_name(b"mx.example")
         self.connection.set_connect_state()
+
+    def hello(self) -> bytes:
+        """The first flight, which is not sent."""
+        try:
+            self.connection.do_handshake()
+        except SSL.WantReadError:
+            pass
+        return self.connection.bio_read(1 << 16)
 
     def shake(self) -> None:
         """The handshake, to its end."""
@@ -230,10 +170,9 @@ class TLSClient:
             except SSL.WantReadError:
                 break
             self._transport.protocol.dataReceived(octets)
-        self._clock.advance(0)
-        for octets in self._transport.raw:
+        octets = self._transport.taken()
+        if octets:
             self.connection.bio_write(octets)
-        self._transport.raw.clear()
 
     def say(self, octets: bytes) -> str:
         """@return: the answer."""

@@ -61,7 +61,7 @@ class ClientTestCase(SynchronousTestCase):
 
     def summary(self, outcome: Outcome, decision: Decision) -> TLSSummary:
         self.assertTrue(outcome.succeeded)
-        return self.tls.summary(Transport(outcome.client), decision)  # type: ignore[arg-type]
+        return self.tls.summary(Transport(outcome.client), decision)
 
 
 def server_with(key: bytes, *certificates: bytes) -> SSL.Connection:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
-from harakatls.tls.layer import TLSLayer
+from harakatls.tls.layer import TLSBroken, TLSLayer
 from tests.tls.peers import TLS_1_2, TLS_1_3, VERSIONS, issued
 
 
@@ -110,7 +110,7 @@ class LayerTests(SynchronousTestCase):
     def test_garbage(self) -> None:
         """Octets that are no TLS raise."""
         pair = Pair()
-        self.assertRaises(SSL.Error, pair.server.decrypt, b"EHLO plain\r\n" * 3)
+        self.assertRaises(TLSBroken, pair.server.decrypt, b"EHLO plain\r\n" * 3)
 
     def test_alert(self) -> None:
         """A peer with which no version is in common is told so before the connection ends."""
@@ -118,7 +118,7 @@ class LayerTests(SynchronousTestCase):
         asking = TLSLayer(SSL.Connection(client, None), server=False)
         asking.begin()
         server = Pair(TLS_1_3).server
-        self.assertRaises(SSL.Error, server.decrypt, asking.outgoing())
+        self.assertRaises(TLSBroken, server.decrypt, asking.outgoing())
         self.assertEqual(server.outgoing()[0], 21)  # ContentType alert, RFC 8446 section 5.1
 
     def test_damaged_record(self) -> None:
@@ -128,7 +128,7 @@ class LayerTests(SynchronousTestCase):
         pair.client.encrypt(b"MAIL FROM:<a@b.example>\r\n")
         octets = bytearray(pair.client.outgoing())
         octets[-1] ^= 1
-        self.assertRaises(SSL.Error, pair.server.decrypt, bytes(octets))
+        self.assertRaises(TLSBroken, pair.server.decrypt, bytes(octets))
 
     def test_close_in_the_middle_of_a_handshake(self) -> None:
         """Nothing to say good-bye to is no error."""

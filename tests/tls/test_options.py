@@ -82,7 +82,7 @@ class OptionsTestCase(SynchronousTestCase):
         outcome = from_us(tls, decision, server or plain_server(PEER))
         summary = None
         if outcome.succeeded:
-            summary = tls.summary(Transport(outcome.client), decision)  # type: ignore[arg-type]
+            summary = tls.summary(Transport(outcome.client), decision)
         return outcome, decision, summary
 
     def assert_succeeded(self, outcome: Outcome) -> Outcome:
@@ -461,7 +461,7 @@ class ClientCertificateTests(OptionsTestCase):
         outcome = to_us(tls, self.client(leaf, version), peer)
         summary = None
         if outcome.succeeded:
-            summary = tls.summary(Transport(outcome.server))  # type: ignore[arg-type]
+            summary = tls.summary(Transport(outcome.server))
         return outcome, summary
 
     def each(self) -> Iterator[tuple[int, Connection]]:
@@ -558,7 +558,7 @@ class ClientCertificateTests(OptionsTestCase):
         self.assertEqual(tls.problems, ("ca: none.pem: there is no such file",))
         outcome = to_us(tls, self.client(issued("client.example")))
         self.assert_succeeded(outcome)
-        self.assertFalse(tls.summary(Transport(outcome.server)).verified)  # type: ignore[arg-type]
+        self.assertFalse(tls.summary(Transport(outcome.server)).verified)
 
 
 def serial(leaf: trustme.LeafCert) -> int:

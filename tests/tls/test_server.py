@@ -61,7 +61,7 @@ NAMES = {
 
 
 def summary_of(tls: ServerTLS, outcome: Outcome) -> TLSSummary:
-    return tls.summary(Transport(outcome.server))  # type: ignore[arg-type]
+    return tls.summary(Transport(outcome.server))
 
 
 def names_shown(outcome: Outcome) -> tuple[str, ...]:
