@@ -22,7 +22,7 @@ from harakatls.spool.database import give_back
 
 T = TypeVar("T")
 
-_ROW = 200  # octets of a row, and of what refers to it, beside its JSON
+_ROW = 500  # octets of a row and of what refers to it, roughly
 STATEMENT_ROWS = 64  # the most rows of one statement; each number of rows is a statement apart
 
 
@@ -105,7 +105,7 @@ class Addition(Request[None]):
 
     @property
     def octets(self) -> int:
-        return len(self.body.content) + sum(_ROW + len(row[3]) for row in self.rows)
+        return len(self.body.content) + _ROW * len(self.rows)
 
     def failed(self) -> None:
         if self.forget is not None:
