@@ -13,6 +13,10 @@ from harakatls.mail.envelope import Envelope, Recipient
 from harakatls.queued import QueuedMessage
 from harakatls.spool.bodies import BLOCK, SUFFIX, BodyFile, BytesBody, FileBody, InThread
 
+# Octets that gather before they are written to a file: each time a thread has to be woken, which
+# costs as much as to receive 64 KiB; more than this would not stay in the cache of the processor.
+GATHERED = 1 << 19
+
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 
 
@@ -73,7 +77,7 @@ class StagedMessage:
         self.state = StagedState.RECEIVING
         self._failure: SpoolFull | SpoolDamaged | None = None
         self._keeper = keeper
-        self._limit: float = BLOCK if keeper.bodies is not None else float("inf")
+        self._limit: float = GATHERED if keeper.bodies is not None else float("inf")
 
     def prepend(self, fields: bytes) -> None:
         self._must_be_receiving()
@@ -92,8 +96,9 @@ class StagedMessage:
     async def commit(self, envelope: Envelope, settling: QueuedMessage | None = None) -> str:
         self._must_be_receiving()
         messages = division(self.id, envelope, self._keeper.seconds(), self.size)
-        if self.file is not None:
+        if self.file is not None or self._is_large():
             await self._write_tail()
+            assert self.file is not None
             await self._keeper.in_thread(self.file.sync)
             self._must_be_receiving()  # not aborted meanwhile
         self.state = StagedState.HANDED_OVER
@@ -126,6 +131,9 @@ class StagedMessage:
     def whole(self) -> bytes:
         """What stands in memory."""
         return self.top + self.tail if self.top else bytes(self.tail)
+
+    def _is_large(self) -> bool:
+        return self._keeper.bodies is not None and len(self.tail) > BLOCK
 
     async def _write_tail(self) -> None:
         try:

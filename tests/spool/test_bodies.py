@@ -8,6 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from harakatls.interfaces import SpoolDamaged
 from harakatls.spool.bodies import BLOCK
+from harakatls.spool.staged import GATHERED
 from tests.contracts.spool import LARGE, delivered, envelope
 from tests.spool.support import SQLiteCase
 
@@ -25,12 +26,12 @@ class BodyTests(SQLiteCase):
         self.assertEqual(status.st_mode & 0o777, 0o600)
 
     def test_memory(self) -> None:
-        """However large a message, no more than a block of it stands in memory."""
+        """However large a message, no more than a part of fixed size stands in memory."""
         staged = self.stage()
         chunk = bytes(65536)
         for _ in range(400):
             self.run_to_end(staged.write(chunk))
-            self.assertLessEqual(len(staged.tail), BLOCK)  # type: ignore[attr-defined]
+            self.assertLessEqual(len(staged.tail), GATHERED)  # type: ignore[attr-defined]
         self.run_to_end(staged.commit(envelope()))
         [queued] = self.claim()
         body = self.spool.open_body(queued)

@@ -10,6 +10,7 @@ from harakatls.interfaces import SpoolDamaged, SpoolFull
 from harakatls.spool import bodies
 from harakatls.spool.bodies import BLOCK
 from harakatls.spool.sqlite import listing
+from harakatls.spool.staged import GATHERED
 from tests.contracts.spool import BODY, LARGE, delivered, envelope
 from tests.spool.support import SQLiteCase, failure
 
@@ -117,10 +118,9 @@ class FullTests(SQLiteCase):
     def test_body_does_not_fit(self) -> None:
         """A large message that does not fit is refused while it comes in, and leaves nothing."""
         for number in (errno.ENOSPC, errno.EDQUOT):
-            self._write_fails(number, 2 * BLOCK)
-            staged = self.stage("A.1", LARGE[: BLOCK + 1])
-            self.run_to_end(staged.write(LARGE[:BLOCK]))
-            error = self.raised_by(staged.write(LARGE[:BLOCK]), SpoolFull)
+            self._write_fails(number, GATHERED + BLOCK)
+            staged = self.stage("A.1", bytes(GATHERED + 1))
+            error = self.raised_by(staged.write(bytes(GATHERED + 1)), SpoolFull)
             self.assertIn(os.strerror(number), str(error))
             self.raised_by(staged.write(b"more"), SpoolFull)
             self.raised_by(staged.commit(envelope()), SpoolFull)
