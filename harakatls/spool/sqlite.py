@@ -78,7 +78,7 @@ class SQLiteSpool:
         self.bodies: Path | None = directory / BODIES
         self.in_thread = in_thread
         self.seconds = clock.seconds
-        self.check_space = space.check
+        self._space = space
         self._call_from_thread = call_from_thread
         self._reading = database.connect_to_read(path)
         self._ledger = ledger
@@ -98,6 +98,14 @@ class SQLiteSpool:
     async def stage(self, message_id: str) -> IStagedMessage:
         self.check_space()
         return StagedMessage(self, message_id)
+
+    def check_space(self) -> None:
+        """See `Keeper`."""
+        try:
+            self._space.check()
+        except SpoolFull:
+            self.upkeep.make_space()
+            raise
 
     async def keep(
         self, staged: StagedMessage, messages: list[QueuedMessage], settling: QueuedMessage | None

@@ -53,6 +53,7 @@ class Upkeep:
         self._space = space
         self._tell_added = tell_added
         self._stopped = False
+        self._shrinking = False
         self._next: IDelayedCall = clock.callLater(SIGN_OF_LIFE, self._look_after)
 
     def stop(self) -> None:
@@ -72,6 +73,14 @@ class Upkeep:
     def postpone(self, rows: list[Claimed]) -> None:
         """Release rows, but not to be claimed at once."""
         self._in_background(self._release(rows, self._clock.seconds() + _TWIN_WAITS))
+
+    def make_space(self) -> None:
+        """Mail was refused: whatever the database does not use is given back now."""
+        try:
+            if database.unused_pages(self._reading, True):
+                self._in_background(self._shrink())
+        except sqlite3.Error as error:
+            log.error("the queue cannot be read: {error}", error=error)
 
     def _look_after(self) -> None:
         self._next = self._clock.callLater(SIGN_OF_LIFE, self._look_after)
@@ -111,9 +120,15 @@ class Upkeep:
 
         In small steps, so that mail goes on meanwhile, and the log does not take what is given.
         """
+        if self._shrinking:
+            return
+        self._shrinking = True
         pages = max(8, min(256, self._space.reserve() // 8 // database.PAGE))
-        while not self._stopped and await self._ask(Shrinking(self._space.is_low(), pages)):
-            pass
+        try:
+            while not self._stopped and await self._ask(Shrinking(self._space.is_low(), pages)):
+                pass
+        finally:
+            self._shrinking = False
 
     async def _release(self, rows: list[Claimed], due: float | None = None) -> None:
         numbers, ledger = [row.number for row in rows], self._ledger

@@ -201,6 +201,20 @@ class ShrinkingTests(SQLiteCase):
         [queued] = self.claim()
         self.assertEqual(self.read(self.spool.open_body(queued)), bytes(100_000))
 
+    def test_given_back_when_it_is_wanted(self) -> None:
+        """A queue that has been emptied takes mail again when it is asked, not some time later."""
+        path = self.directory / "queue.db"
+        self.queue("A.1", body=bytes(200_000))
+        [queued] = self.claim()
+        self.settle(delivered(queued))
+        self.patch(self.spool._space, "is_low", lambda: True)
+        self.patch(self.spool._space, "_look", lambda: "too little is free")
+        self.clock.advance(1)
+        self.raised_by(self.spool.stage("B.1"), SpoolFull)
+        self.assertLess(path.stat().st_size, 100_000)
+        # There is nothing more to give back.
+        self.raised_by(self.spool.stage("B.1"), SpoolFull)
+
 
 class SpeedTests(SQLiteCase):
     """What must not grow with the queue."""
