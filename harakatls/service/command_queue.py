@@ -1,4 +1,4 @@
-"""``harakatls queue``: what waits for delivery. Reads beside the running server."""
+"""``harakatls queue``: what waits for delivery. Listing is done beside the running server."""
 
 import argparse
 import json
@@ -9,11 +9,12 @@ from typing import Any
 from harakatls.config.directory import ConfigDirectory, queue_directory
 from harakatls.queued import QueuedMessage
 from harakatls.spool.listing import broken, listing
+from harakatls.spool.salvage import salvage
 
 
 def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """The command, its verbs and their options."""
-    text = "Look at the queue."
+    text = "Look at the queue, or save what is left of it."
     parser = commands.add_parser("queue", help=text, description=text)
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     text = "List the messages that wait for delivery; the server may be running."
@@ -21,6 +22,10 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     listed.add_argument("--config", "-c", metavar="DIR", default="./config")
     listed.add_argument("--json", action="store_true", help="one JSON object a line")
     listed.set_defaults(run=list_queue)
+    text = "Save what can be read of a damaged queue; the server must be stopped."
+    saved = verbs.add_parser("salvage", help=text, description=text)
+    saved.add_argument("--config", "-c", metavar="DIR", default="./config")
+    saved.set_defaults(run=salvage_queue)
 
 
 def list_queue(options: argparse.Namespace) -> None:
@@ -41,6 +46,13 @@ def list_queue(options: argparse.Namespace) -> None:
             print(f"{damaged.id}  set aside, will not be tried: {damaged.problem}")
     if not options.json:
         print(f"{messages} message{'' if messages == 1 else 's'}, {octets} octets")
+
+
+def salvage_queue(options: argparse.Namespace) -> None:
+    """Nothing is deleted, so that it can be tried without fear."""
+    saved = salvage(queue_directory(ConfigDirectory(options.config)))
+    print(f"{saved.messages} messages are in the queue again")
+    print(f"{saved.lost} message bodies that belong to none are in the directory lost of the queue")
 
 
 def facts(queued: QueuedMessage) -> dict[str, Any]:

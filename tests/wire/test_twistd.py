@@ -7,6 +7,7 @@ import resource
 import signal
 import smtplib
 import socket
+import sqlite3
 import ssl
 import subprocess
 import time
@@ -451,6 +452,36 @@ class CommandTests(ServerTests):
         self.assertEqual(entry["attempts"], 1)
         self.assertIn("450 4.2.1 come back later", entry["last_replies"]["you@elsewhere.test"])
         self.assertGreater(entry["next_try"], entry["arrived"])
+
+    def test_salvage(self) -> None:
+        """A damaged queue is told at the start, and one command saves what can be read of it."""
+        instance = self.instance(relay_acl_allow="127.0.0.1\n", outbound_ini="disabled=true\n")
+        instance.start()
+        for number in range(30):
+            send(instance, str(number), to="you@elsewhere.test", starttls=False)
+        running = run_harakatls("queue", "salvage", "--config", instance.config)
+        self.assertEqual(running.returncode, 1)
+        self.assertIn("in use by another server", running.stderr)
+        instance.stop()
+        database = instance.directory / "queue" / "queue.db"
+        tables = sqlite3.connect(database)
+        query = "SELECT rootpage FROM sqlite_schema WHERE name = 'message_due'"
+        ((page,),) = tables.execute(query)
+        (size,) = tables.execute("PRAGMA page_size").fetchone()
+        tables.close()
+        with open(database, "r+b") as file:
+            file.seek((page - 1) * size)
+            file.write(b"damage" * 100)
+        done = run_twistd(instance)
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1), done.stderr)
+        self.assertIn("salvage", done.stderr)
+        done = run_harakatls("queue", "salvage", "--config", instance.config)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        saved = re.match(r"(\d+) messages are in the queue again\n", done.stdout)
+        assert saved is not None, done.stdout
+        instance.start()
+        self.assertEqual(int(saved[1]), 30)
+        self.assertEqual(instance.queue_list().count("you@elsewhere.test"), 30)
 
     def test_no_queue(self) -> None:
         """A config directory that was mistyped is no empty queue."""
