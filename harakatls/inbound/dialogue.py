@@ -11,7 +11,7 @@ from harakatls.connection import Connection, Hello
 from harakatls.hooks.chain import HookChain
 from harakatls.inbound import replies
 from harakatls.inbound.channel import Channel, HandshakeFailed
-from harakatls.inbound.reception import Answer, Reception
+from harakatls.inbound.reception import YES, Reception
 from harakatls.inbound.settings import InboundSettings
 from harakatls.interfaces import IServerTLS
 from harakatls.smtp.capabilities import Capabilities
@@ -36,7 +36,7 @@ from harakatls.smtp.events import (
 )
 from harakatls.smtp.reply import Reply
 from harakatls.smtp.server import ServerSession, SessionLimits
-from harakatls.verdict import Accept, Continue, Disconnect
+from harakatls.verdict import Disconnect
 
 log = Logger()
 
@@ -84,7 +84,7 @@ class Dialogue:
             return
         connection = self.connection
         verdict = await self._chain.connect(connection)
-        if isinstance(verdict, Continue | Accept):
+        if isinstance(verdict, YES):
             relaying = await self._chain.relaying(connection)
             if relaying:
                 self.connection = evolve(connection, relaying=True)
@@ -146,9 +146,10 @@ class Dialogue:
     def _say(self, reply: Reply) -> None:
         self._replies.append(self._session.reply(reply))
 
-    def _answer(self, answer: Answer) -> None:
-        self._replies.append(self._session.reply(answer.reply))
-        if answer.closes:
+    def _answer(self, reply: Reply) -> None:
+        """Of the reception."""
+        self._replies.append(self._session.reply(reply))
+        if self._reception.disconnecting:
             self.end(None, "refused")
 
     def _object(self, problem: RemoteProtocolError) -> None:
@@ -162,9 +163,11 @@ class Dialogue:
     async def _hello(self, event: HelloReceived) -> None:
         hello = Hello(event.name, event.extended)
         verdict = await self._chain.hello(self.connection, hello)
-        if not isinstance(verdict, Continue | Accept):
+        if not isinstance(verdict, YES):
             reply = replies.reply_to("hello", verdict, "EHLO" if event.extended else "HELO")
-            self._answer(Answer(reply, isinstance(verdict, Disconnect)))
+            self._say(reply)
+            if isinstance(verdict, Disconnect):
+                self.end(None, "refused")
             return
         # RFC 5321 section 4.1.4: a second EHLO does what RSET does.
         await self._reception.forget()

@@ -1,7 +1,5 @@
 """The mail transactions of one connection: from MAIL to the answer to the end of the data."""
 
-from typing import NamedTuple
-
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -25,14 +23,8 @@ from harakatls.verdict import ACCEPT, Accept, Continue, Disconnect, Verdict
 
 log = Logger()
 
+YES = (Continue, Accept)
 SUBMISSION_PORTS = frozenset({465, 587})  # RFC 6409, RFC 8314
-
-
-class Answer(NamedTuple):
-    """@ivar closes: the connection is to be closed after *reply*."""
-
-    reply: Reply
-    closes: bool = False
 
 
 class Tally:
@@ -62,6 +54,7 @@ class Reception:
     @ivar transaction: the one under way, or None.
     @ivar committing: the message may be ours already, so nobody may be cancelled any more: a
         message that is delivered twice is better than one that is lost.
+    @ivar disconnecting: the last answer is a hook's last word to this peer.
     """
 
     def __init__(
@@ -85,6 +78,7 @@ class Reception:
         self._abandoned = False
         self.transaction: Transaction | None = None
         self.committing = False
+        self.disconnecting = False
         self.messages = Tally()
         self.recipients = Tally()
 
@@ -92,12 +86,12 @@ class Reception:
         """The peer has gone: what is not ours yet will not be."""
         self._abandoned = True
 
-    async def mail(self, connection: Connection, event: MailReceived) -> Answer:
+    async def mail(self, connection: Connection, event: MailReceived) -> Reply:
         """MAIL: begins a transaction, unless a hook objects."""
         if connection.local.port in SUBMISSION_PORTS and not (
             connection.relaying or connection.authenticated_as
         ):
-            return Answer(AUTHENTICATION_REQUIRED)
+            return AUTHENTICATION_REQUIRED
         self._begun += 1
         transaction = Transaction(
             f"{connection.id}.{self._begun}",
@@ -105,56 +99,54 @@ class Reception:
             connection.relaying,
         )
         verdict = await self._chain.mail(connection, transaction)
-        answer = _answer("mail", verdict, str(event.reverse_path or ""))
-        if answer.reply.is_positive:
+        path = event.reverse_path
+        reply = self._reply("mail", verdict, str(path) if path is not None else "")
+        if reply.code < 400:
             self.transaction = transaction
             self._addresses = set()
-        return answer
+        return reply
 
-    async def rcpt(self, connection: Connection, event: RcptReceived) -> Answer:
+    async def rcpt(self, connection: Connection, event: RcptReceived) -> Reply:
         """RCPT: nobody's yes is a no, unless the peer may relay."""
-        transaction = self._current
+        transaction = self.transaction
+        assert transaction is not None
         recipient = event.recipient
         verdict = await self._chain.rcpt(connection, transaction, recipient)
         if transaction.relaying and verdict.__class__ is Continue:
             verdict = ACCEPT
-        answer = _answer("rcpt", verdict, str(recipient.address))
-        reply = answer.reply
+        address = recipient.address
+        reply = self._reply("rcpt", verdict, str(address))
         self.recipients.add(reply)
         # One who is named twice gets the message once.
-        if reply.is_positive and recipient.address not in self._addresses:
-            self._addresses.add(recipient.address)
-            envelope = transaction.envelope
-            self.transaction = Transaction(
-                transaction.id,
-                Envelope(
-                    envelope.reverse_path,
-                    (*envelope.recipients, recipient),
-                    envelope.parameters,
-                ),
-                transaction.relaying,
-                transaction.notes,
+        if reply.code < 400 and address not in self._addresses:
+            self._addresses.add(address)
+            before = transaction.envelope
+            envelope = Envelope(
+                before.reverse_path, (*before.recipients, recipient), before.parameters
             )
-        return answer
+            self.transaction = Transaction(
+                transaction.id, envelope, transaction.relaying, transaction.notes
+            )
+        return reply
 
-    async def data(self, connection: Connection) -> Answer:
+    async def data(self, connection: Connection) -> Reply:
         """DATA: makes room for the message; its first line will be our Received field."""
-        transaction = self._current
-        verdict = await self._chain.data(connection, transaction)
-        answer = _answer("data", verdict)
-        if not answer.reply.is_positive:
-            return answer
+        transaction = self.transaction
+        assert transaction is not None
+        reply = self._reply("data", await self._chain.data(connection, transaction))
+        if reply.code >= 400:
+            return reply
         try:
             staged = await self._spool.stage(transaction.id)
         except SpoolFull:
-            return Answer(NO_SPACE)
+            return NO_SPACE
         self._staged = staged
         self._refusal = None
         self._hops = ReceivedCount()
         if self._settings.add_received:
             now = self._clock.seconds()
             staged.prepend(self._trace.received(connection, transaction, now))
-        return answer
+        return reply
 
     async def body(self, chunk: bytes) -> None:
         """A piece of the message."""
@@ -167,7 +159,7 @@ class Reception:
             self._refusal = NO_SPACE
             await self._drop_message()
 
-    async def end(self, connection: Connection, event: BodyEnded) -> Answer:
+    async def end(self, connection: Connection, event: BodyEnded) -> Reply:
         """
         The end of the data: a yes means that the message is ours for good.
 
@@ -176,28 +168,30 @@ class Reception:
         refusal = event.refusal or self._refusal
         if refusal is None and self._hops.count > self._settings.max_received:
             refusal = MAIL_LOOP
-        answer = Answer(refusal) if refusal else await self._hand_over(connection)
-        self.messages.add(answer.reply)
-        self._log(connection, event.size, answer.reply)
+        transaction = self.transaction
+        assert transaction is not None
+        reply = refusal or await self._hand_over(connection, transaction)
+        self.messages.add(reply)
+        _log(connection, transaction, event.size, reply)
         await self.forget()
-        return answer
+        return reply
 
-    async def _hand_over(self, connection: Connection) -> Answer:
-        transaction, staged = self._current, self._staged
+    async def _hand_over(self, connection: Connection, transaction: Transaction) -> Reply:
+        staged = self._staged
         assert staged is not None
         verdict = await self._chain.message(connection, transaction, staged)
-        if not isinstance(verdict, Continue | Accept):
-            return _answer("message", verdict)
+        if not isinstance(verdict, YES):
+            return self._reply("message", verdict)
         if self._abandoned:
             raise CancelledError
         self.committing = True
         try:
             verdict = await self._chain.queue(connection, transaction, staged)
         except SpoolFull:
-            return Answer(NO_SPACE)
+            return NO_SPACE
         finally:
             self.committing = False
-        return _answer("queue", verdict, transaction.id)
+        return self._reply("queue", verdict, transaction.id)
 
     async def forget(self) -> None:
         """The transaction is over, or never was."""
@@ -209,26 +203,21 @@ class Reception:
         if staged is not None:
             await staged.abort()
 
-    @property
-    def _current(self) -> Transaction:
-        assert self.transaction is not None, "the session lets nothing here without MAIL"
-        return self.transaction
-
-    def _log(self, connection: Connection, size: int, reply: Reply) -> None:
-        transaction, secured = self._current, connection.secured
-        envelope = transaction.envelope
-        log.info(
-            "{id} from <{sender}> recipients={recipients} peer={peer} tls={tls} octets={size}: "
-            "{outcome}",
-            id=transaction.id,
-            sender=envelope.reverse_path or "",
-            recipients=len(envelope.recipients),
-            peer=connection.peer,
-            tls=secured.protocol if secured is not None else "no",
-            size=size,
-            outcome=reply,
-        )
+    def _reply(self, stage: str, verdict: Verdict, about: str = "") -> Reply:
+        self.disconnecting = verdict.__class__ is Disconnect
+        return reply_to(stage, verdict, about)
 
 
-def _answer(stage: str, verdict: Verdict, about: str = "") -> Answer:
-    return Answer(reply_to(stage, verdict, about), verdict.__class__ is Disconnect)
+def _log(connection: Connection, transaction: Transaction, size: int, reply: Reply) -> None:
+    envelope, secured = transaction.envelope, connection.secured
+    log.info(
+        "{id} from <{sender}> recipients={recipients} peer={peer} tls={tls} octets={size}: "
+        "{outcome}",
+        id=transaction.id,
+        sender=envelope.reverse_path or "",
+        recipients=len(envelope.recipients),
+        peer=connection.peer,
+        tls=secured.protocol if secured is not None else "no",
+        size=size,
+        outcome=reply,
+    )

@@ -100,12 +100,12 @@ def _prepared(code: int, enhanced: str | None, text: str) -> Reply | _Text:
     return _Text(code, whole.enhanced, before, behind) if found else whole
 
 
-_PREPARED = {key: _prepared(*text) for key, text in _TEXTS.items()}
-_PREPARED |= {
-    (stage, Continue): text
-    for (stage, kind), text in _PREPARED.items()
-    if kind is Accept and stage != "rcpt"
-}
+_PREPARED: dict[str, dict[type, Reply | _Text]] = {}
+for (_stage, _kind), _text in _TEXTS.items():
+    _PREPARED.setdefault(_stage, {})[_kind] = _prepared(*_text)
+for _stage, _texts in _PREPARED.items():
+    if Accept in _texts:
+        _texts.setdefault(Continue, _texts[Accept])
 
 
 def reply_to(stage: str, verdict: Verdict, about: str = "") -> Reply:
@@ -117,18 +117,19 @@ def reply_to(stage: str, verdict: Verdict, about: str = "") -> Reply:
 
     @param about: the address, HELO or EHLO, or the queue id.
     """
-    own = getattr(verdict, "reply", None)
+    kind = verdict.__class__
+    own: Reply | None = None if kind is Continue else verdict.reply  # type: ignore[union-attr]
     if own is not None:
         if _fits(stage, verdict, own):
             return _with_queue_id(own, about) if stage == "queue" and own.is_positive else own
         log.error(
             "a plugin gave {verdict} at {stage} the reply {reply}, which says something else; "
             "it is not used",
-            verdict=type(verdict).__name__,
+            verdict=kind.__name__,
             stage=stage,
             reply=str(own),
         )
-    prepared = _PREPARED[stage, verdict.__class__]
+    prepared = _PREPARED[stage][kind]
     if isinstance(prepared, Reply):
         return prepared
     # The same senders and recipients come again and again; queue ids never do.
