@@ -69,9 +69,10 @@ class Server(Service):
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
         if not isinstance(parent, Componentized):
             return
+        settings = self._settings.log
         if self._stream is not None:
-            parent.setComponent(ILogObserver, log_to(self._stream, self._settings.log))  # type: ignore[no-untyped-call]
-            drop_below(self._settings.log.level)
+            parent.setComponent(ILogObserver, log_to(self._stream, settings))  # type: ignore[no-untyped-call]
+        drop_below(settings.level)  # also for syslog, which has a form of its own
         process: Any = IProcess(parent)
         process.uid, process.gid = self._account
 
