@@ -19,9 +19,10 @@ from typing import Protocol
 from attrs import Factory, define, frozen
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from harakatls.connection import TLSSummary
-from harakatls.interfaces import ISpool
+from harakatls.interfaces import ISpool, SpoolDamaged
 from harakatls.mail.envelope import Recipient
 from harakatls.mail.header import field as header_field
 from harakatls.mail.route import NextHop
@@ -34,8 +35,11 @@ from harakatls.queued import Delayed, Failed, Outcome, QueuedMessage, Trial
 from harakatls.smtp.reply import Reply
 from harakatls.tls.policy import Decision
 
+_log = Logger()
+
 MOST_TRIALS = 20  # hosts of one attempt
 
+OURS = Reply.of(451, "4.3.0", "The delivery failed for a reason of this server's own")
 SHUT_DOWN = Reply.of(451, "4.3.2", "This server is being shut down")
 
 
@@ -74,17 +78,24 @@ class Delivery:
 
     async def attempt(self, queued: QueuedMessage) -> Result:
         """
-        Cancelling ends it early; what has been settled by then counts.
+        Whatever ends it early, what has been settled by then counts.
 
-        @raise SpoolDamaged: the message cannot be read.
+        @raise SpoolDamaged: the message cannot be read, and nothing has been settled.
         """
         attempt = _Attempt(self, queued, list(dict.fromkeys(queued.pending)))
-        interrupted = False
         try:
             await attempt.run()
         except CancelledError:
-            interrupted = True
-        return attempt.result(interrupted)
+            return attempt.result(SHUT_DOWN, interrupted=True)
+        except Exception as problem:
+            if not attempt.has_settled:
+                raise
+            if isinstance(problem, SpoolDamaged):
+                _log.error("{queue_id}: {problem}", queue_id=queued.id, problem=str(problem))
+            else:
+                _log.failure("the delivery of {queue_id} failed midway", queue_id=queued.id)
+            return attempt.result(OURS)
+        return attempt.result()
 
     def close(self) -> None:
         """Nothing is sent any more; connections that wait for a goodbye are cut."""
@@ -142,19 +153,24 @@ class _Attempt:
             if found.ends:
                 return
 
-    def result(self, interrupted: bool) -> Result:
-        """@param interrupted: the rest was not tried for that reason."""
+    @property
+    def has_settled(self) -> bool:
+        """Some recipients were delivered, or have failed."""
+        return any(not isinstance(outcome, Delayed) for outcome in self.outcomes.values())
+
+    def result(self, ended: Reply | None = None, interrupted: bool = False) -> Result:
+        """@param ended: why the rest was not tried, where that is no matter of the hosts."""
         undecided = [r for r in self.left if r not in self.outcomes]
         if undecided:
-            self._decide(undecided, interrupted)
+            self._decide(undecided, ended)
         self._tell()
         return Result(tuple(self.outcomes.values()), tuple(self.trials), interrupted)
 
-    def _decide(self, recipients: list[Recipient], interrupted: bool) -> None:
-        """No host was asked about these: the reason is that of the hosts."""
+    def _decide(self, recipients: list[Recipient], ended: Reply | None) -> None:
+        """No host was asked about these: the reason is that of the hosts, or of ours."""
         passing = [unused for unused in self.unused if not unused.reply.is_permanent]
-        if interrupted or not self.unused:
-            passing = [_NotUsed(None, SHUT_DOWN)]
+        if ended is not None or not self.unused:
+            passing = [_NotUsed(None, ended or SHUT_DOWN)]
         last = (passing or self.unused)[-1]
         kind = Delayed if passing else Failed
         outcomes = [kind(recipient, last.reply, last.hop) for recipient in recipients]

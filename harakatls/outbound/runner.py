@@ -15,11 +15,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harakatls.interfaces import ISpool, SpoolDamaged, SpoolFull
-from harakatls.outbound.delivery import Result
+from harakatls.outbound.delivery import OURS, Result
 from harakatls.outbound.recorder import Observers, Recorder, unique_id
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import Delayed, QueuedMessage
-from harakatls.smtp.reply import Reply
 
 _log = Logger()
 
@@ -27,7 +26,6 @@ LOOK_AGAIN = 60.0  # seconds; another process may have added mail, or died with 
 AT_ONCE = 1.0
 GRACE = 30.0  # seconds for deliveries under way when the service stops
 BROKEN_SPOOL = 5.0  # seconds until a spool that raised is asked again
-OURS = Reply.of(451, "4.3.0", "The delivery failed for a reason of this server's own")
 
 
 class Attempts(Protocol):

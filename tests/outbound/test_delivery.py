@@ -10,6 +10,7 @@ from harakatls.interfaces import SpoolDamaged
 from harakatls.mail.address import Address
 from harakatls.mail.envelope import MailParameters, Recipient
 from harakatls.mail.route import NextHop
+from harakatls.outbound.delivery import OURS
 from harakatls.queued import Delayed, Delivered, Failed, QueuedMessage
 from harakatls.testing import (
     BREAK_OFF,
@@ -558,6 +559,37 @@ class SpoolTests(DeliveryTestCase):
         self.failureResultOf(self.begin(), SpoolDamaged)
         self.assertEqual(peer.messages, [])
         self.assertNothingIsLeft()
+
+    def test_what_was_delivered_before_counts(self) -> None:
+        """Who has the message does not get it again because it could not be opened once more."""
+        for problem in (SpoolDamaged("gone"), OSError("too many open files"), ZeroDivisionError()):
+            self.setUp()
+            self.serve(ObligingPeer())
+            open_body, opened = self.bodies.open_body, []
+
+            def once(
+                queued: QueuedMessage,
+                problem: Exception = problem,
+                open_body: Any = open_body,
+                opened: list[str] = opened,
+            ) -> Any:
+                if opened:
+                    raise problem
+                opened.append(queued.id)
+                return open_body(queued)
+
+            self.bodies.open_body = once  # type: ignore[method-assign]
+            result = self.attempt(three(), self.delivery(always_split=True))
+            self.assertEqual(
+                self.told(result),
+                {
+                    "ann@recipient.example": "delivered 250 2.0.0 Kept",
+                    "bob@recipient.example": f"delayed {OURS}",
+                    "cid@recipient.example": f"delayed {OURS}",
+                },
+            )
+            self.flushLoggedErrors(type(problem))
+            self.assertNothingIsLeft()
 
 
 def _longer(body: FixedBody) -> FixedBody:
