@@ -61,8 +61,8 @@ class Addresses:
     What a group of hosts came to.
 
     @ivar hops: hosts are IP addresses now, in the order of trying.
-    @ivar ends: one of the hosts is this server, so that later groups must not be tried
-        (RFC 5321 section 5.1: the mail would come back).
+    @ivar ends: one of the hosts is this server, so that neither the others of the group nor later
+        groups must be tried (RFC 5321 section 5.1: the mail would come back).
     """
 
     hops: tuple[NextHop, ...]
@@ -147,14 +147,16 @@ class Routing:
             found = [await self._one(group[0])]
         else:
             found = await together(*(self._one(hop) for hop in group))
-        hops = [hop for each in found for hop in each.hops]
+        # RFC 5321 section 5.1: those of the same preference as this server must not be tried, too.
+        ends = any(each.ends for each in found)
+        hops = [] if ends else [hop for each in found for hop in each.hops]
         prefer = self._settings.inet_prefer
         if prefer != "default":
             hops.sort(key=lambda hop: (":" in hop.host) is (prefer == "v4"))
         return Addresses(
             tuple(hops),
             tuple(skipped for each in found for skipped in each.skipped),
-            any(each.ends for each in found),
+            ends,
         )
 
     async def _one(self, hop: NextHop) -> Addresses:

@@ -565,7 +565,8 @@ class SpoolTests(DeliveryTestCase):
         for problem in (SpoolDamaged("gone"), OSError("too many open files"), ZeroDivisionError()):
             self.setUp()
             self.serve(ObligingPeer())
-            open_body, opened = self.bodies.open_body, []
+            open_body = self.bodies.open_body
+            opened: list[str] = []
 
             def once(
                 queued: QueuedMessage,

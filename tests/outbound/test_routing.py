@@ -266,6 +266,15 @@ class OurselvesTests(RoutingTestCase):
         )
         self.assertEqual(self.order(routing), ["192.0.2.1"])
 
+    def test_hosts_beside_this_server_are_not_asked(self) -> None:
+        """Two backups of the same preference do not give mail to each other in turns."""
+        for ours in ({"us.example": [OURS]}, {"us.example": ["192.0.2.9", OURS]}):
+            routing = self.routing(
+                {DOMAIN: [(10, "a.example"), (20, "b.example"), (20, "us.example")]},
+                {"a.example": ["192.0.2.1"], "b.example": ["192.0.2.2"], **ours},
+            )
+            self.assertEqual(self.order(routing), ["192.0.2.1"])
+
     def test_our_name_is_enough(self) -> None:
         """Behind NAT the address of the MX is not one of this machine, but the name is ours."""
         routing = self.routing({DOMAIN: [(10, ME)]}, {ME: ["203.0.113.9"]})
