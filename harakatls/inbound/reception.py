@@ -16,7 +16,7 @@ from harakatls.inbound.settings import InboundSettings
 from harakatls.inbound.trace import ReceivedCount, TraceFields
 from harakatls.interfaces import ISpool, IStagedMessage, SpoolFull
 from harakatls.mail.address import Address
-from harakatls.mail.envelope import Envelope
+from harakatls.mail.envelope import Envelope, Recipient
 from harakatls.smtp.events import BodyEnded, MailReceived, RcptReceived
 from harakatls.smtp.reply import Reply
 from harakatls.verdict import ACCEPT, Accept, Continue, Disconnect, Verdict
@@ -103,7 +103,6 @@ class Reception:
         reply = self._reply("mail", verdict, str(path) if path is not None else "")
         if reply.code < 400:
             self.transaction = transaction
-            self._addresses = set()
         return reply
 
     async def rcpt(self, connection: Connection, event: RcptReceived) -> Reply:
@@ -117,10 +116,8 @@ class Reception:
         address = recipient.address
         reply = self._reply("rcpt", verdict, str(address))
         self.recipients.add(reply)
-        # One who is named twice gets the message once.
-        if reply.code < 400 and address not in self._addresses:
-            self._addresses.add(address)
-            before = transaction.envelope
+        before = transaction.envelope
+        if reply.code < 400 and self._is_new(address, before.recipients):
             envelope = Envelope(
                 before.reverse_path, (*before.recipients, recipient), before.parameters
             )
@@ -128,6 +125,18 @@ class Reception:
                 transaction.id, envelope, transaction.relaying, transaction.notes
             )
         return reply
+
+    def _is_new(self, address: Address, others: tuple[Recipient, ...]) -> bool:
+        """One who is named twice gets the message once."""
+        if not others:  # nearly always
+            self._addresses = set()
+            return True
+        if not self._addresses:
+            self._addresses.add(others[0].address)
+        if address in self._addresses:
+            return False
+        self._addresses.add(address)
+        return True
 
     async def data(self, connection: Connection) -> Reply:
         """DATA: makes room for the message; its first line will be our Received field."""
