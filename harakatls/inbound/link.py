@@ -52,10 +52,14 @@ class Link:
         assert layer is not None
         if layer.established:
             try:
-                return layer.decrypt(octets)
+                pieces = layer.decrypt(octets)
             except TLSBroken:
                 self._send(layer.outgoing())
                 raise
+            if layer.is_answering:
+                layer.is_answering = False
+                self._send(layer.outgoing())
+            return pieces
         try:
             return layer.decrypt(octets)
         finally:

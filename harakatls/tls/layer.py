@@ -22,18 +22,30 @@ class TLSLayer:
     One side of one TLS connection.
 
     What is to be sent to the peer is fetched with `outgoing`: after `begin`, after `encrypt`, after
-    `close`, and after `decrypt` while the handshake goes on or where it raised.
+    `close`, and after `decrypt` while the handshake goes on, where it raised, or where it
+    `is_answering`.
 
     @ivar established: the handshake has finished.
     @ivar ended: the peer has said that it sends no more (close_notify).
+    @ivar is_answering: TLS itself may have something to say since the handshake, as to a request
+        for new keys. To be set to false when that has been sent: a peer that asks again and again
+        would fill the memory otherwise.
     """
 
-    __slots__ = ("_header", "_left", "_records", "connection", "ended", "established")
+    __slots__ = (
+        "_header",
+        "_left",
+        "_records",
+        "connection",
+        "ended",
+        "established",
+        "is_answering",
+    )
 
     def __init__(self, connection: SSL.Connection, server: bool = True) -> None:
         """@param connection: over memory (C{socket} is None)."""
         self.connection = connection
-        self.established = self.ended = False
+        self.established = self.ended = self.is_answering = False
         self._left = 0  # octets of a record that has begun to come in
         self._header = b""  # the beginning of a record, too short to tell its length
         self._records = 0
@@ -53,10 +65,10 @@ class TLSLayer:
     def decrypt(self, octets: bytes) -> list[bytes]:
         """
         @param octets: from the peer, cut anywhere.
-        @return: what they say, in pieces; nothing while the handshake goes on.
+        @return: what they say, in pieces; nothing while the handshake goes on and after the end.
         @raise TLSBroken: there may be an alert for the peer.
         """
-        if not octets:
+        if not octets or self.ended:
             return []
         try:
             return self._decrypt(octets)
@@ -110,7 +122,8 @@ class TLSLayer:
             try:
                 pieces.append(connection.recv(_AT_MOST))
             except SSL.WantReadError:
-                self._records = 0  # the rest were not data: tickets, key updates
+                self._records = 0  # some were not data: tickets, key updates
+                self.is_answering = True
             except SSL.ZeroReturnError:
                 self.ended = True
         return pieces

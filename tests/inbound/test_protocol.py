@@ -42,6 +42,7 @@ from tests.inbound.transports import (
     TLSClient,
     lost,
 )
+from tests.tls.records import RecordWriter
 
 STARTTLS = b"STARTTLS\r\n"
 # The beginning of a TLS record with a ClientHello of 5 octets, which cannot be read as one.
@@ -362,6 +363,20 @@ class StartTLSTests(ProtocolTestCase):
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
         protocol.connectionLost(lost(ABORTED))
         self.assertEqual(self.stages()[-1], "disconnected")
+
+    def test_key_updates(self) -> None:
+        """Who asks for new keys again and again is answered all along: nothing piles up."""
+        protocol, transport = self.begin()
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        by_hand = RecordWriter(context)
+        client = TLSClient(transport, context)
+        client.shake()
+        client.pump()
+        protocol.dataReceived(by_hand.key_update())  # OpenSSL answers when it is called next
+        for _ in range(3):
+            transport.written.clear()
+            protocol.dataReceived(by_hand.key_update())
+            self.assertEqual(len(transport.written), 1)
 
     def test_closing_over_tls(self) -> None:
         """A peer that is sent away in the middle of sending reads why, over TLS as well."""

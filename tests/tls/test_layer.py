@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.tls.layer import TLSBroken, TLSLayer
 from tests.tls.peers import TLS_1_2, TLS_1_3, VERSIONS, issued
+from tests.tls.records import CIPHER, RecordWriter
 
 
 def contexts(version: int) -> tuple[SSL.Context, SSL.Context]:
@@ -25,6 +26,7 @@ class Pair:
 
     def __init__(self, version: int = TLS_1_3, cut: int = 1 << 20) -> None:
         client, server = contexts(version)
+        self.by_hand = RecordWriter(client)
         self.client = TLSLayer(SSL.Connection(client, None), server=False)
         self.server = TLSLayer(SSL.Connection(server, None))
         self.cut = cut
@@ -49,6 +51,16 @@ class Pair:
         self.client.encrypt(octets)
         self.pump()
         return b"".join(self.heard_by_server)
+
+
+class KeepingConnection:
+    """Takes octets as a connection of OpenSSL does that does not get to read them."""
+
+    def __init__(self, kept: list[bytes]) -> None:
+        self.kept = kept
+
+    def bio_write(self, octets: bytes) -> None:
+        self.kept.append(octets)
 
 
 class LayerTests(SynchronousTestCase):
@@ -106,6 +118,31 @@ class LayerTests(SynchronousTestCase):
         pair.client.close()
         self.assertEqual(pair.server.decrypt(pair.client.outgoing()), [b"QUIT\r\n"])
         self.assertTrue(pair.server.ended)
+
+    def test_data_behind_close_notify(self) -> None:
+        """A peer that goes on sending after its close_notify fills no memory of ours."""
+        pair = Pair()
+        pair.shake()
+        pair.client.close()
+        self.assertEqual(pair.server.decrypt(pair.client.outgoing()), [])
+        kept: list[bytes] = []
+        self.patch(pair.server, "connection", KeepingConnection(kept))
+        self.assertEqual(pair.server.decrypt(b"x" * 65536), [])
+        self.assertEqual(kept, [])
+
+    def test_key_updates(self) -> None:
+        """New keys in the middle of what is said cost nothing of it; it is known that we answer."""
+        pair = Pair()
+        pair.shake()
+        self.assertEqual(pair.server.connection.get_cipher_name(), CIPHER)
+        pair.server.is_answering = False
+        said = pair.by_hand.data(b"NOOP\r\n")
+        self.assertEqual(pair.server.decrypt(said), [b"NOOP\r\n"])
+        self.assertFalse(pair.server.is_answering)
+        said = pair.by_hand.key_update() + pair.by_hand.data(b"MAIL") + pair.by_hand.key_update()
+        self.assertEqual(pair.server.decrypt(said), [b"MAIL"])
+        self.assertTrue(pair.server.is_answering)
+        self.assertNotEqual(pair.server.outgoing(), b"")
 
     def test_garbage(self) -> None:
         """Octets that are no TLS raise."""
