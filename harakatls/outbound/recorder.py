@@ -19,7 +19,7 @@ from harakatls.queued import Attempt, Delayed, Delivered, Failed, Outcome, Queue
 _log = Logger()
 
 NOT_RECORDED = 10.0  # seconds until what did not fit on the disk is written again
-NOT_REPORTED = 60.0  # seconds until a message is tried again whose report did not fit
+NOT_REPORTED = 60.0  # seconds until a message is tried again whose report could not be queued
 
 
 class Observers(Protocol):
@@ -122,7 +122,8 @@ class Recorder:
         """
         Record *settled* and queue the report about it: one transaction.
 
-        @return: what was recorded. Without space for the report, those it is about stay pending.
+        @return: what was recorded. Where the report cannot be queued, those it is about stay
+            pending.
         """
         told = dsn.wanted(before, failures)
         if not told:
@@ -139,8 +140,12 @@ class Recorder:
             return settled
         try:
             await self._queue_report(settled, told)
-        except SpoolFull:
-            _log.error("no space for the report about {queue_id}; later", queue_id=before.id)
+        except (SpoolFull, SpoolDamaged) as problem:
+            _log.error(
+                "the report about {queue_id} cannot be queued now: {problem}",
+                queue_id=before.id,
+                problem=str(problem),
+            )
         else:
             return settled
         # Nobody has been told, so they are not settled; they will be tried, and fail, again.

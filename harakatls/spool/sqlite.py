@@ -121,7 +121,12 @@ class SQLiteSpool:
             file.keep()
             stored = StoredBody(content, crc, file.path.name, file.size, file.crc)
             addition = Addition(stored, rows, settlement, file.remove)
-        await self._ask(addition)
+        try:
+            await self._ask(addition)
+        except Exception:
+            if settlement is not None:
+                self._claims.not_settled(settlement.id, self.seconds() + LEASE)
+            raise
 
     # -------------------------------------------------------------------------- delivering
 
@@ -154,7 +159,7 @@ class SQLiteSpool:
         """
         See `ISpool.open_body`.
 
-        @raise OSError, sqlite3.Error: it cannot be read now, but is not known to be damaged.
+        @raise OSError: it cannot be read now, but is not known to be damaged.
         """
         row = self._claims.row(queued.id)
         if row is None:
@@ -164,9 +169,9 @@ class SQLiteSpool:
                 "SELECT content, crc, file, file_size, file_crc FROM body WHERE number = ?",
                 (row.body,),
             ).fetchall()
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
             if not is_malformed(error):
-                raise
+                raise OSError(f"the body of {queued.id} cannot be read now: {error}") from None
             raise SpoolDamaged(f"the body of {queued.id} cannot be read: {error}") from None
         if not found:
             raise SpoolDamaged(f"the body of {queued.id} is gone")

@@ -136,7 +136,7 @@ class DamageTests(SQLiteCase):
         real = self.spool._reading
         for error, expected in (
             (failure(sqlite3.SQLITE_CORRUPT, "malformed"), SpoolDamaged),
-            (failure(sqlite3.SQLITE_NOMEM, "out of memory"), sqlite3.OperationalError),
+            (failure(sqlite3.SQLITE_NOMEM, "out of memory"), OSError),
         ):
             self.patch(self.spool, "_reading", FailingConnection(real, "SELECT", error))
             self.assertRaises(expected, self.spool.open_body, queued)

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
-from harakatls.interfaces import SpoolFull
+from harakatls.interfaces import SpoolDamaged, SpoolFull
 from harakatls.queued import QueuedMessage
 from harakatls.spool import database, sqlite
 from harakatls.spool.claims import LONGEST
@@ -151,6 +151,17 @@ class UnsettledTests(SQLiteCase):
         self.assertIn("free again", self.logged("warn")[0])
         self.settle(delivered(queued))
         self.assertEqual(list(listing(self.directory)), [])
+
+    def test_given_up_with_a_report(self) -> None:
+        """So where it was the report about it that could not be written."""
+        self.queue()
+        [queued] = self.claim()
+        staged = self.stage("R.1", b"report")
+        self.failing("COMMIT", failure(sqlite3.SQLITE_IOERR, "disk I/O error"))
+        self.raised_by(staged.commit(envelope(), delivered(queued)), SpoolDamaged)
+        for _ in range(4):
+            self.clock.advance(LEASE / 3)
+        self.assertEqual(self.claim(), [queued])
 
     def test_forgotten(self) -> None:
         """So when it does not even try; but not while a delivery may still be under way."""
