@@ -147,7 +147,10 @@ class QueueRunner(Service):
                 self._again = False
                 claimed = await self._spool.claim(self._clock.seconds(), room)
                 for queued in claimed:
-                    if self.running:
+                    if queued.id in self._interruptible:
+                        # So slow that its claim was taken for forgotten. It will settle this one.
+                        _log.warn("{queue_id} is being delivered still", queue_id=queued.id)
+                    elif self.running:
                         self._deliver(queued)
                     else:
                         await self._spool.settle(queued)
@@ -191,8 +194,9 @@ class QueueRunner(Service):
         self._in_hand[queued.id] = under_way
 
         def ended(_: object) -> None:
-            self._in_hand.pop(queued.id, None)
-            self._interruptible.discard(queued.id)
+            # While observers were being told, it may have become due and been taken once more.
+            if self._in_hand.get(queued.id) is under_way:
+                del self._in_hand[queued.id]
             self._ended()
             self._wake()
 

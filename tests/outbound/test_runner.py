@@ -212,6 +212,42 @@ class ClaimTests(RunnerTestCase):
         self.assertEqual(self.waiting(), [])
         self.stop()
 
+    def test_a_delivery_that_outlives_its_claim(self) -> None:
+        """The spool takes it for forgotten; the host that is so slow does not get it once more."""
+        slow: Deferred[Any] = Deferred()
+        self.start(slow)
+        self.queue()
+        (row,) = self.spool._rows.values()
+        row.claimed = False
+        self.spool._wait(row)
+        self.clock.advance(LOOK_AGAIN)
+        self.assertEqual((row.claimed, len(self.deliveries.tried)), (True, 1))
+        stopping = self.runner.stopService()
+        self.assertNoResult(stopping)
+        slow.callback(delivered)
+        self.successResultOf(stopping)
+        self.assertEqual(self.waiting(), [])
+
+    def test_an_observer_that_is_slower_than_the_schedule(self) -> None:
+        """The next attempt does not wait for a plugin, and is ended when the server stops."""
+        plugin: Deferred[None] = Deferred()
+        second: Deferred[Any] = Deferred()
+
+        async def slow(queued: QueuedMessage, outcome: Delayed) -> None:
+            await plugin
+
+        self.observed.delayed = slow  # type: ignore[method-assign]
+        self.start(delayed, second, temp_fail_intervals=(10.0,))
+        self.queue()
+        self.clock.advance(LOOK_AGAIN)
+        self.assertEqual(len(self.deliveries.tried), 2)
+        plugin.callback(None)
+        stopping = self.runner.stopService()
+        self.assertNoResult(stopping)
+        self.clock.advance(30)
+        self.successResultOf(stopping)
+        self.assertEqual(self.only_waiting().attempts, 1)
+
     def test_disabled(self) -> None:
         """disabled of outbound.ini: mail is taken and stays."""
         self.start(disabled=True)
@@ -465,6 +501,23 @@ class ReportTests(RunnerTestCase):
         self.spool.stage = stage  # type: ignore[method-assign]
         self.clock.advance(LOOK_AGAIN + 1)
         self.assertIsNone(self.only_waiting().envelope.reverse_path)
+
+    def test_a_report_that_cannot_be_written(self) -> None:
+        """Another fault of the disk: who has the message does not get it again because of it."""
+
+        def two(queued: QueuedMessage) -> Result:
+            first, second = queued.pending
+            no_such_user = Reply.of(550, "5.1.1", "No such user")
+            return Result((Delivered(first, OK, NEXT_HOP), Failed(second, no_such_user)))
+
+        async def broken(message_id: str) -> Any:
+            raise SpoolDamaged("input/output error")
+
+        self.queue(envelope(recipients=["a@recipient.example", "b@recipient.example"]))
+        self.spool.stage = broken  # type: ignore[method-assign]
+        self.start(two, Deferred())
+        (pending,) = self.only_waiting().pending
+        self.assertEqual(str(pending.address), "b@recipient.example")
 
     def test_an_original_that_cannot_be_read_any_more(self) -> None:
         """The report comes without its header rather than not at all."""
