@@ -8,6 +8,7 @@ from harakatls.connection import Connection, Transaction
 from harakatls.hooks.chain import HookChain
 from harakatls.inbound.replies import (
     AUTHENTICATION_REQUIRED,
+    CLOSING,
     MAIL_LOOP,
     NO_SPACE,
     reply_to,
@@ -213,8 +214,10 @@ class Reception:
             await staged.abort()
 
     def _reply(self, stage: str, verdict: Verdict, about: str = "") -> Reply:
-        self.disconnecting = verdict.__class__ is Disconnect
-        return reply_to(stage, verdict, about)
+        reply = reply_to(stage, verdict, about)
+        # 421 is the end of a connection, whoever says it and as what (RFC 5321 section 3.8).
+        self.disconnecting = verdict.__class__ is Disconnect or reply.code == CLOSING
+        return reply
 
 
 def _log(connection: Connection, transaction: Transaction, size: int, reply: Reply) -> None:

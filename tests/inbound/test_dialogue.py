@@ -353,6 +353,17 @@ class VerdictTests(SynchronousTestCase):
                 self.assertEqual(codes, ["250"] * (number + 1) + [code])
                 self.assertEqual(talk.channel.closed, "linger")
 
+    def test_the_end_by_another_name(self) -> None:
+        """A plugin that puts off with 421 ends the connection: nobody waits for what never comes."""
+        later = TempFail(Reply.of(421, "4.7.0", "come back tomorrow"))
+        steps = [EHLO, MAIL, RCPT, DATA, MESSAGE + END]
+        for number, stage in enumerate(("hello", "mail", "rcpt", "data", "message")):
+            talk = Talk(Everything(**{"rcpt": ACCEPT, stage: later}))
+            for step in steps[:number]:
+                talk.say(step)
+            self.assertEqual(talk.codes(steps[number], b"NOOP\r\n"), ["421"])
+            self.assertEqual(talk.channel.closed, "linger", stage)
+
     def test_after_the_data(self) -> None:
         """A message that a hook refuses is not queued, and the next may follow."""
         for stage in ("message", "queue"):
