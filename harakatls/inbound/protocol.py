@@ -237,9 +237,9 @@ class InboundProtocol(Protocol):
             return
         if self._handshake is not None and layer.established:
             self._handshake_completed(layer)
-        for piece in pieces:
-            if not self._closing:
-                self._conversation.received(piece)
+        if pieces and not self._closing:
+            # Together, so that commands in several records are answered in one.
+            self._conversation.received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if layer.ended and not self._closing:
             self._conversation.input_ended()
 

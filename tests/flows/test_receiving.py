@@ -113,6 +113,15 @@ class ReceivingTests(SynchronousTestCase):
         self.assertRegex(octets, rb"\r\n\ttls TLS_\w+ \(TLSv1\.3 \w+\);\r\n")
         self.assertTrue(octets.endswith(b"\r\n" + MESSAGE))
 
+    def test_several_records_at_once(self) -> None:
+        """Commands that come together are answered in one, in however many records they are."""
+        _, transport, client = self.started()
+        client.say(EHLO)
+        for command in (MAIL, RCPT, DATA):
+            client.connection.sendall(command)
+        transport.protocol.dataReceived(client.connection.bio_read(1 << 16))
+        self.assertEqual(len(transport.written), 1)
+
     def test_implicit_tls(self) -> None:
         """The same on an SMTPS port, where the greeting is inside of TLS."""
         _, transport = self.connect(implicit_tls=True)

@@ -1,0 +1,124 @@
+"""What is said goes out at once, in order, and whole, however slowly the peer takes it."""
+
+import socket
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.main import CONNECTION_LOST
+from twisted.internet.tcp import Connection as TCPConnection
+from twisted.trial.unittest import SynchronousTestCase
+
+from harakatls.inbound.link import Link
+from harakatls.tls.layer import TLSBroken
+from tests.inbound.transports import RecordingTLS
+
+
+class WaitingRoom:
+    """As much of a reactor as a connection needs that is never served by it."""
+
+    def __init__(self) -> None:
+        self.writers: set[object] = set()
+
+    def addWriter(self, writer: object) -> None:
+        self.writers.add(writer)
+
+    def removeWriter(self, writer: object) -> None:
+        self.writers.discard(writer)
+
+    def addReader(self, reader: object) -> None:
+        """Nobody reads."""
+
+    removeReader = addReader
+
+
+class LinkTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        ours, self.peer = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(self.peer.close)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        self.peer.setblocking(False)
+        self.reactor = WaitingRoom()
+        protocol: Any = object()
+        reactor: Any = self.reactor
+        self.transport: Any = TCPConnection(ours, protocol, reactor)
+        self.transport.connected = True
+        self.link = Link(self.transport)
+
+    def taken(self) -> bytes:
+        """What the peer gets, while the reactor serves our side."""
+        found = b""
+        while True:
+            try:
+                found += self.peer.recv(1 << 20)
+            except BlockingIOError:
+                if not self.reactor.writers:
+                    return found
+                self.transport.doWrite()
+
+    def test_at_once(self) -> None:
+        """A reply is with the peer before the reactor's next turn."""
+        self.link.write(b"250 OK\r\n")
+        self.assertEqual(self.peer.recv(100), b"250 OK\r\n")
+        self.assertEqual(self.reactor.writers, set())
+
+    def test_nothing(self) -> None:
+        """Where there is nothing to be said nothing is sent."""
+        self.link.write(b"")
+        self.assertRaises(BlockingIOError, self.peer.recv, 1)
+
+    def test_more_than_fits(self) -> None:
+        """What the peer's socket does not take waits, and what comes later waits behind it."""
+        octets = b"".join(b"%07d\r\n" % number for number in range(200_000))
+        self.link.write(octets)
+        self.assertEqual(self.reactor.writers, {self.transport})
+        self.link.write(b"behind it\r\n")
+        self.assertEqual(self.taken(), octets + b"behind it\r\n")
+        self.link.write(b"at once again\r\n")
+        self.assertEqual(self.peer.recv(100), b"at once again\r\n")
+
+    def test_peer_that_takes_little(self) -> None:
+        """A producer is told to pause when too much waits."""
+        told = []
+
+        class Producer:
+            def pauseProducing(self) -> None:
+                told.append("pause")
+
+            def resumeProducing(self) -> None:
+                told.append("resume")
+
+        self.transport.registerProducer(Producer(), True)
+        self.link.write(b"x" * 1_000_000)
+        self.assertEqual(told, ["pause"])
+        self.assertEqual(len(self.taken()), 1_000_000)
+        self.assertEqual(told, ["pause", "resume"])
+
+    def test_peer_is_gone(self) -> None:
+        """A write to a broken connection raises nothing: the reactor finds out and tells."""
+        self.peer.close()
+        self.link.write(b"250 OK\r\n")
+        self.assertEqual(self.reactor.writers, {self.transport})
+        self.assertIs(self.transport.doWrite(), CONNECTION_LOST)
+
+    def test_over_tls(self) -> None:
+        """Inside of TLS as well."""
+        client = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+        client.set_connect_state()
+        self.assertRaises(SSL.WantReadError, client.do_handshake)
+        creator: Any = RecordingTLS()
+        self.link.start_tls(creator)
+        self.link.decrypt(client.bio_read(1 << 16))
+        client.bio_write(self.taken())
+        client.do_handshake()
+        self.assertEqual(self.link.decrypt(client.bio_read(1 << 16)), [])
+        self.link.write(b"250 OK\r\n")
+        client.bio_write(self.taken())
+        self.assertEqual(client.recv(100), b"250 OK\r\n")
+
+    def test_garbage_for_tls(self) -> None:
+        """What is no TLS raises, in words for the operator."""
+        creator: Any = RecordingTLS()
+        self.link.start_tls(creator)
+        problem = self.assertRaises(TLSBroken, self.link.decrypt, b"EHLO x\r\n" * 10)
+        self.assertIn("the peer does not speak TLS", str(problem))
