@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from twisted.logger import Logger
 
@@ -120,16 +120,16 @@ def reply_to(stage: str, verdict: Verdict, about: str = "") -> Reply:
     @param about: the address, HELO or EHLO, or the queue id.
     """
     kind = verdict.__class__
-    own: Reply | None = None if kind is Continue else verdict.reply  # type: ignore[union-attr]
+    own: object = None if kind is Continue else verdict.reply  # type: ignore[union-attr]
     if own is not None:
-        if _fits(stage, verdict, own):
+        if _is_reply(own) and _fits(stage, verdict, own):
             return _with_queue_id(own, about) if stage == "queue" and own.is_positive else own
         log.error(
-            "a plugin gave {verdict} at {stage} the reply {reply}, which says something else; "
-            "it is not used",
+            "a plugin gave {verdict} at {stage} the reply {reply!r}, which is none or says "
+            "something else; it is not used",
             verdict=kind.__name__,
             stage=stage,
-            reply=str(own),
+            reply=own,
         )
     prepared = _PREPARED[stage][kind]
     if isinstance(prepared, Reply):
@@ -141,6 +141,20 @@ def reply_to(stage: str, verdict: Verdict, about: str = "") -> Reply:
 @lru_cache(maxsize=1024)
 def _rendered(text: _Text, about: str) -> Reply:
     return text.to_reply(about)
+
+
+def _is_reply(own: object) -> TypeGuard[Reply]:
+    """
+    Plugins need not be checked by any tool. To fail here, on the way from a message that was taken
+    to its 250, would have the sender send it again and again.
+    """
+    return (
+        isinstance(own, Reply)
+        and isinstance(own.code, int)
+        and isinstance(own.lines, tuple)
+        and bool(own.lines)
+        and all(isinstance(line, str) for line in own.lines)
+    )
 
 
 def _fits(stage: str, verdict: Verdict, reply: Reply) -> bool:

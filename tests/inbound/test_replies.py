@@ -1,5 +1,7 @@
 """What each verdict sounds like at each stage."""
 
+from typing import Any
+
 from attrs import evolve
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
@@ -86,6 +88,22 @@ class ReplyToTests(SynchronousTestCase):
             with capturedLogs() as logged:
                 self.assertEqual(reply_to(stage, verdict, A).code, code)
             self.assertEqual([event["stage"] for event in logged], [stage])
+
+    def test_reply_that_is_none(self) -> None:
+        """A plugin's mistake changes the words, never the verdict: what was taken is not put off."""
+        broken: Any = [
+            "250 OK",
+            250,
+            Reply(250, None, ()),
+            Reply(250, None, "OK"),  # type: ignore[arg-type]
+            Reply("250", None, ("OK",)),  # type: ignore[arg-type]
+            Reply(250, None, (b"OK",)),  # type: ignore[arg-type]
+        ]
+        for own in broken:
+            with capturedLogs() as logged:
+                reply = reply_to("queue", Accept(own), "A1.1")
+            self.assertEqual(str(reply), "250 2.0.0 Message Queued (A1.1)")
+            self.assertEqual([event["stage"] for event in logged], ["queue"])
 
     def test_enhanced_status_fits_the_code(self) -> None:
         """RFC 3463: its class is the first digit of the code."""
