@@ -23,7 +23,8 @@ from harakatls.verdict import ACCEPT, CONTINUE, Reject, Verdict
 
 log = Logger()
 
-ANY = "any"  # the route of all domains that have none of their own
+ANY = "any"  # the key of the route of all domains that have none of their own
+_ANY_DOMAIN = "*"  # what it is kept under: mail for a domain "any" is mail for that domain
 ACTIONS = ("accept", "continue", "deny")
 NOT_ALLOWED = Reject(Reply.of(550, "5.7.1", "You are not allowed to relay"))
 NOT_ACCEPTED = Reject(Reply.of(550, "5.7.1", "Mail for that recipient is not accepted here"))
@@ -44,7 +45,7 @@ class Destination:
 
 @frozen
 class RelaySettings:
-    """@ivar destinations: by domain, as A-labels, and for `ANY`."""
+    """@ivar destinations: by domain, as A-labels, and for all others by C{*}."""
 
     allowed: HostList = field(factory=HostList)
     all: bool = False
@@ -71,7 +72,7 @@ class RelaySettings:
 
 def _domain(section: Section, key: str) -> str:
     if key.lower() == ANY:
-        return ANY
+        return _ANY_DOMAIN
     try:
         return to_a_label(key.removesuffix("."))
     except AddressError:
@@ -157,7 +158,7 @@ class Relay:
     async def route(self, domain: str, queued: QueuedMessage) -> tuple[NextHop, ...] | None:
         """A domain that is listed without a nexthop goes by DNS, whatever ``any`` says."""
         destinations = self.settings.destinations
-        destination = destinations.get(domain) or destinations.get(ANY)
+        destination = destinations.get(domain) or destinations.get(_ANY_DOMAIN)
         if not self.settings.force_routing or destination is None or destination.next_hop is None:
             return None
         host, port = destination.next_hop
@@ -181,10 +182,11 @@ class DestinationRelay(Relay):
     async def rcpt(
         self, connection: Connection, transaction: Transaction, recipient: Recipient
     ) -> Verdict:
-        """Whoever may relay is not asked for more."""
-        if transaction.relaying:
+        """Whoever may relay is not asked for more; nor is who wants our postmaster."""
+        domain = recipient.address.domain
+        if transaction.relaying or not domain:
             return CONTINUE
-        destination = self.settings.destinations.get(recipient.address.domain)
+        destination = self.settings.destinations.get(domain)
         if destination is None or destination.action == "deny":
             return NOT_ALLOWED
         if destination.action is None:

@@ -354,7 +354,7 @@ class VerdictTests(SynchronousTestCase):
                 self.assertEqual(talk.channel.closed, "linger")
 
     def test_the_end_by_another_name(self) -> None:
-        """A plugin that puts off with 421 ends the connection; no peer waits for what never comes."""
+        """A plugin that puts off with 421 ends the connection; no peer waits in vain."""
         later = TempFail(Reply.of(421, "4.7.0", "come back tomorrow"))
         steps = [EHLO, MAIL, RCPT, DATA, MESSAGE + END]
         for number, stage in enumerate(("hello", "mail", "rcpt", "data", "message")):

@@ -90,7 +90,7 @@ class ReplyToTests(SynchronousTestCase):
             self.assertEqual([event["stage"] for event in logged], [stage])
 
     def test_reply_that_is_none(self) -> None:
-        """A plugin's mistake changes the words, never the verdict: what was taken is not put off."""
+        """A plugin's mistake changes the words, not the verdict: what was taken is not put off."""
         broken: Any = [
             "250 OK",
             250,

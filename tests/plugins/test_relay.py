@@ -9,6 +9,8 @@ from zope.interface.verify import verifyObject
 
 from harakatls.config.errors import ConfigError
 from harakatls.interfaces import IAskedLast, IRcptHook, IRelayHook, IRouteHook
+from harakatls.mail.address import parse_forward_path
+from harakatls.mail.envelope import Recipient
 from harakatls.mail.route import NextHop
 from harakatls.plugins.relay import Relay, load, parse_next_hop
 from harakatls.queued import QueuedMessage
@@ -98,6 +100,22 @@ class DestinationTests(SynchronousTestCase):
         self.assertEqual(self.rcpt(plugin, "x@checked.example"), CONTINUE)
         for domain in ("denied.example", "unlisted.example", "routed.example"):
             self.assertIsInstance(self.rcpt(plugin, f"x@{domain}"), Reject, domain)
+
+    def test_any_is_no_domain(self) -> None:
+        """``any`` is for routes: it lets nobody send to a domain of that name, or of no name."""
+        for action in ("accept", "continue"):
+            plugin = self.plugin(destinations=f'[domains]\nany={{"action":"{action}"}}\n')
+            for address in ("x@any", "x@unlisted.example", "x@[192.0.2.1]"):
+                self.assertIsInstance(self.rcpt(plugin, address), Reject, address)
+                last = IAskedLast(plugin).asked_last
+                self.assertEqual(self.rcpt(last, address), CONTINUE, address)
+
+    def test_postmaster(self) -> None:
+        """<postmaster> without a domain is ours, so others say what becomes of it (RFC 5321)."""
+        hook = IRcptHook(self.plugin())
+        postmaster = Recipient(parse_forward_path("<Postmaster>"))
+        asked = hook.rcpt(connection_from(), transaction_for(), postmaster)
+        self.assertEqual(result_of(self, asked), CONTINUE)
 
     def test_continue(self) -> None:
         """``continue`` takes the recipient when no other plugin has refused it; others stay out."""
