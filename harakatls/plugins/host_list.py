@@ -28,7 +28,7 @@ class LocalDomains:
     """
 
     names: frozenset[str]
-    pattern: re.Pattern[str] | None = None
+    patterns: tuple[re.Pattern[str], ...] = ()
 
     @classmethod
     def load(cls, config: ConfigDirectory) -> "LocalDomains":
@@ -40,12 +40,41 @@ class LocalDomains:
             except AddressError:
                 problem = f"{shown(line)} is not a domain such as example.com"
                 raise ConfigError("host_list", None, None, problem) from None
-        return cls(frozenset(names), _pattern(config.lines("host_list_regex")))
+        return cls(frozenset(names), _patterns(config.lines("host_list_regex")))
 
     def __contains__(self, domain: str) -> bool:
         if domain in self.names:
             return True
-        return self.pattern is not None and self.pattern.fullmatch(domain) is not None
+        return any(pattern.fullmatch(domain) for pattern in self.patterns)
+
+
+def _patterns(lines: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
+    """One for each line: in one for all, their groups would get in each other's way."""
+    patterns: list[re.Pattern[str]] = []
+    for line in lines:
+        try:
+            patterns.append(re.compile(line, re.IGNORECASE))
+        except re.error as problem:
+            text = f"{shown(line)} is not a regular expression: {problem}"
+            raise ConfigError("host_list_regex", None, None, text) from None
+    return tuple(patterns)
+
+
+def load(cls, config: ConfigDirectory) -> "LocalDomains":
+        """@raise ConfigError: a line is no domain, or no regular expression."""
+        names = {""}
+        for line in config.lines("host_list"):
+            try:
+                names.add(to_a_label(line.removesuffix(".")))
+            except AddressError:
+                problem = f"{shown(line)} is not a domain such as example.com"
+                raise ConfigError("host_list", None, None, problem) from None
+        return cls(frozenset(names), _patterns(config.lines("host_list_regex")))
+
+    def __contains__(self, domain: str) -> bool:
+        if domain in self.names:
+            return True
+        return any(pattern.fullmatch(domain) for pattern in self.patterns)
 
 
 def _pattern(lines: tuple[str, ...]) -> re.Pattern[str] | None:
@@ -63,7 +92,7 @@ def _pattern(lines: tuple[str, ...]) -> re.Pattern[str] | None:
 def load(site: Site) -> "InHostList":
     """From host_list, host_list_regex and host_list.anti_spoof."""
     domains = LocalDomains.load(site.config)
-    if domains.names == {""} and domains.pattern is None:
+    if domains.names == {""} and not domains.patterns:
         log.warn("host_list names no domain: no recipient here is local but postmaster")
     anti_spoof = site.config.value("host_list.anti_spoof")
     if anti_spoof is None:

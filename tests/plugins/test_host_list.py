@@ -57,9 +57,14 @@ class LocalDomainsTests(SynchronousTestCase):
         problem = self.assertRaises(ConfigError, self.domains, host_list_regex="(open\n")
         self.assertIn("host_list_regex: '(open' is not a regular expression", str(problem))
 
-    def test_flags_inside(self) -> None:
-        """A regular expression that works alone but not among others is refused, not a crash."""
-        self.assertRaises(ConfigError, self.domains, host_list_regex="a\n(?i)b\n")
+    def test_lines_do_not_meddle(self) -> None:
+        """Groups, numbered or named, and flags of one line have nothing to do with another's."""
+        lines = r"(a)(b)\.(?P<top>net)", r"(x|y)\1\.example", r"mx\.(?P<top>com)", r"(?x) f l a g"
+        domains = self.domains(host_list_regex="\n".join(lines))
+        for name in ("ab.net", "xx.example", "yy.example", "mx.com", "flag"):
+            self.assertIn(name, domains)
+        for name in ("xy.example", "xa.example", "ab.com"):
+            self.assertNotIn(name, domains)
 
 
 class InHostListTests(SynchronousTestCase):
