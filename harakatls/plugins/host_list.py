@@ -60,35 +60,6 @@ def _patterns(lines: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
     return tuple(patterns)
 
 
-def load(cls, config: ConfigDirectory) -> "LocalDomains":
-        """@raise ConfigError: a line is no domain, or no regular expression."""
-        names = {""}
-        for line in config.lines("host_list"):
-            try:
-                names.add(to_a_label(line.removesuffix(".")))
-            except AddressError:
-                problem = f"{shown(line)} is not a domain such as example.com"
-                raise ConfigError("host_list", None, None, problem) from None
-        return cls(frozenset(names), _patterns(config.lines("host_list_regex")))
-
-    def __contains__(self, domain: str) -> bool:
-        if domain in self.names:
-            return True
-        return any(pattern.fullmatch(domain) for pattern in self.patterns)
-
-
-def _pattern(lines: tuple[str, ...]) -> re.Pattern[str] | None:
-    for line in lines:
-        try:
-            re.compile(f"(?:{line})")
-        except re.error as problem:
-            text = f"{shown(line)} is not a regular expression: {problem}"
-            raise ConfigError("host_list_regex", None, None, text) from None
-    if not lines:
-        return None
-    return re.compile("|".join(f"(?:{line})" for line in lines), re.IGNORECASE)
-
-
 def load(site: Site) -> "InHostList":
     """From host_list, host_list_regex and host_list.anti_spoof."""
     domains = LocalDomains.load(site.config)
