@@ -160,6 +160,7 @@ class _Maildir(mailbox.Maildir):
     def _create_tmp(self) -> IO[bytes]:
         made: IO[bytes] = super()._create_tmp()  # type: ignore[misc]  # has no public name
         self.unfinished = made
+        os.fchmod(made.fileno(), 0o600)  # the directories may be older than we, and open
         return made
 
     def remove_unfinished(self) -> None:

@@ -75,6 +75,15 @@ class MaildirTests(SynchronousTestCase):
         for directory in (self.directory, *self.directory.iterdir()):
             self.assertEqual(directory.stat().st_mode & 0o777, 0o700)
 
+    def test_private_in_an_open_directory(self) -> None:
+        """Nobody else can read the mail where the operator made directories that all may enter."""
+        for name in ("", "tmp", "new", "cur"):
+            (self.directory / name).mkdir()
+            (self.directory / name).chmod(0o755)
+        self.deliver(Message())
+        self.deliver(Message(b"x" * 3 * maildir.CHUNK))
+        self.assertEqual({file.stat().st_mode & 0o777 for file in self.files()}, {0o600})
+
     def test_bounce(self) -> None:
         """A bounce keeps its empty return path."""
         self.deliver(Message(), sender=None)
