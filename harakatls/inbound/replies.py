@@ -185,6 +185,7 @@ def welcome(settings: InboundSettings, connection: Connection) -> str:
     return f"{settings.me} Hello [{connection.peer.host}], {settings.helo}"
 
 
+@lru_cache(maxsize=4)
 def farewell(settings: InboundSettings) -> Reply:
     """The answer to QUIT."""
     return Reply.of(221, "2.0.0", f"{settings.me} {settings.close}")
