@@ -67,7 +67,7 @@ def _load(factory: IPluginFactory, name: str, site: Site) -> object:
         plugin = factory.load(site)
     except ConfigError:
         raise
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         log.failure("plugin {plugin} cannot be loaded", plugin=name)
         raise _unusable(name, f"cannot be loaded: {_told(problem)}") from problem
     _check(name, plugin)
@@ -110,11 +110,11 @@ def _unusable(name: str, problem: str) -> ConfigError:
     return ConfigError(FILE, None, None, f"plugin {name}: {problem}")
 
 
-def _told(problem: Exception) -> str:
-    return f"{type(problem).__name__}: {problem}"
+def _told(problem: BaseException) -> str:
+    return f"{type(problem).__name__}: {_on_one_line(problem)}"
 
 
-def _on_one_line(problem: Exception) -> str:
+def _on_one_line(problem: BaseException) -> str:
     return " ".join(str(problem).split())
 
 
@@ -191,7 +191,7 @@ def _is_own(name: str, module: ModuleType) -> bool:
 def _imported(name: str, file: Path) -> ModuleType:
     try:
         module = importlib.import_module(f"twisted.plugins.{name}")
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:  # a script in the wrong place ends itself
         log.failure("{file} cannot be imported", file=str(file))
         raise ConfigError(str(file), None, None, _where(file, problem)) from problem
     if not _is_own(module.__name__, module):
@@ -219,7 +219,7 @@ def _plugin_files(directory: Path) -> Iterator[tuple[str, Path]]:
             yield file.stem, file
 
 
-def _where(file: Path, problem: Exception) -> str:
+def _where(file: Path, problem: BaseException) -> str:
     line = None
     traceback = problem.__traceback__
     while traceback is not None:

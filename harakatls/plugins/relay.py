@@ -84,7 +84,7 @@ def _destination(section: Section, key: str) -> Destination:
     expected = 'expected for example {"action":"accept","nexthop":"10.0.0.5:25"}'
     try:
         value: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise section.error(key, f"{shown(text)} is not JSON; {expected}") from None
     if not isinstance(value, dict):
         raise section.error(key, f"{shown(text)} is not a JSON object; {expected}")

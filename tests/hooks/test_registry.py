@@ -286,13 +286,15 @@ class FactoriesTests(SynchronousTestCase):
             ("def broken(:\n", "SyntaxError"),
             ("x = 1\nimport nowhere_to_be_found\n", "(line 2)"),
             ("x = 1\n\n1 / 0\n", "ZeroDivisionError: division by zero (line 3)"),
+            ("raise ValueError('one\\ntwo')\n", "ValueError: one two (line 1)"),
+            ("import sys\nsys.exit(3)\n", "SystemExit: 3 (line 2)"),
         ]:
             self.write("bad.py", text)
             problem = self.problem()
             self.assertIn("bad.py: cannot be imported: ", problem)
             self.assertIn(told, problem)
             self.assertNotIn("\n", problem)
-        self.assertEqual(len(self.flushLoggedErrors()), 3)
+        self.assertEqual(len(self.flushLoggedErrors()), 5)
 
     def test_file_that_cannot_be_imported_by_its_name(self) -> None:
         """A file called like the plugin is not passed over in silence."""
