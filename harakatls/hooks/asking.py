@@ -12,6 +12,9 @@ from harakatls.interfaces import SpoolFull
 
 log = Logger()
 
+# A plugin may use what was written to be a program: its end is not that of the conversation.
+_MISTAKES = (Exception, SystemExit)
+
 
 class Hook(NamedTuple):
     """
@@ -51,7 +54,7 @@ async def ask(hook: Hook, clock: IReactorTime, *arguments: Any) -> Any:
         return finished.value
     except SpoolFull:
         raise
-    except Exception:
+    except _MISTAKES:
         raise _raised(hook, arguments) from None
     try:
         return await _finish(answer, awaited, clock, hook.timeout)
@@ -67,7 +70,7 @@ async def ask(hook: Hook, clock: IReactorTime, *arguments: Any) -> Any:
         # A peer that leaves is nothing to write home about.
         facts = _facts(hook, arguments)
         log.debug("plugin {plugin} was cancelled at {stage} of {subject}", **facts)
-    except Exception:
+    except _MISTAKES:
         raise _raised(hook, arguments) from None
     raise HookFailed(f"{hook.plugin} at {hook.stage}")
 
@@ -135,7 +138,7 @@ def _finish(
         if expired:
             raise _TooSlow from None
         return finished.value
-    except Exception:
+    except _MISTAKES:
         if expired:
             raise _TooSlow from None
         raise

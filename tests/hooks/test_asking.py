@@ -1,5 +1,6 @@
 """One hook is asked: time limits, failures, and being cancelled."""
 
+import sys
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -138,6 +139,23 @@ class AskTests(SynchronousTestCase):
         self.failureResultOf(self.ask(method), HookFailed)
         (failure,) = self.flushLoggedErrors(ValueError)
         self.assertEqual(str(failure.value), "broken")
+
+    def test_ends_the_program(self) -> None:
+        """A hook that wants to end the program has failed; the conversation goes on."""
+
+        async def at_once(*_: object) -> None:
+            sys.exit("no database")
+
+        async def after_waiting(*_: object) -> None:
+            await waiting
+            sys.exit("no database")
+
+        waiting: Deferred[None] = Deferred()
+        asked = self.ask(after_waiting)
+        waiting.callback(None)
+        for failed in (asked, self.ask(at_once)):
+            self.failureResultOf(failed, HookFailed)
+        self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 2)
 
     def test_raises_after_waiting(self) -> None:
         """The same, when it had to wait first."""
