@@ -75,6 +75,7 @@ class QueueRunner(Service):
         self._again = False  # something changed while claiming
         self._alarm: IDelayedCall | None = None
         self._idle: Deferred[None] | None = None  # somebody waits for the last one to end
+        self._patient = False  # and would break it off
         spool.when_added(self._wake)
 
     # -- the service ----------------------------------------------------------------------------
@@ -92,7 +93,9 @@ class QueueRunner(Service):
             self._alarm = None
         if self._in_hand:
             _log.info("waiting for {deliveries} deliveries", deliveries=len(self._in_hand))
+        self._patient = True
         await self._until_idle(self._grace)
+        self._patient = False
         for queue_id in tuple(self._interruptible):
             self._in_hand[queue_id].cancel()
         # What is being recorded is waited for: it is on its way to the disk.
@@ -103,6 +106,11 @@ class QueueRunner(Service):
         """Fires when nothing is in hand any more; the spool can be closed then."""
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
+
+    def hurry(self) -> None:
+        """While it stops: break deliveries off now, and record what they came to."""
+        if self._patient:
+            self._not_idle()
 
     async def _until_idle(self, seconds: float | None) -> None:
         if not self._in_hand and not self._claiming:

@@ -7,7 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import IProcess, Service
-from twisted.internet.defer import Deferred, DeferredList, gatherResults, maybeDeferred
+from twisted.internet.defer import (
+    Deferred,
+    DeferredList,
+    gatherResults,
+    maybeDeferred,
+    succeed,
+)
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
@@ -34,6 +40,8 @@ from harakatls.tls.nogo import MemoryTLSMemory
 from harakatls.tls.server import ServerTLS
 
 log = Logger()
+
+HURRY = 5.0  # seconds to write down what deliveries came to that are broken off
 
 
 class Server(Service):
@@ -63,6 +71,7 @@ class Server(Service):
         self._factories: list[InboundFactory] = []
         self._spool: ISpool | None = None
         self._runner: QueueRunner | None = None
+        self._delivered: Deferred[None] = succeed(None)  # when stopping: deliveries have ended
 
     def setServiceParent(self, parent: Any) -> None:
         """Tell twistd's application how to log, and as whom to run once the ports are bound."""
@@ -180,6 +189,7 @@ class Server(Service):
         _, first = await DeferredList([ended, told_again], fireOnOneCallback=True)
         if first == 1:
             log.warn("told to stop again; what is under way is broken off")
+            await self._break_off()
         if self._spool is not None:
             await self._without_fail(self._spool.close)
 
@@ -193,8 +203,20 @@ class Server(Service):
             for factory in self._factories
         ]
         if self._runner is not None:
-            ending.append(Deferred.fromCoroutine(self._without_fail(self._runner.stopService)))
+            self._delivered = Deferred.fromCoroutine(self._without_fail(self._runner.stopService))
+            ending.append(self._delivered)
         await gatherResults(ending)
+
+    async def _break_off(self) -> None:
+        """Whoever has got a message by now must not get it again at the next start."""
+        if self._runner is None:
+            return
+        self._runner.hurry()
+        late: Deferred[None] = Deferred()
+        timer = self._reactor.callLater(HURRY, _fire, late)
+        await DeferredList([self._delivered, late], fireOnOneCallback=True)
+        if timer.active():
+            timer.cancel()
 
     async def _without_fail(self, stop: Callable[..., Any], *arguments: Any) -> None:
         """One part that does not stop keeps no other from stopping."""

@@ -562,6 +562,30 @@ class StopTests(RunnerTestCase):
         self.assertEqual(self.waiting(), [])
         self.stop()
 
+    def test_no_patience(self) -> None:
+        """Told to stop twice, deliveries end at once; what is being recorded is waited for."""
+        settle = self.spool.settle
+        disk: Deferred[None] = Deferred()
+
+        async def slow(queued: QueuedMessage) -> None:
+            await disk
+            await settle(queued)
+
+        self.start(Deferred())
+        self.queue()
+        self.runner.hurry()  # it is not stopping: nothing happens
+        self.assertEqual(len(self.deliveries.tried), 1)
+        self.spool.settle = slow  # type: ignore[method-assign]
+        stopping = self.runner.stopService()
+        self.assertNoResult(stopping)
+        for _ in range(2):
+            self.runner.hurry()
+            self.assertNoResult(stopping)
+        disk.callback(None)
+        self.successResultOf(stopping)
+        queued = self.only_waiting()
+        self.assertEqual((queued.due, queued.attempts), (ARRIVED, 0))
+
     def test_what_was_delivered_of_it_counts(self) -> None:
         """The recipients that have it do not get it again after the restart."""
 

@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -49,6 +50,23 @@ def run_twistd(instance: Instance, *arguments: str) -> subprocess.CompletedProce
         env=environment(),
         stdin=subprocess.DEVNULL,
     )
+
+
+def _take_one_of_two(connection: socket.socket, lines: BinaryIO) -> None:
+    """A host that takes the first message, and is silent behind the second."""
+    connection.sendall(b"220 there.test\r\n")
+    taken = 0
+    for line in lines:
+        verb = line.strip().upper()
+        if verb == b".":
+            taken += 1
+            if taken == 2:
+                return
+            connection.sendall(b"250 taken\r\n")
+        elif verb == b"DATA":
+            connection.sendall(b"354 go\r\n")
+        elif verb[:4] in (b"EHLO", b"MAIL", b"RCPT", b"RSET"):
+            connection.sendall(b"250 ok\r\n")
 
 
 class ServerTests(SynchronousTestCase):
@@ -147,6 +165,35 @@ class StartAndStopTests(ServerTests):
         self.assertLess(time.monotonic() - began, 5)
         self.assertIn("told to stop again", instance.log())
         self.assertNotIn("Traceback", instance.log())
+
+    def test_told_twice_while_delivering(self) -> None:
+        """Nor for a host that is in none; who has the message does not get it again."""
+        with socket.create_server(("127.0.0.1", 0)) as host:
+            instance = self.instance(
+                plugins="relay\n",
+                relay_acl_allow="127.0.0.1\n",
+                relay_dest_domains_ini=DIRECT_ROUTE.format(host.getsockname()[1]),
+                outbound_ini="always_split=true\n",
+            )
+            instance.start()
+            with smtplib.SMTP("127.0.0.1", instance.port, timeout=20) as client:
+                recipients = ["ann@there.test", "bob@there.test"]
+                client.sendmail("you@example.org", recipients, TEXT.format("split"))
+            host.settimeout(20)
+            connection, _ = host.accept()
+        with connection, connection.makefile("rb") as lines:
+            connection.settimeout(20)
+            _take_one_of_two(connection, lines)
+            for _ in range(2):
+                os.kill(instance.pid, signal.SIGTERM)
+                wait_until(lambda: "stopping" in instance.log(), "stop")
+            began = time.monotonic()
+            instance.stop()
+            self.assertLess(time.monotonic() - began, 5)
+        self.assertNotIn("Traceback", instance.log())
+        listed = instance.queue_list()
+        self.assertIn("<bob@there.test>", listed)
+        self.assertNotIn("<ann@there.test>", listed)
 
     def test_limit_of_a_stop(self) -> None:
         """A client that never ends holds the stop up for force_shutdown_timeout and no longer."""
