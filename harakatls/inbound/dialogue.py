@@ -202,6 +202,8 @@ class Dialogue:
             summary = await self._channel.secure(self.connection)
         except HandshakeFailed as problem:
             self.end(None, f"TLS handshake failed: {problem}", linger=False)
+            if self.stopping:  # it is we who broke off
+                return False
             self.telling = True
             try:
                 await tls.handshake_failed(self.connection, str(problem))

@@ -188,8 +188,10 @@ class InboundProtocol(Protocol):
             self.transport.abortConnection()
 
     def stop(self) -> None:
-        """See `Conversation.stop`."""
+        """See `Conversation.stop`. Who is still in the handshake has nothing to lose."""
         self._conversation.stop()
+        if self._handshake is not None:
+            self.abort()
 
     # -- TLS --------------------------------------------------------------------------------
 

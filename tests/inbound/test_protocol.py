@@ -425,6 +425,16 @@ class DrainTests(ProtocolTestCase):
         self.successResultOf(drained)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_peer_in_the_handshake(self) -> None:
+        """It is cut off at once, and not remembered as one with which TLS does not work."""
+        factory = self.factory(implicit_tls=True)
+        protocol, transport = self.connect(factory)
+        drained = Deferred.fromCoroutine(factory.drain(10))
+        self.assertEqual((transport.text(), transport.closed), ("", "abort"))
+        protocol.connectionLost(lost(ABORTED))
+        self.successResultOf(drained)
+        self.assertEqual(self.tls.failures, [])
+
     def test_transaction_may_be_finished(self) -> None:
         """A message that is under way comes in."""
         factory = self.factory()
