@@ -189,13 +189,13 @@ class Reception:
     async def _hand_over(self, connection: Connection, transaction: Transaction) -> Reply:
         staged = self._staged
         assert staged is not None
-        verdict = await self._chain.message(connection, transaction, staged)
-        if not isinstance(verdict, YES):
-            return self._reply("message", verdict)
-        if self._abandoned:
-            raise CancelledError
-        self.committing = True
         try:
+            verdict = await self._chain.message(connection, transaction, staged)
+            if not isinstance(verdict, YES):
+                return self._reply("message", verdict)
+            if self._abandoned:
+                raise CancelledError
+            self.committing = True
             verdict = await self._chain.queue(connection, transaction, staged)
         except SpoolFull:
             return NO_SPACE

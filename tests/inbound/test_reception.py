@@ -217,6 +217,18 @@ class RefusedMessageTests(SynchronousTestCase):
             self.assertEqual((queued(spool), spool.aborted), ([], 1), moment)
             self.assertEqual(talk.codes(MAIL), ["250"])
 
+    def test_no_space_for_what_a_hook_adds(self) -> None:
+        """The same where it is a message hook that finds the disk full."""
+
+        class Footer(Accepting):
+            async def message(self, connection: Any, transaction: Any, message: Any) -> Any:
+                raise SpoolFull("disk")
+
+        talk = Talk(Footer())
+        talk.until_data()
+        self.assertEqual(talk.say(MESSAGE, END)[:9], "452 4.3.1")
+        self.assertEqual(talk.codes(MAIL), ["250"])
+
     def test_mistake_while_writing(self) -> None:
         """Any other failure of the spool ends the connection with 421, and keeps nothing."""
 
