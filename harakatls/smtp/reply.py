@@ -3,7 +3,7 @@
 import re
 import textwrap
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
 from attrs import frozen
@@ -76,7 +76,7 @@ class Reply:
         """5yz: will not work later either."""
         return self.code >= 500
 
-    @cached_property
+    @property
     def wire(self) -> bytes:
         """
         The octets to send, one CRLF after each line.
@@ -84,7 +84,14 @@ class Reply:
         Control characters become spaces, so that no text can end the line it stands in; a text
         that is too long for one line goes on in the next.
         """
-        status = f"{self.enhanced} " if self.enhanced else ""
+        # functools.cached_property takes a lock, which costs more than all the rest.
+        made: bytes | None = self.__dict__.get("_wire")
+        if made is None:
+            made = self.__dict__["_wire"] = self._to_wire()
+        return made
+
+    def _to_wire(self) -> bytes:
+        status = _before_text(self.enhanced) if self.enhanced else ""
         if len(self.lines) == 1 and len(self.lines[0]) < _SHORT:  # nearly all
             text = f"{self.code} {status}{_printable(self.lines[0])}\r\n"
             return text.encode("utf-8", "replace")
@@ -98,6 +105,11 @@ class Reply:
         status = f" {self.enhanced}" if self.enhanced else ""
         text = " ".join(line for line in self.lines if line)
         return f"{self.code}{status}{' ' if text else ''}{text}"
+
+
+@lru_cache(maxsize=256)
+def _before_text(status: EnhancedStatus) -> str:
+    return f"{status} "
 
 
 def _printable(line: str) -> str:
