@@ -2,7 +2,7 @@
 
 import random
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from ipaddress import IPv6Network, ip_address
 from itertools import groupby
 from typing import Protocol
@@ -178,7 +178,7 @@ class Routing:
             return _skip(hop, 451, "4.4.3", f"The address of {hop.host} is not known: {problem}")
         if not addresses:
             return _skip(hop, *_no_address(hop))
-        return self._allowed(hop, addresses[:MOST_ADDRESSES], configured)
+        return self._allowed(hop, _some(addresses), configured)
 
     def _allowed(self, hop: NextHop, addresses: Iterable[str], configured: bool) -> Addresses:
         found = tuple(
@@ -221,6 +221,20 @@ def _refused(code: int, status: str, text: str) -> Route:
 
 def _skip(hop: NextHop, code: int, status: str, text: str) -> Addresses:
     return Addresses((), (Skipped(hop, Reply.of(code, status, text)),))
+
+
+def _some(addresses: Sequence[str]) -> Sequence[str]:
+    """
+    Not more than `MOST_ADDRESSES`, in their order; of both families where there are both, since
+    this machine may have a way to one of them alone.
+    """
+    if len(addresses) <= MOST_ADDRESSES:
+        return addresses
+    v6 = [address for address in addresses if ":" in address]
+    v4 = [address for address in addresses if ":" not in address]
+    few = MOST_ADDRESSES // 2
+    kept = {*v6[: max(few, MOST_ADDRESSES - len(v4))], *v4[: max(few, MOST_ADDRESSES - len(v6))]}
+    return [address for address in addresses if address in kept]
 
 
 def _no_address(hop: NextHop) -> tuple[int, str, str]:

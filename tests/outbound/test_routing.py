@@ -223,6 +223,21 @@ class RefusalTests(RoutingTestCase):
         reply = self.only_reply(self.routing({DOMAIN: []}, {DOMAIN: []}))
         self.assertEqual((reply.code, str(reply.enhanced)), (550, "5.1.2"))
 
+    def test_a_host_of_many_addresses(self) -> None:
+        """Eight of them are tried, of both families: the machine may have no way to one."""
+        v6 = [f"2001:db8::{n}" for n in range(1, 10)]
+        v4 = [f"192.0.2.{n}" for n in range(1, 10)]
+        for has, tried in (
+            (v6 + v4, v6[:4] + v4[:4]),
+            (v6 + v4[:1], v6[:7] + v4[:1]),
+            (v6[:1] + v4, v6[:1] + v4[:7]),
+            (v6, v6[:8]),
+            (v4, v4[:8]),
+            (v6[:4] + v4[:4], v6[:4] + v4[:4]),
+        ):
+            routing = self.routing({DOMAIN: [(10, "a.example")]}, {"a.example": has})
+            self.assertEqual(self.order(routing), tried)
+
     def test_an_address_that_is_not_known_is_passing(self) -> None:
         """Haraka returns mail when the address lookup merely timed out."""
         reply = self.only_reply(self.routing({DOMAIN: []}, {DOMAIN: ResolutionFailed("timeout")}))
