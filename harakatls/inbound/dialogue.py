@@ -201,7 +201,8 @@ class Dialogue:
         try:
             summary = await self._channel.secure(self.connection)
         except HandshakeFailed as problem:
-            self.end(None, f"TLS handshake failed: {problem}", linger=False)
+            # A client of TLS 1.3 may be speaking already; its alert is not to be overtaken.
+            self.end(None, f"TLS handshake failed: {problem}")
             if self.stopping:  # it is we who broke off
                 return False
             self.telling = True

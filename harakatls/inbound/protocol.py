@@ -59,6 +59,7 @@ class InboundProtocol(Protocol):
         self._resting: Deferred[None] | None = None
         self._paused = False  # the conversation wants nothing read
         self._choked = False  # the peer does not take our replies
+        self._heard_out = False  # the peer has closed its side
         self._closing = False
         self._gone = False
         self._discarded = 0
@@ -106,6 +107,7 @@ class InboundProtocol(Protocol):
 
     def readConnectionLost(self) -> None:
         """The peer closed its side."""
+        self._heard_out = True
         if self._closing:
             self.transport.loseConnection()
         elif self._handshake is not None:
@@ -180,7 +182,7 @@ class InboundProtocol(Protocol):
         self._cancel_deadline()
         self._deadline = self.factory.clock.callLater(CLOSE_TIMEOUT, self.abort)
         transport.resumeProducing()
-        self._link.close(linger)
+        self._link.close(linger and not self._heard_out)
 
     def abort(self) -> None:
         if not self._gone:
@@ -254,6 +256,8 @@ class InboundProtocol(Protocol):
             log.failure("a mistake in TLS")
         if self._handshake is not None:
             self._fail_handshake(reason)
+        elif isinstance(problem, TLSBroken):
+            self.close(linger=True)  # there is an alert on its way
         else:
             self.abort()
 

@@ -161,7 +161,7 @@ class ReceivingTests(SynchronousTestCase):
         transport.written.clear()
         transport.protocol.dataReceived(b"MAIL FROM:<a@b.example>\r\n")
         self.assertEqual(transport.taken()[:1].strip(b"\x15"), b"")  # at most an alert
-        self.assertEqual(transport.closed, "lose")
+        self.assertEqual(transport.closed, "half")
         transport.protocol.connectionLost(lost())
         self.assertEqual(protocol.factory.connections, set())
 
@@ -186,14 +186,19 @@ class ReceivingTests(SynchronousTestCase):
         self.assertEqual(transport.closed, "lose")
 
     def test_broken_record(self) -> None:
-        """A record that was changed on its way is not heard, and ends the connection."""
+        """A record that was changed on its way ends the connection, and the peer reads why."""
         protocol, transport, client = self.started()
         client.say(EHLO + MAIL)
         client.connection.sendall(RCPT)
         octets = bytearray(client.connection.bio_read(1 << 16))
         octets[-1] ^= 1
         protocol.dataReceived(bytes(octets))
-        self.assertEqual(transport.closed, "abort")
+        self.assertEqual(transport.closed, "half")
+        client.connection.bio_write(transport.taken())
+        problem = self.assertRaises(SSL.Error, client.connection.recv, 1)
+        self.assertIn("alert bad record mac", str(problem))
+        protocol.write(b"250 2.1.5 an answer that came late\r\n")
+        self.assertEqual((transport.written, transport.closed), ([], "abort"))
 
     def test_peer_that_does_not_take_the_last_reply(self) -> None:
         """A client that goes silent while its connection is closed does not stay for ever."""

@@ -283,7 +283,7 @@ class StartTLSTests(SynchronousTestCase):
         talk.not_secured("no cipher in common")
         self.assertEqual(talk.heard(), "")
         self.assertEqual(self.tls.failures, ["no cipher in common"])
-        self.assertEqual(talk.channel.closed, "close")
+        self.assertEqual(talk.channel.closed, "linger")
 
     def test_handshake_fails_since_the_peer_left(self) -> None:
         """To remember the failure is not given up because the peer is gone."""
@@ -316,7 +316,7 @@ class ImplicitTLSTests(SynchronousTestCase):
         tls = RefusingTLS()
         talk = Talk(Everything(), tls=tls, implicit_tls=True)
         talk.not_secured("the peer does not speak TLS")
-        self.assertEqual((talk.heard(), talk.channel.closed), ("", "close"))
+        self.assertEqual((talk.heard(), talk.channel.closed), ("", "linger"))
         self.assertEqual(tls.failures, ["the peer does not speak TLS"])
 
     def test_no_certificate(self) -> None:

@@ -287,7 +287,7 @@ class StartTLSTests(ProtocolTestCase):
         protocol, transport = self.begin()
         protocol.dataReceived(MAIL)
         self.assertEqual(self.tls.failures, ["the peer does not speak TLS (wrong version number)"])
-        self.assertEqual(transport.closed, "lose")
+        self.assertEqual(transport.closed, "half")
         self.assertNotIn("mail", self.stages())
 
     def test_too_slow(self) -> None:
@@ -337,7 +337,26 @@ class StartTLSTests(ProtocolTestCase):
             self.tls.failures,
             ["the peer does not trust the issuer of our certificate (tlsv1 alert unknown ca)"],
         )
-        self.assertEqual(transport.closed, "lose")
+        self.assertEqual(transport.closed, "half")
+
+    def test_we_refuse(self) -> None:
+        """
+        A client that speaks before it knows of our refusal still gets to read the alert: nothing
+        that it sends meanwhile is answered by a reset.
+        """
+        protocol, transport = self.begin()
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_max_proto_version(SSL.TLS1_1_VERSION)
+        context.set_cipher_list(b"ALL:@SECLEVEL=0")
+        hello = TLSClient(transport, context).hello()
+        protocol.dataReceived(hello)
+        self.assertEqual(transport.taken()[0], 21)  # ContentType alert
+        self.assertEqual(transport.closed, "half")
+        protocol.dataReceived(b"early words")
+        self.assertEqual(transport.closed, "half")
+        protocol.readConnectionLost()
+        self.clock.advance(CLOSE_TIMEOUT)
+        self.assertEqual(transport.closed, "abort")
 
     def test_peer_closes_its_side(self) -> None:
         """Half a connection is not enough for a handshake."""
