@@ -24,6 +24,8 @@ from harakatls.smtp.reply import EnhancedStatus, Reply
 HEADER_OCTETS = 32768  # of the original; what is longer is cut off at a line's end
 _WIDTH = 76
 _LONGEST_VALUE = 900  # RFC 5322 section 2.1.1: no line beyond 998
+_MOST_TOLD = 100  # recipients in the part for people
+_SHORT_VALUE = 500  # where there are more: a report must not become too large to arrive
 
 
 @frozen
@@ -154,13 +156,16 @@ def _words(queued: QueuedMessage, failures: Sequence[Undelivered], me: str) -> s
         ),
         "",
     ]
-    for failure in failures:
+    for failure in failures[:_MOST_TOLD]:
         lines.append(f"<{failure.failed.recipient.address}>:")
         lines.extend(_wrapped(str(failure.failed.reply), "    "))
         hop = failure.failed.next_hop
         if hop is not None:
             lines.append(f"    (at {_host(hop.mx_name, hop.host)})")
         lines.append("")
+    if len(failures) > _MOST_TOLD:
+        more = f"And {len(failures) - _MOST_TOLD} more, which the second part of this report names."
+        lines.extend((more, ""))
     lines.extend(_last_attempt(queued))
     lines.append("The header of your message stands below.")
     return "\n".join(lines) + "\n"
@@ -218,12 +223,13 @@ def _status(queued: QueuedMessage, failures: Sequence[Undelivered], me: str, now
     message.append(_ascii_field("Arrival-Date", formatdate(queued.arrived)))
     message.append(_ascii_field("X-Queue-Id", queued.id))
     groups.append(b"".join(message))
+    longest = _LONGEST_VALUE if len(failures) <= _MOST_TOLD else _SHORT_VALUE
     for failure in failures:
-        groups.append(b"".join(_recipient_fields(failure, now)))
+        groups.append(b"".join(_recipient_fields(failure, now, longest)))
     return b"\r\n".join(groups)
 
 
-def _recipient_fields(failure: Undelivered, now: float) -> Iterator[bytes]:
+def _recipient_fields(failure: Undelivered, now: float, longest: int) -> Iterator[bytes]:
     failed = failure.failed
     if failed.recipient.original:
         yield _ascii_field("Original-Recipient", failed.recipient.original)
@@ -233,7 +239,7 @@ def _recipient_fields(failure: Undelivered, now: float) -> Iterator[bytes]:
     if failed.next_hop is not None:
         hop = failed.next_hop
         yield _ascii_field("Remote-MTA", f"dns; {hop.mx_name or f'[{hop.host}]'}")
-    yield _ascii_field("Diagnostic-Code", f"smtp; {failure.words}")
+    yield _ascii_field("Diagnostic-Code", f"smtp; {failure.words}"[:longest])
     yield _ascii_field("Last-Attempt-Date", formatdate(now))
 
 

@@ -20,7 +20,7 @@ from harakatls.tls.policy import Decision
 
 _TOO_MANY = (5, 3)  # RFC 3463 section 3.6: X.5.3, too many recipients
 _REPLY_LINES = 10
-_REPLY_CHARACTERS = 400
+_REPLY_CHARACTERS = 1000  # as many as a report tells
 
 
 @define
@@ -157,13 +157,19 @@ def _says_too_many(reply: Reply) -> bool:
 
 def bounded(reply: Reply) -> Reply:
     """What is kept of a reply: no server fills our queue, and no control character gets into it."""
-    lines = tuple(
-        line
-        if line.isprintable() and len(line) <= _REPLY_CHARACTERS
-        else "".join(c if c.isprintable() else " " for c in line[:_REPLY_CHARACTERS])
-        for line in reply.lines[:_REPLY_LINES]
-    )
-    return reply if lines == reply.lines else Reply(reply.code, reply.enhanced, lines)
+    room = _REPLY_CHARACTERS
+    lines: list[str] = []
+    for line in reply.lines[:_REPLY_LINES]:
+        lines.append(_printable(line[:room]))
+        room -= len(lines[-1])
+        if room <= 0:
+            break
+    kept = tuple(lines)
+    return reply if kept == reply.lines else Reply(reply.code, reply.enhanced, kept)
+
+
+def _printable(line: str) -> str:
+    return line if line.isprintable() else "".join(c if c.isprintable() else " " for c in line)
 
 
 def replies_in_words(outcomes: Sequence[Outcome]) -> str:

@@ -104,6 +104,20 @@ class FormTests(SynchronousTestCase):
         """Mail programs show the report below the message it is about."""
         self.assertEqual(parsed(report())["References"], "<1@sender.example>")
 
+    def test_many_recipients(self) -> None:
+        """Whatever a host says of ten thousand, the report is read, and small enough to arrive."""
+        refusal = Reply(550, None, ("no " * 2000,))
+        many = [undelivered(refusal, f"user{n}@recipient.example") for n in range(10_000)]
+        octets = report(None, *many)
+        self.assertLess(len(octets), 10_000_000)
+        text = words(octets)
+        self.assertLess(len(text), 200_000)
+        self.assertIn("<user99@recipient.example>", text)
+        self.assertIn("And 9900 more", text)
+        self.assertEqual(len(status(octets)), 10_001)
+        for group in status(octets)[1:]:
+            self.assertTrue(group["Diagnostic-Code"].startswith("smtp; 550 no no"))
+
     def test_all_lines_end_in_crlf_and_are_short(self) -> None:
         """No server on the way back refuses the report for its form."""
         octets = report(None, undelivered(Reply.of(550, None, "x" * 5000)))
