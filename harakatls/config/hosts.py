@@ -91,7 +91,7 @@ def _prefixes(networks: Iterable[_Network]) -> _Prefixes:
 
 def _looks_like_address(text: str) -> bool:
     # A name holds no colon, and its last label is never a number.
-    return ":" in text or text[-1:].isdigit() or text[:1] == "["
+    return ":" in text or text.rpartition(".")[2].isdigit() or text[:1] == "["
 
 
 @frozen

@@ -86,6 +86,14 @@ class NameTests(SynchronousTestCase):
         self.assertIn("xn--bcher-kva.example", hosts("Bücher.example"))
         self.assertIn("bücher.example", hosts("xn--bcher-kva.example"))
 
+    def test_name_that_ends_in_a_digit(self) -> None:
+        """mail.dc1 is a name: a host that is to be reached with TLS alone is not passed over."""
+        hosts = HostList.parse(["mx1", "mail.dc1", "*.dc2"])
+        for name in ("mx1", "MX1.", "mail.dc1", "mail.dc1.", "a.b.dc2"):
+            self.assertIn(name, hosts)
+        for name in ("mx2", "1", "mx1.1", "dc2", "dc1"):
+            self.assertNotIn(name, hosts)
+
     def test_name_is_not_its_subdomains(self) -> None:
         """A name without a wildcard means one host."""
         self.assertNotIn("mx.example.com", hosts("example.com"))
