@@ -226,10 +226,13 @@ def _log(connection: Connection, transaction: Transaction, size: int, reply: Rep
         "{id} from <{sender}> recipients={recipients} peer={peer} tls={tls} octets={size}: "
         "{outcome}",
         id=transaction.id,
+        queue_id=transaction.id,  # as the lines of its delivery name it
         sender=envelope.reverse_path or "",
         recipients=len(envelope.recipients),
         peer=connection.peer,
         tls=secured.protocol if secured is not None else "no",
+        cipher=secured.cipher if secured is not None else "",
+        verified=secured is not None and secured.verified,
         size=size,
         outcome=reply,
     )

@@ -21,6 +21,7 @@ from tests.inbound.support import (
     MESSAGE,
     RCPT,
     SETTINGS,
+    RefusingTLS,
     Talk,
     queued,
 )
@@ -306,6 +307,19 @@ class LogTests(SynchronousTestCase):
             event["log_format"].format(**event),
             f"{ID}.1 from <alice@sender.example> recipients=2 peer=192.0.2.10:49152 tls=no "
             f"octets={len(MESSAGE)}: 250 2.0.0 Message Queued ({ID}.1)",
+        )
+
+    def test_fields_of_the_line(self) -> None:
+        """A log in JSON tells of each message how it came, under the names used elsewhere."""
+        talk = Talk(Accepting(), tls=RefusingTLS(), implicit_tls=True)
+        talk.secured()
+        talk.until_data()
+        with capturedLogs() as logged:
+            talk.say(MESSAGE, END)
+        (event,) = [e for e in logged if e.get("queue_id") == f"{ID}.1"]
+        self.assertEqual(
+            (event["tls"], event["cipher"], event["verified"]),
+            ("TLSv1.3", "TLS_AES_256_GCM_SHA384", False),
         )
 
     def test_refused_messages_too(self) -> None:
