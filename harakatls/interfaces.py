@@ -99,6 +99,9 @@ class IQueueHook(Interface):
 
     Asked last, after all message hooks. Accept means that the message is safe: 250 follows.
     The durable queue is asked after all plugins.
+
+    Also asked, and no other hook before it, for a report of ours that mail could not be delivered:
+    the peer is 127.0.0.1, port 0, then, and the reverse-path is null.
     """
 
     async def queue(

@@ -13,6 +13,7 @@ from harakatls.interfaces import ISpool, SpoolDamaged, SpoolFull
 from harakatls.outbound import dsn
 from harakatls.outbound.delivery import Result
 from harakatls.outbound.log import log_given_up
+from harakatls.outbound.reports import Takers, hand_over
 from harakatls.outbound.retry import judged, next_attempt
 from harakatls.queued import Attempt, Delayed, Delivered, Failed, Outcome, QueuedMessage
 
@@ -22,7 +23,7 @@ NOT_RECORDED = 10.0  # seconds until what did not fit on the disk is written aga
 NOT_REPORTED = 60.0  # seconds until a message is tried again whose report could not be queued
 
 
-class Observers(Protocol):
+class Observers(Takers, Protocol):
     """What is needed of `hooks.chain.HookChain`."""
 
     def delivered(self, queued: QueuedMessage, outcome: Delivered) -> Awaitable[None]: ...
@@ -165,12 +166,15 @@ class Recorder:
             header = await self._header(settled)
             now, token = self.clock.seconds(), self.new_id()
             await staged.write(dsn.report(settled, told, header, self.me, now, token))
-            queue_id = await staged.commit(dsn.report_envelope(settled), settling=settled)
+            envelope = dsn.report_envelope(settled)
+            if not await hand_over(self.observers, staged, envelope, settled):
+                # A plugin has it. A crash just now sends it twice, which is better than never.
+                await self._settle(settled)
         finally:
             await staged.abort()
         _log.info(
             "report {queue_id} about {about} to {sender}",
-            queue_id=queue_id,
+            queue_id=staged.id,
             about=settled.id,
             sender=str(settled.envelope.reverse_path),
         )

@@ -15,6 +15,7 @@ from harakatls.queued import Delayed, Delivered, Outcome, QueuedMessage
 from harakatls.smtp.reply import Reply
 from harakatls.spool.memory import MemorySpool
 from harakatls.testing import ARRIVED, MESSAGE, NEXT_HOP, envelope
+from harakatls.verdict import CONTINUE, Verdict
 
 OK = Reply.of(250, "2.0.0", "Kept")
 LATER = Reply.of(451, "4.7.1", "Later")
@@ -90,6 +91,9 @@ class Deaf:
     async def delivered(self, queued: QueuedMessage, outcome: Any) -> None: ...
 
     delayed = failed = delivered
+
+    async def queue(self, connection: Any, transaction: Any, message: Any) -> Verdict:
+        return CONTINUE
 
 
 STEPS = st.lists(

@@ -9,7 +9,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from harakatls.interfaces import IMessageBody, SpoolDamaged, SpoolFull
+from harakatls.connection import Connection, Transaction
+from harakatls.interfaces import IMessageBody, IStagedMessage, SpoolDamaged, SpoolFull
+from harakatls.mail.address import parse_address
 from harakatls.mail.envelope import Envelope
 from harakatls.outbound.delivery import Result
 from harakatls.outbound.runner import LOOK_AGAIN, QueueRunner
@@ -17,7 +19,8 @@ from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import Delayed, Delivered, Failed, Outcome, QueuedMessage, Trial
 from harakatls.smtp.reply import Reply
 from harakatls.spool.memory import MemorySpool
-from harakatls.testing import ARRIVED, MESSAGE, NEXT_HOP, envelope
+from harakatls.testing import ARRIVED, MESSAGE, NEXT_HOP, SENDER, envelope
+from harakatls.verdict import ACCEPT, CONTINUE, Accept, Reject, TempFail, Verdict
 
 ME = "mta.example"
 OK = Reply.of(250, "2.0.0", "Kept")
@@ -81,6 +84,18 @@ class Observed:
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, QueuedMessage, Outcome]] = []
+        self.verdict: Verdict = CONTINUE  # of the queue plugins
+        self.taken: list[bytes] = []
+
+    async def queue(
+        self, connection: Connection, transaction: Transaction, message: IStagedMessage
+    ) -> Verdict:
+        if self.verdict is CONTINUE:  # then the durable queue is asked
+            await message.commit(transaction.envelope)
+            return ACCEPT
+        body = message.open()
+        self.taken.append(await body.read(body.size))
+        return self.verdict
 
     async def delivered(self, queued: QueuedMessage, outcome: Delivered) -> None:
         self.heard.append(("delivered", queued, outcome))
@@ -443,6 +458,25 @@ class ReportTests(RunnerTestCase):
         self.assertEqual(len(reports), 1)
         self.assertEqual(settled.pending, ())
         self.assertEqual(settled.attempts, 1)
+
+    def test_a_plugin_takes_the_report(self) -> None:
+        """A sender who is at home here, in a Maildir, is told as well."""
+        self.observed.verdict = Accept(recipients=frozenset([parse_address(SENDER)]))
+        self.start(failed, Deferred())
+        self.queue()
+        self.assertEqual(self.waiting(), [])
+        (taken,) = self.observed.taken
+        self.assertIn(b"No such user", taken)
+        self.assertEqual([word for word, _, _ in self.observed.heard], ["failed"])
+
+    def test_a_plugin_that_does_not_take_the_report(self) -> None:
+        """Whatever it says, the durable queue takes it then."""
+        for verdict in (TempFail(), Reject()):
+            self.setUp()
+            self.observed.verdict = verdict
+            self.start(failed, Deferred())
+            self.queue()
+            self.assertIsNone(self.only_waiting().envelope.reverse_path)
 
     def test_nobody_is_told_of_a_message_from_nobody(self) -> None:
         """Reports about reports do not run in circles; the message is removed."""
