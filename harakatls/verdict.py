@@ -39,7 +39,7 @@ class Reject:
 
 @frozen
 class TempFail:
-    """Not now; *reply* (4yz) in place of the stage's own."""
+    """Not now; *reply* (4yz) in place of the stage's own. 421 closes the connection as well."""
 
     reply: Reply | None = None
 
