@@ -269,3 +269,28 @@ class HostileTests(SynchronousTestCase):
             peer.send(b".\r\n")
             self.assertTrue(peer.reply().startswith("552"))
             self.assertTrue(peer.say(b"NOOP").startswith("250"))
+
+
+class RefusedClientTests(SynchronousTestCase):
+    """A port that asks for a client certificate, and clients that have none."""
+
+    def test_client_that_speaks_too_early(self) -> None:
+        """
+        In TLS 1.3 a client may speak before it can know that we refuse it. It still reads why:
+        what it said is not answered by a reset that overtakes the alert.
+        """
+        instance = Instance.make()
+        self.addCleanup(instance.remove)
+        required = f"requireAuthorized[]={instance.smtps_port}\n"
+        (instance.config / "tls.ini").write_text(required)
+        instance.start()
+        for _ in range(10):
+            peer = Peer(instance.smtps_port, implicit_tls=True)
+            try:
+                for _ in range(3):
+                    peer.send(b"EHLO early.test\r\n")
+                    time.sleep(0.002)
+                refused = self.assertRaises(ssl.SSLError, peer.socket.recv, 1)
+            finally:
+                peer.close()
+            self.assertIn("ALERT_CERTIFICATE_REQUIRED", str(refused))
