@@ -98,16 +98,17 @@ class Routing:
 
     async def route(self, queued: QueuedMessage) -> Route:
         """Never raises; what fails is a refusal."""
+        # <postmaster> without a domain is ours (RFC 5321 section 4.5.1), also to route hooks: as
+        # mail for no domain it would go wherever all other mail goes.
+        domain = queued.domain or self._me
         try:
-            given = await self._chain.route(queued.domain, queued)
+            given = await self._chain.route(domain, queued)
         except HookFailed as problem:
             return _refused(451, "4.3.0", f"The route is not known at present ({problem})")
         if given is not None:
             if not given:
                 return _refused(451, "4.4.4", "A plugin gave a route without any host")
             return Route(tuple((hop,) for hop in given))
-        # <postmaster> without a domain is ours (RFC 5321 section 4.5.1).
-        domain = queued.domain or self._me
         if domain.startswith("["):
             address = str(host_address(domain))
             return Route(((NextHop(address, domain, source="address literal"),),))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import Factory, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
@@ -32,8 +32,10 @@ class Plugins:
     """Route hooks that give what they are told."""
 
     hops: tuple[NextHop, ...] | Exception | None = None
+    asked: list[str] = Factory(list)
 
     async def route(self, domain: str, queued: QueuedMessage) -> tuple[NextHop, ...] | None:
+        self.asked.append(domain)
         if isinstance(self.hops, Exception):
             raise self.hops
         return self.hops
@@ -51,8 +53,9 @@ class RoutingTestCase(SynchronousTestCase):
     ) -> Routing:
         """With a DNS of its own; nothing is shuffled."""
         self.resolver = FixedResolver(exchangers or {}, hosts or {})
+        self.plugins = Plugins(hops)
         return Routing(
-            Plugins(hops),
+            self.plugins,
             self.resolver,
             OutboundSettings(**settings),
             ME,
@@ -371,6 +374,7 @@ class OtherDomainTests(RoutingTestCase):
         """Mail for <postmaster> goes where mail for this host's name goes."""
         routing = self.routing({ME: [(10, "mail.example")]}, {"mail.example": ["192.0.2.4"]})
         self.assertEqual(self.order(routing, ""), ["192.0.2.4"])
+        self.assertEqual(self.plugins.asked, [ME])
 
 
 class ShuffleTests(SynchronousTestCase):
