@@ -263,6 +263,9 @@ class IServerTLS(Interface):
     def offers(connection: Connection) -> bool:
         """Shall STARTTLS be offered to this peer, on this port?"""
 
+    def requires(connection: Connection) -> bool:
+        """Shall nothing be taken from this peer, on this port, before TLS?"""
+
     def connection_creator(
         connection: Connection, client_hello: bytes
     ) -> IOpenSSLServerConnectionCreator:

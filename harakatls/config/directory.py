@@ -3,11 +3,31 @@
 import os
 import socket
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 from harakatls.config.errors import ConfigError, shown
 from harakatls.config.hosts import HostList, host_address, host_name
 from harakatls.config.ini import LINE_END, Ini
+
+Stamp = tuple[int, ...]
+"""What cannot stay the same when a file or a directory changes."""
+
+
+def stamp(path: str | os.PathLike[str], unseen: Stamp | None = None) -> Stamp | None:
+    """
+    Links are followed, so that a link that leads elsewhere makes a difference.
+
+    @param unseen: the answer where we may not look.
+    @return: None where there is nothing.
+    """
+    try:
+        found = os.stat(path)
+    except PermissionError:
+        return unseen
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 class ConfigDirectory:
@@ -32,6 +52,7 @@ class ConfigDirectory:
         self._read: dict[Path, None] = {}
         self._missing: dict[Path, None] = {}
         self._warnings: list[str] = []
+        self._stamps: dict[Path, Stamp | None] = {}
         try:
             is_directory = stat.S_ISDIR(os.stat(self.path).st_mode)
         except (OSError, ValueError) as problem:
@@ -74,6 +95,7 @@ class ConfigDirectory:
     def content(self, name: str) -> bytes | None:
         """A file as it is, read anew each time; None where there is none."""
         path = self.resolve(name)
+        self._stamps.setdefault(path, stamp(path))
         try:
             content = _read_regular_file(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -100,10 +122,12 @@ class ConfigDirectory:
             raise _unreadable(os.path.relpath(problem.filename, self.path), problem) from None
 
         top = self.resolve(name)
+        self._stamps.setdefault(top, stamp(top))
         if not self.exists(name):
             return ()
         for path, directories, files in os.walk(top, onerror=stop, followlinks=True):
             real = os.path.realpath(path)
+            self._stamps.setdefault(Path(path), stamp(path))
             directories[:] = [] if real in seen else sorted(d for d in directories if d[0] != ".")
             if real not in seen:
                 found.extend(os.path.relpath(os.path.join(path, f), self.path) for f in files)
@@ -161,6 +185,14 @@ class ConfigDirectory:
     def missing(self) -> tuple[Path, ...]:
         """The files that were asked for so far and were not there."""
         return tuple(self._missing)
+
+    @property
+    def stamps(self) -> Mapping[Path, Stamp | None]:
+        """
+        All files and directories that were asked for so far, with what L{stamp} said of each just
+        before it was first read: once it says something else, they should be read anew.
+        """
+        return dict(self._stamps)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -83,13 +83,30 @@ class Ini:
         What an operator should look at: lines that were skipped, what readers warned of, and the
         keys and sections that nobody has asked for so far. So ask when all readers are done.
         """
+        return (*self._warnings, *self.unknown)
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Of the L{warnings} those about keys and sections that nobody has asked for."""
         unknown: list[str] = []
         for name, section in self._sections.items():
             if name in self._asked or name == MAIN:
                 unknown.extend(section.unknown())
             elif section.unread():
                 unknown.append(f"{place(self.file, name)}: unknown section")
-        return (*self._warnings, *unknown)
+        return tuple(unknown)
+
+    def leave_out(self, section: str, key: str) -> bool:
+        """
+        Go on as if the file did not have *key*, to find what else is wrong.
+
+        @return: whether it had.
+        """
+        found = self._sections.get(section)
+        if found is None or key not in found:
+            return False
+        self._sections[section] = found.without(key)
+        return True
 
 
 class _Parser:

@@ -65,6 +65,11 @@ class Section:
         self._read.update(self._values)
         return tuple(self._values)
 
+    def without(self, key: str) -> "Section":
+        """The section as if *key* were not there, and nothing had been read."""
+        values = {name: value for name, value in self._values.items() if name != key}
+        return Section(self.file, self.name, values, self.warnings)
+
     def unread(self) -> tuple[str, ...]:
         """The keys that no getter was asked for so far."""
         return tuple(key for key in self._values if key not in self._read)

@@ -34,6 +34,7 @@ from harakatls.smtp.events import (
     UnrecognizedReceived,
     VerifyReceived,
 )
+from harakatls.smtp.refusals import TLS_FIRST
 from harakatls.smtp.reply import Reply
 from harakatls.smtp.server import ServerSession, SessionLimits
 from harakatls.verdict import Disconnect
@@ -83,6 +84,10 @@ class Dialogue:
         if self.connection.implicit_tls and not await self._secure():
             return
         connection = self.connection
+        if self._tls is not None and self._tls.requires(connection):
+            # Without a certificate it is our fault: then no mail is to be returned to its sender.
+            ready = self._tls.ready()
+            self._session.tls_first = TLS_FIRST if ready else replies.TLS_NOT_AVAILABLE
         verdict = await self._chain.connect(connection)
         if isinstance(verdict, YES):
             relaying = await self._chain.relaying(connection)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 from typing import Protocol as TypingProtocol
 
-from attrs import evolve, field, frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError
 from twisted.internet.error import TimeoutError as ConnectTimeout
@@ -81,9 +81,10 @@ class _Unusable(Exception):
         self.secured = secured
 
 
-@frozen
+@define(eq=False)
 class Connector:
     """
+    @ivar tls_settings: may be replaced; then they count from the next delivery on.
     @ivar memory: hosts with which TLS failed lately; None to remember nothing.
     @ivar me: our name, for EHLO.
     """

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from harakatls.config.errors import ConfigError
-from harakatls.service import command_plugins, command_queue
+from harakatls.service import command_plugins, command_queue, command_tls
 from harakatls.service.instance import InstanceError, make_instance
 from harakatls.spool.errors import SpoolUnusable
 
@@ -18,8 +18,9 @@ EXPECTED = (ConfigError, InstanceError, SpoolUnusable)
 def main(arguments: Sequence[str] | None = None) -> int:
     """@return: the exit status: 0, or 1 with one line of explanation on stderr."""
     options = _parser().parse_args(arguments)
+    status = None
     try:
-        options.run(options)
+        status = options.run(options)
         sys.stdout.flush()
     except EXPECTED as problem:
         print(f"harakatls: {problem}", file=sys.stderr)
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return 130
-    return 0
+    return status or 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_init(commands)
     command_plugins.add_to(commands)
     command_queue.add_to(commands)
+    command_tls.add_to(commands)
     return parser
 
 

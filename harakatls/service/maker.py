@@ -1,5 +1,6 @@
 """For twistd: makes the service of ``twistd harakatls``."""
 
+import os
 import signal
 from typing import Any
 
@@ -30,16 +31,33 @@ def makeService(options: Options) -> IService:
 
     tell_in_one_line()
     twistd: Any = options.parent or {}
-    if not twistd.get("nodaemon"):
-        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(_hangup))  # type: ignore[attr-defined]
     try:
-        return Server(Settings.load(options["config"]), reactor, twistd_stream(twistd))
+        server = Server(Settings.load(options["config"]), reactor, twistd_stream(twistd))
     except ConfigError as problem:
         raise SystemExit(f"harakatls: {problem}") from None
     except OSError as problem:
         raise SystemExit(f"harakatls: cannot write the log: {problem}") from None
+    has_terminal = bool(twistd.get("nodaemon")) and _has_terminal()
+    signal.signal(
+        signal.SIGHUP,
+        lambda *_: reactor.callFromThread(_hang_up, server, reactor, has_terminal),  # type: ignore[attr-defined]
+    )
+    return server
 
 
-def _hangup() -> None:
-    """A daemon has no terminal to lose: who sends this wants the files to be read anew."""
-    log.warn("SIGHUP has no effect; after a change of the files start the server anew")
+def _hang_up(server: Server, reactor: Any, had_terminal: bool) -> None:
+    """Whose terminal was closed is to end; who is told without that is to read the files anew."""
+    if had_terminal and not _has_terminal():
+        log.info("SIGHUP: the terminal is gone")
+        reactor.stop()
+    else:
+        server.reload()
+
+
+def _has_terminal() -> bool:
+    """Whether there is a terminal that could be closed on us."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

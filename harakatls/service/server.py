@@ -31,6 +31,7 @@ from harakatls.outbound.runner import QueueRunner
 from harakatls.service.failure import StartFailure
 from harakatls.service.listeners import BoundSocket, bind_all, serve
 from harakatls.service.logs import Stream, drop_below, log_to
+from harakatls.service.reload import TLSReload
 from harakatls.service.settings import Settings, account
 from harakatls.service.wiring import load_all, thread_caller
 from harakatls.spool.errors import SpoolUnusable
@@ -38,6 +39,7 @@ from harakatls.spool.sqlite import open_spool
 from harakatls.tls.client import ClientTLS
 from harakatls.tls.nogo import MemoryTLSMemory
 from harakatls.tls.server import ServerTLS
+from harakatls.tls.settings import TLSSettings
 
 log = Logger()
 
@@ -66,7 +68,20 @@ class Server(Service):
         self._account = account(settings.inbound)
         self._server_tls = ServerTLS(settings.tls.inbound, settings.me)
         self._client_tls = ClientTLS(settings.tls.outbound)
+        self._reload = TLSReload(
+            settings.config,
+            settings.tls,
+            settings.tls_stamps,
+            self._server_tls,
+            self._client_tls,
+            reactor,
+            thread_caller(reactor),
+            self._tls_taken_on,
+        )
         self._bound: tuple[BoundSocket, ...] = ()
+        self._unopened: tuple[ListenerSettings, ...] = ()
+        self._connector: Connector | None = None
+        self._factory_for: Callable[[ListenerSettings], InboundFactory] | None = None
         self._ports: list[IListeningPort] = []
         self._factories: list[InboundFactory] = []
         self._spool: ISpool | None = None
@@ -102,9 +117,9 @@ class Server(Service):
             log.error("TLS: {problem}", problem=problem)
         if self._server_tls.ready():
             return listeners
-        for listener in listeners:
-            if listener.implicit_tls:
-                log.error("{address} is not opened: TLS needs a certificate", address=str(listener))
+        self._unopened = tuple(listener for listener in listeners if listener.implicit_tls)
+        for listener in self._unopened:
+            log.error("{address} is not opened: TLS needs a certificate", address=str(listener))
         return tuple(listener for listener in listeners if not listener.implicit_tls)
 
     def startService(self) -> None:
@@ -138,8 +153,10 @@ class Server(Service):
         )
         _, chain = load_all(settings, spool, self._server_tls, resolver, self._reactor)
         self._runner = self._runner_for(chain, spool, resolver)
-        self._ports = serve(self._bound, self._reactor, lambda to: self._factory(to, chain, spool))
+        self._factory_for = lambda listener: self._factory(listener, chain, spool)
+        self._ports = serve(self._bound, self._reactor, self._factory_for)
         self._runner.startService()
+        self._reload.start()
 
     def _factory(
         self, listener: ListenerSettings, chain: HookChain, spool: ISpool
@@ -154,7 +171,7 @@ class Server(Service):
     def _runner_for(self, chain: HookChain, spool: ISpool, resolver: IResolver) -> QueueRunner:
         settings = self._settings
         outbound, me, clock = settings.outbound, settings.me, self._reactor
-        connector = Connector(
+        self._connector = Connector(
             over_tcp(self._reactor),
             outbound,
             me,
@@ -165,9 +182,27 @@ class Server(Service):
             MemoryTLSMemory(clock),
         )
         routing = Routing(chain, resolver, outbound, me)
-        delivery = Delivery(routing, connector, spool, outbound, me, clock)
+        delivery = Delivery(routing, self._connector, spool, outbound, me, clock)
         grace = settings.inbound.shutdown_timeout
         return QueueRunner(spool, chain, delivery, outbound, me, clock, grace)
+
+    # -- reloading ---------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Take on new certificates and TLS settings at once (SIGHUP)."""
+        if self.running:
+            self._reload.reload()
+
+    def _tls_taken_on(self, settings: TLSSettings) -> None:
+        if self._connector is not None:
+            self._connector.tls_settings = settings.outbound
+        if not (self._unopened and self._server_tls.ready() and self._factory_for):
+            return
+        listeners, self._unopened = self._unopened, ()
+        try:
+            self._ports += serve(bind_all(listeners), self._reactor, self._factory_for)
+        except StartFailure as problem:
+            log.error("a certificate has come, but {problem}", problem=str(problem))
 
     # -- stopping ----------------------------------------------------------------------------
 
@@ -195,6 +230,7 @@ class Server(Service):
 
     async def _end(self) -> None:
         """Let all end that is under way."""
+        self._reload.stop()
         for port in self._ports:
             await self._without_fail(port.stopListening)
         seconds = self._settings.inbound.shutdown_timeout

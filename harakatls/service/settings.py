@@ -3,11 +3,12 @@
 import grp
 import os
 import pwd
+from collections.abc import Mapping
 from pathlib import Path
 
 from attrs import frozen
 
-from harakatls.config.directory import ConfigDirectory, queue_directory
+from harakatls.config.directory import ConfigDirectory, Stamp, queue_directory
 from harakatls.config.errors import MAIN, ConfigError, shown
 from harakatls.inbound.settings import InboundSettings
 from harakatls.outbound.settings import OutboundSettings
@@ -20,6 +21,7 @@ class Settings:
     """
     What the core reads; plugins read their own files when they are loaded.
 
+    @ivar tls_stamps: of the files that *tls* comes from, see L{ConfigDirectory.stamps}.
     @ivar plugins: names in the order of asking.
     @ivar own_plugins: the directory of the operator's own plugins.
     """
@@ -29,6 +31,7 @@ class Settings:
     inbound: InboundSettings
     outbound: OutboundSettings
     tls: TLSSettings
+    tls_stamps: Mapping[Path, Stamp | None]
     log: LogSettings
     queue: Path
     plugins: tuple[str, ...]
@@ -38,12 +41,15 @@ class Settings:
     def load(cls, directory: str | os.PathLike[str]) -> "Settings":
         """@raise ConfigError: a file cannot be read or used."""
         config = ConfigDirectory(directory)
+        tls = TLSSettings.load(config)
+        tls_stamps = config.stamps  # nobody else has asked for a file yet
         return cls(
             config=config,
             me=config.me,
             inbound=InboundSettings.load(config),
             outbound=OutboundSettings.load(config),
-            tls=TLSSettings.load(config),
+            tls=tls,
+            tls_stamps=tls_stamps,
             log=LogSettings.load(config),
             queue=queue_directory(config),
             plugins=config.lines("plugins"),

@@ -39,6 +39,10 @@ RECIPIENT_NOT_ASCII = Reply.of(553, "5.6.7", "This recipient needs SMTPUTF8")
 NO_STARTTLS = Reply.of(503, "5.5.1", "STARTTLS is not offered now")
 NO_AUTH = Reply.of(503, "5.5.1", "AUTH is not offered now")
 
+# RFC 3207 section 4, and the commands it lets through.
+TLS_FIRST = Reply.of(530, "5.7.0", "Must issue a STARTTLS command first")
+WITHOUT_TLS = frozenset({"NOOP", "EHLO", "STARTTLS", "QUIT"})
+
 # -- messages
 
 TOO_MANY_RECIPIENTS = Reply.of(452, "4.5.3", "Too many recipients")

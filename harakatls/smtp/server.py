@@ -101,6 +101,8 @@ class ServerSession:
 
     @ivar state: where the conversation stands.
     @ivar secured: it is inside TLS.
+    @ivar tls_first: what is said before that to all commands that need TLS (RFC 3207 section 4);
+        None where none does. It may be set until the first command is read.
     """
 
     __slots__ = (
@@ -117,12 +119,14 @@ class ServerSession:
         "_refused",
         "secured",
         "state",
+        "tls_first",
     )
 
     def __init__(self, limits: SessionLimits, implicit_tls: bool = False) -> None:
         """@param implicit_tls: the connection is inside TLS from the start (RFC 8314)."""
         self.state = CONNECTED
         self.secured = implicit_tls
+        self.tls_first: Reply | None = None
         self._limits = limits
         self._lines = LineBuffer()
         self._line_limit = limits.line
@@ -179,6 +183,8 @@ class ServerSession:
 
     def _understood(self, line: bytes) -> ServerEvent:
         verb, argument = split_command(line)
+        if self.tls_first is not None and not self._is_allowed(verb):
+            refuse(self.tls_first)
         command = COMMANDS.get(verb)
         kind = UnrecognizedReceived if command is None else command.event
         if kind not in SERVER_MOVES[self.state]:
@@ -205,6 +211,15 @@ class ServerSession:
             if size is not None and 0 < self._limits.message < size:
                 refuse(refusals.TOO_LARGE)
         return event
+
+    def _is_allowed(self, verb: str) -> bool:
+        """Although TLS must come first. Who is sent away anyway hears why."""
+        return (
+            self.secured
+            or verb in refusals.WITHOUT_TLS
+            or verb in _WEB_VERBS
+            or self.state is REFUSED
+        )
 
     def _out_of_order(self, kind: type[ServerEvent]) -> Reply:
         if self.state is REFUSED and self._greeting is not None:
@@ -288,7 +303,7 @@ class ServerSession:
 
         @param greeting: the first line: our name and a word of welcome.
         @param capabilities: what is offered; nothing is after HELO. What cannot be had now
-            (STARTTLS within TLS, SMTPUTF8 where the limits say no) is left out.
+            (STARTTLS within TLS, AUTH without, SMTPUTF8 where the limits say no) is left out.
         """
         event = self._awaiting
         if type(event) is not HelloReceived:
@@ -297,6 +312,9 @@ class ServerSession:
             capabilities = Capabilities()
         if self.secured:
             capabilities = capabilities.without("STARTTLS")
+        else:
+            # RFC 4954 section 4: a password that was sent in the clear is known to others.
+            capabilities = capabilities.without("AUTH")
         if not self._limits.smtputf8:
             capabilities = capabilities.without("SMTPUTF8")
         self._accepted(event)

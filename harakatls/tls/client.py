@@ -39,6 +39,7 @@ class ClientTLS:
 
     def __init__(self, settings: OutboundTLS) -> None:
         """@raise ConfigError: OpenSSL refuses a value of tls.ini."""
+        self.settings = settings
         self.problems: tuple[str, ...] = ()
         trust = TrustStore(None)
         if settings.anchors:
@@ -50,6 +51,11 @@ class ClientTLS:
             authenticated: client_context(settings.parameters, authenticated, trust, verify)
             for authenticated in (False, True)
         }
+
+    def adopt(self, other: "ClientTLS") -> None:
+        """New connections go by what *other* goes by; those that are open stay as they are."""
+        self.settings, self.problems = other.settings, other.problems
+        self._contexts = other._contexts
 
     def connection_creator(self, decision: Decision) -> "ConnectionCreator":
         """For one connection, to be given to C{startTLS}."""

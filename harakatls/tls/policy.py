@@ -74,10 +74,24 @@ def offers_starttls(peer: str, port: int, settings: InboundTLS) -> bool:
     """
     Is STARTTLS offered, as far as the operator's lists go?
 
+    Who must use TLS may use it, whatever the other lists say.
+
     @param peer: the client's IP address.
     @param port: the local port it has connected to.
     """
+    if requires_tls(peer, port, settings):
+        return True
     return port not in settings.no_starttls_ports and peer not in settings.no_tls_hosts
+
+
+def requires_tls(peer: str, port: int, settings: InboundTLS) -> bool:
+    """
+    Is nothing to be taken from the client before TLS?
+
+    @param peer: the client's IP address.
+    @param port: the local port it has connected to.
+    """
+    return port in settings.require_tls_ports or peer in settings.require_tls_hosts
 
 
 def client_certificate(port: int, settings: InboundTLS) -> ClientCertificate:

@@ -28,7 +28,12 @@ from harakatls.tls.handshake import (
 )
 from harakatls.tls.hello import ClientHello, read_client_hello, readable_name
 from harakatls.tls.pairing import default_pairs, trust_anchors
-from harakatls.tls.policy import ClientCertificate, client_certificate, offers_starttls
+from harakatls.tls.policy import (
+    ClientCertificate,
+    client_certificate,
+    offers_starttls,
+    requires_tls,
+)
 from harakatls.tls.settings import InboundTLS
 
 _log = Logger()
@@ -53,7 +58,7 @@ class ServerTLS:
         @raise ConfigError: OpenSSL refuses a value of tls.ini.
         """
         self._me = me
-        self._snapshot = _Snapshot.make(settings, me)
+        self._snapshot = Snapshot.make(settings, me)
 
     def replace(self, settings: InboundTLS) -> None:
         """
@@ -61,7 +66,25 @@ class ServerTLS:
 
         @raise ConfigError: OpenSSL refuses a value of tls.ini; nothing has changed.
         """
-        self._snapshot = _Snapshot.make(settings, self._me)
+        self.adopt(self.prepare(settings))
+
+    def prepare(self, settings: InboundTLS) -> "Snapshot":
+        """
+        All that *settings* come to, ready for use; nothing has changed yet. It may be done in
+        another thread.
+
+        @raise ConfigError: OpenSSL refuses a value of tls.ini.
+        """
+        return Snapshot.make(settings, self._me)
+
+    def adopt(self, snapshot: "Snapshot") -> None:
+        """New connections go by *snapshot* from now on."""
+        self._snapshot = snapshot
+
+    @property
+    def snapshot(self) -> "Snapshot":
+        """What new connections go by."""
+        return self._snapshot
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -80,6 +103,9 @@ class ServerTLS:
                 connection.peer.host, connection.local.port, self._snapshot.settings
             )
         )
+
+    def requires(self, connection: Connection) -> bool:
+        return requires_tls(connection.peer.host, connection.local.port, self._snapshot.settings)
 
     def connection_creator(
         self, connection: Connection, client_hello: bytes
@@ -109,7 +135,7 @@ class ServerTLS:
 
 
 @frozen(eq=False)
-class _Snapshot:
+class Snapshot:
     """
     All that one reading of the configuration came to.
 
@@ -123,7 +149,7 @@ class _Snapshot:
     judgements: "_Judgements"
 
     @classmethod
-    def make(cls, settings: InboundTLS, me: str) -> "_Snapshot":
+    def make(cls, settings: InboundTLS, me: str) -> "Snapshot":
         # Wrong values are to show even where there are no certificates.
         server_context(settings.parameters, (), b"trial")
         store = _store(settings, me, datetime.now(UTC))
@@ -136,6 +162,12 @@ class _Snapshot:
         }
         problems = (*store.problems, *refused, *mistrusted)
         return cls(settings, store, contexts, problems, _Judgements())
+
+    @property
+    def pairs(self) -> tuple[KeyPair, ...]:
+        """All that is shown under any name, the default ones first."""
+        shown = (self.store.default, *self.store.named.values())
+        return tuple(dict.fromkeys(pair for pairs in shown for pair in pairs))
 
     def context(self, server_name: str | None, demand: ClientCertificate) -> SSL.Context:
         return self.contexts[self.store.for_name(server_name), demand]
@@ -197,7 +229,7 @@ def _trust(settings: InboundTLS) -> tuple[TrustStore, tuple[str, ...]]:
 class _ConnectionCreator:
     """For one connection: its context has been chosen from the client's hello."""
 
-    snapshot: _Snapshot
+    snapshot: Snapshot
     server_name: str | None
     demand: ClientCertificate
 
@@ -207,7 +239,7 @@ class _ConnectionCreator:
 
 class _ServerConnection(JudgingConnection):
     def __init__(
-        self, snapshot: _Snapshot, server_name: str | None, demand: ClientCertificate
+        self, snapshot: Snapshot, server_name: str | None, demand: ClientCertificate
     ) -> None:
         super().__init__(
             snapshot.context(server_name, demand), demand is ClientCertificate.REQUIRED

@@ -6,6 +6,8 @@ text says is judged here; whether a key fits its certificate, or OpenSSL knows a
 the contexts are made.
 """
 
+from ipaddress import ip_network
+
 from attrs import field, frozen
 
 from harakatls.config.directory import ConfigDirectory
@@ -47,7 +49,10 @@ _NOT_FOR_OUTBOUND = {
     "no_starttls_ports": "it is about incoming connections",
     "requestCert": "it is about incoming connections",
     "requireAuthorized": "it is about incoming connections",
+    "require_tls_ports": "it is about incoming connections; force_tls_hosts is about these",
+    "require_tls_hosts": "it is about incoming connections; force_tls_hosts is about these",
 }
+_PUBLIC_PORT = 25
 
 
 @frozen
@@ -93,6 +98,9 @@ class InboundTLS:
     @ivar require_authorized: local ports on which to refuse them in any case.
     @ivar no_starttls_ports: local ports that do not offer STARTTLS.
     @ivar no_tls_hosts: clients to whom STARTTLS is not offered.
+    @ivar require_tls_ports: local ports on which nothing is taken before TLS.
+    @ivar require_tls_hosts: clients from whom nothing is taken before TLS; this counts more than
+        no_tls_hosts and no_starttls_ports.
     """
 
     parameters: ContextParameters = field(factory=ContextParameters)
@@ -105,6 +113,8 @@ class InboundTLS:
     require_authorized: frozenset[int] = frozenset()
     no_starttls_ports: frozenset[int] = frozenset()
     no_tls_hosts: HostList = field(factory=HostList)
+    require_tls_ports: frozenset[int] = frozenset()
+    require_tls_hosts: HostList = field(factory=HostList)
 
 
 @frozen(kw_only=True)
@@ -182,7 +192,41 @@ def _inbound(config: ConfigDirectory, ini: Ini) -> InboundTLS:
         require_authorized=role.ports("requireAuthorized"),
         no_starttls_ports=role.ports("no_starttls_ports"),
         no_tls_hosts=ini.section("no_tls_hosts").named_hosts(),
+        require_tls_ports=_require_tls_ports(role),
+        require_tls_hosts=_require_tls_hosts(role),
     )
+
+
+def _require_tls_ports(role: Role) -> frozenset[int]:
+    ports = role.ports("require_tls_ports")
+    section = role.section("require_tls_ports")
+    both = sorted(ports & role.ports("no_starttls_ports"))
+    if both:
+        raise section.error(
+            "require_tls_ports",
+            f"lists {both[0]}, and so does no_starttls_ports: no mail could come",
+        )
+    if _PUBLIC_PORT in ports:
+        section.warn(
+            "require_tls_ports",
+            "lists 25: RFC 3207 section 4 forbids it where mail comes from the Internet, since "
+            "hosts that know no TLS cannot send any",
+        )
+    return ports
+
+
+def _require_tls_hosts(role: Role) -> HostList:
+    hosts = role.hosts("require_tls_hosts")
+    for entry in hosts.entries:
+        try:
+            ip_network(entry)
+        except ValueError:
+            raise role.section("require_tls_hosts").error(
+                "require_tls_hosts",
+                f"{shown(entry)} is not an address or a network (192.0.2.0/24): nothing else is "
+                "known of a client that has just connected",
+            ) from None
+    return hosts
 
 
 def _directory(config: ConfigDirectory) -> tuple[PEMFile, ...]:

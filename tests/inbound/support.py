@@ -81,6 +81,7 @@ class RefusingTLS:
 
     def __init__(self, ready: bool = True) -> None:
         self.is_ready = ready
+        self.is_required = False
         self.failures: list[str] = []
         self.telling: Deferred[None] | None = None
 
@@ -89,6 +90,9 @@ class RefusingTLS:
 
     def offers(self, connection: Connection) -> bool:
         return True
+
+    def requires(self, connection: Connection) -> bool:
+        return self.is_required
 
     async def handshake_failed(self, connection: Connection, reason: str) -> None:
         self.failures.append(reason)

@@ -115,6 +115,9 @@ class RecordingTLS:
     def offers(self, connection: Connection) -> bool:
         return True
 
+    def requires(self, connection: Connection) -> bool:
+        return False
+
     def connection_creator(self, connection: Connection, client_hello: bytes) -> Any:
         self.hellos.append(client_hello)
         if self.broken is not None:

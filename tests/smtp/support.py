@@ -46,10 +46,13 @@ Heard = ServerEvent | RemoteProtocolError | Pause
 
 
 def session_in(
-    state: State, offered: Capabilities = OFFERED, limits: SessionLimits = LIMITS
+    state: State,
+    offered: Capabilities = OFFERED,
+    limits: SessionLimits = LIMITS,
+    implicit_tls: bool = False,
 ) -> ServerSession:
     """A server session that has come to *state* by the ordinary way."""
-    session = ServerSession(limits)
+    session = ServerSession(limits, implicit_tls)
     if state is State.CONNECTED:
         return session
     session.greet(NO if state is State.REFUSED else WELCOME)

@@ -29,6 +29,7 @@ from harakatls.smtp.events import (
     UnrecognizedReceived,
 )
 from harakatls.smtp.lines import ABSURD_LINE
+from harakatls.smtp.refusals import TLS_FIRST
 from harakatls.smtp.reply import Reply
 from harakatls.smtp.server import ABSURD_MESSAGE, CHUNK, ServerSession, SessionLimits
 from harakatls.smtp.states import State
@@ -537,13 +538,86 @@ class AuthTests(SynchronousTestCase):
 
     def test_once(self) -> None:
         """It succeeds only once."""
-        session = session_in(State.READY, offered=OFFERED.adding("AUTH", "PLAIN"))
+        offered = OFFERED.adding("AUTH", "PLAIN")
+        session = session_in(State.READY, offered, implicit_tls=True)
         session.receive(b"AUTH PLAIN AGpvZQBx\r\n" * 3)
         self.assertEqual(session.next_event(), AuthReceived("PLAIN", b"\0joe\0q"))
         session.reply(Reply.of(535, "5.7.8", "No"))
         session.next_event()
         session.reply(Reply.of(235, "2.7.0", "Yes"))
         self.assertEqual(refused(self, session).code, 503)
+
+    def test_in_the_clear(self) -> None:
+        """A password is never asked for before TLS, whatever a plugin would offer; then it is."""
+        offered = OFFERED.adding("AUTH", "PLAIN")
+        session = session_in(State.GREETED)
+        session.receive(b"EHLO client.example\r\n")
+        self.assertNotIn(b"AUTH", accept(session, session.next_event(), offered))
+        self.assertEqual(refused(self, session, b"AUTH PLAIN AGpvZQBx\r\n").code, 503)
+        session.receive(b"STARTTLS\r\n")
+        accept(session, session.next_event(), offered)
+        session.tls_started()
+        session.receive(b"EHLO client.example\r\n")
+        self.assertIn(b"AUTH PLAIN", accept(session, session.next_event(), offered))
+        session.receive(b"AUTH PLAIN AGpvZQBx\r\n")
+        self.assertIsInstance(session.next_event(), AuthReceived)
+
+
+class TLSFirstTests(SynchronousTestCase):
+    """A listener that takes nothing before TLS (RFC 3207 section 4)."""
+
+    REFUSED = (
+        *(b"HELO client.example", b"MAIL FROM:<>", b"MAIL FROM", b"RCPT TO:<a@b.example>", b"DATA"),
+        *(b"RSET", b"VRFY joe", b"EXPN joe", b"HELP", b"AUTH PLAIN AGpvZQBx", b"AUTH", b"BDAT 1"),
+        *(b"XYZZY", b"mail from:<>"),
+    )
+
+    def session(self, *lines: bytes, implicit_tls: bool = False) -> ServerSession:
+        session = ServerSession(SessionLimits(), implicit_tls)
+        session.tls_first = TLS_FIRST
+        session.greet(Reply.of(220, None, "mx.example"))
+        for line in lines:
+            session.receive(line + b"\r\n")
+            accept(session, session.next_event())
+        return session
+
+    def test_refused(self) -> None:
+        """Before and after EHLO, each command but four is answered 530, and nothing comes of it."""
+        for session in (self.session(), self.session(b"EHLO client.example")):
+            state = session.state
+            for line in self.REFUSED:
+                reply = refused(self, session, line + b"\r\n")
+                self.assertEqual(str(reply), "530 5.7.0 Must issue a STARTTLS command first", line)
+                self.assertIs(session.state, state)
+
+    def test_allowed(self) -> None:
+        """NOOP, EHLO, STARTTLS and QUIT are answered as ever."""
+        for last in (b"NOOP", b"noop", b"EHLO again.example", b"QUIT"):
+            self.session(b"NOOP", b"EHLO client.example", last)
+
+    def test_then(self) -> None:
+        """Over TLS everything is allowed, whether it came by STARTTLS or was there at once."""
+        session = self.session(b"EHLO client.example", b"STARTTLS")
+        session.tls_started()
+        for one in (session, self.session(implicit_tls=True)):
+            for line in (b"HELO client.example", b"MAIL FROM:<>", b"RSET", b"HELP"):
+                one.receive(line + b"\r\n")
+                accept(one, one.next_event())
+
+    def test_refusing_greeting(self) -> None:
+        """Who is not welcome is told that, not to come again with TLS."""
+        session = ServerSession(SessionLimits())
+        session.tls_first = TLS_FIRST
+        session.greet(Reply.of(554, None, "No"))
+        self.assertEqual(refused(self, session, b"MAIL FROM:<>\r\n").code, 503)
+
+    def test_web(self) -> None:
+        """A browser that is made to speak to us is cut off at its first line all the same."""
+        session = self.session()
+        session.receive(b"POST / HTTP/1.1\r\n")
+        problem = self.assertRaises(RemoteProtocolError, session.next_event)
+        self.assertTrue(problem.fatal)
+        self.assertEqual(problem.reply.code, 421)
 
 
 class SmugglingTests(SynchronousTestCase):

@@ -80,7 +80,8 @@ class ServerTableTests(SynchronousTestCase):
         for state in READS:
             for kind, line in COMMANDS.items():
                 where = f"{kind.__name__} when {state.name}"
-                session = session_in(state, EVERYTHING)
+                over_tls = kind is AuthReceived
+                session = session_in(state, EVERYTHING, implicit_tls=over_tls)
                 session.receive(line)
                 if kind not in SERVER_MOVES[state]:
                     problem = self.assertRaises(RemoteProtocolError, session.next_event)
@@ -95,7 +96,7 @@ class ServerTableTests(SynchronousTestCase):
                 accept(session, event, EVERYTHING)
                 self.assertIs(session.state, SERVER_MOVES[state][kind], where)
 
-                session = session_in(state, EVERYTHING)
+                session = session_in(state, EVERYTHING, implicit_tls=over_tls)
                 session.receive(line)
                 session.next_event()
                 session.reply(NO)
