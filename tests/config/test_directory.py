@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from harakatls.config.directory import ConfigDirectory, queue_directory
+from harakatls.config.directory import ConfigDirectory, queue_directory, stamp
 from harakatls.config.errors import ConfigError
 from tests.config.files import write_config
 
@@ -200,6 +200,50 @@ class MeTests(SynchronousTestCase):
         with self.assertRaises(ConfigError) as caught:
             _ = write_config(self).me
         self.assertIn("the system's host name 'my pc'", str(caught.exception))
+
+
+class StampTests(SynchronousTestCase):
+    """By stamps it is noticed that a file should be read anew."""
+
+    def test_all_that_was_asked_for(self) -> None:
+        """Files, missing ones and unreadable ones among them, and each directory of a tree."""
+        config = write_config(self, {"a": "1", "d/e/f": "2"})
+        (config.path / "g").mkdir()
+        config.lines("a")
+        config.content("missing")
+        self.assertRaises(ConfigError, config.content, "g")
+        config.tree("d")
+        config.tree("no")
+        names = ("a", "missing", "g", "d", "d/e", "no")
+        self.assertEqual(set(config.stamps), {config.path / name for name in names})
+        self.assertIsNone(config.stamps[config.path / "missing"])
+        self.assertEqual(config.stamps[config.path / "a"], stamp(config.path / "a"))
+
+    def test_changes(self) -> None:
+        """Another content, another file, another target of a link, a new entry: all are seen."""
+        path = write_config(self, {"a": "1", "b": "1"}).path
+        (path / "link").symlink_to("a")
+        for name, change in (
+            ("a", lambda: (path / "a").write_text("12")),
+            ("a", lambda: os.replace(path / "b", path / "a")),
+            ("link", lambda: (path / "a").unlink()),
+            ("c", lambda: (path / "c").mkdir()),
+            ("c", lambda: (path / "c" / "d").write_text("")),
+            ("a", lambda: (path / "a").symlink_to("c")),
+        ):
+            before = stamp(path / name)
+            self.assertEqual(stamp(path / name), before)
+            change()
+            self.assertNotEqual(stamp(path / name), before)
+
+    def test_not_allowed(self) -> None:
+        """What we may not look at is taken for unchanged, since nobody could read it either."""
+
+        def refuse(path: object) -> None:
+            raise PermissionError
+
+        self.patch(os, "stat", refuse)
+        self.assertEqual(stamp("a", (1, 2)), (1, 2))
 
 
 class QueueDirectoryTests(SynchronousTestCase):

@@ -152,6 +152,16 @@ class WarningTests(SynchronousTestCase):
         parsed = ini("a=1", "[s]", "b=2")
         parsed.section("s").text("b")
         self.assertEqual(parsed.warnings, ("x.ini a: unknown key",))
+        self.assertEqual(parsed.unknown, parsed.warnings)
+
+    def test_leave_out(self) -> None:
+        """Without a key that is wrong, what else is wrong can be found."""
+        parsed = Ini.parse("x.ini", "a=1\nb=2\n[s]\na=3\n")
+        self.assertTrue(parsed.leave_out("main", "a"))
+        self.assertFalse(parsed.leave_out("main", "a"))
+        self.assertFalse(parsed.leave_out("nowhere", "a"))
+        self.assertIsNone(parsed.main.text("a"))
+        self.assertEqual((parsed.main.text("b"), parsed.section("s").text("a")), ("2", "3"))
 
     def test_readers_warnings(self) -> None:
         """What a reader warns of in any section, present or not, reaches the operator."""

@@ -299,6 +299,45 @@ class StartTLSTests(SynchronousTestCase):
         self.assertEqual(plugin.asked[-1][0], "disconnected")
 
 
+class RequiredTLSTests(SynchronousTestCase):
+    """Nothing is taken from some clients before TLS."""
+
+    def talk(self, ready: bool = True) -> Talk:
+        self.tls = RefusingTLS(ready)
+        self.tls.is_required = True
+        self.plugin = OfferingTLS() if ready else Everything()
+        talk = Talk(self.plugin, tls=self.tls, port=2525)
+        self.assertEqual(talk.heard()[:4], "220 ")
+        return talk
+
+    def test_before_and_after(self) -> None:
+        """A transaction is refused before the handshake, unheard by plugins, and taken after it."""
+        talk = self.talk()
+        told = "530 5.7.0 Must issue a STARTTLS command first\r\n"
+        self.assertEqual(talk.say(b"HELO client.example\r\n"), told)
+        self.assertIn("STARTTLS", talk.say(EHLO))
+        self.assertEqual(talk.say(MAIL, RCPT, DATA), 3 * told)
+        self.assertEqual(talk.codes(b"NOOP\r\n"), ["250"])
+        self.assertNotIn("mail", [name for name, _ in self.plugin.asked])
+        talk.say(b"STARTTLS\r\n")
+        talk.secured()
+        self.assertEqual(talk.codes(EHLO, MAIL), ["250", "250"])
+
+    def test_no_certificate(self) -> None:
+        """Where it is our fault that there is no TLS, mail is to come later, not to be returned."""
+        talk = self.talk(ready=False)
+        self.assertEqual(talk.codes(EHLO), ["250"])
+        self.assertEqual(talk.say(MAIL)[:9], "454 4.7.0")
+
+    def test_implicit_tls(self) -> None:
+        """Where TLS is there from the start, nothing more is required."""
+        tls = RefusingTLS()
+        tls.is_required = True
+        talk = Talk(Everything(), tls=tls, implicit_tls=True)
+        talk.secured()
+        self.assertEqual(talk.codes(EHLO, MAIL), ["220", "250", "250"][1:])
+
+
 class ImplicitTLSTests(SynchronousTestCase):
     def test_handshake_comes_first(self) -> None:
         """The connect hooks and the greeting wait for the handshake."""

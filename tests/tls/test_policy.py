@@ -11,6 +11,7 @@ from harakatls.tls.policy import (
     client_certificate,
     offers_starttls,
     outbound_decision,
+    requires_tls,
 )
 from harakatls.tls.settings import InboundTLS, OutboundTLS
 
@@ -160,6 +161,27 @@ class InboundTests(SynchronousTestCase):
         self.assertFalse(offers_starttls("192.168.1.1", 25, settings))
         self.assertFalse(offers_starttls("172.16.255.1", 587, settings))
         self.assertFalse(offers_starttls("192.0.2.1", 2525, settings))
+
+    def test_required(self) -> None:
+        """Who must use TLS is offered it, whatever other lists say: else no mail could come."""
+        settings = InboundTLS(
+            no_tls_hosts=HostList.parse(["192.0.2.0/24"]),
+            no_starttls_ports=frozenset({2525}),
+            require_tls_hosts=HostList.parse(["192.0.2.7", "2001:db8::/32"]),
+            require_tls_ports=frozenset({587}),
+        )
+        for peer, port, required, offered in (
+            ("192.0.2.7", 25, True, True),
+            ("192.0.2.7", 2525, True, True),
+            ("2001:db8:1::1", 25, True, True),
+            ("192.0.2.8", 587, True, True),
+            ("203.0.113.1", 587, True, True),
+            ("192.0.2.8", 25, False, False),
+            ("203.0.113.1", 2525, False, False),
+            ("203.0.113.1", 25, False, True),
+        ):
+            self.assertIs(requires_tls(peer, port, settings), required, (peer, port))
+            self.assertIs(offers_starttls(peer, port, settings), offered, (peer, port))
 
     def test_client_certificate(self) -> None:
         """Haraka's expectations H.26: rejectUnauthorized everywhere, requireAuthorized by port."""

@@ -199,6 +199,46 @@ class DirectoryTests(SettingsTestCase):
             self.assertEqual([file.name for file in settings.certs], ["tls_cert.pem"])
 
 
+class RequiredTests(SettingsTestCase):
+    """require_tls_ports and require_tls_hosts."""
+
+    def test_lists(self) -> None:
+        """Ports, and networks of clients; of [inbound] or of all."""
+        for section in ("", "[inbound]\n"):
+            settings = self.load(
+                f"{section}require_tls_ports[]=587\nrequire_tls_ports[]=2525;\n"
+                "require_tls_hosts[]=198.51.100.0/24\nrequire_tls_hosts[]=2001:db8::1\n"
+            ).inbound
+            self.assertEqual(settings.require_tls_ports, {587, 2525})
+            self.assertIn("198.51.100.7", settings.require_tls_hosts)
+            self.assertIn("2001:db8::1", settings.require_tls_hosts)
+            self.assertNotIn("203.0.113.1", settings.require_tls_hosts)
+            self.assertEqual(self.config.warnings, ())
+
+    def test_names(self) -> None:
+        """A name would never be found, so the operator would be less safe than it seems."""
+        for name in ("mail.example.com", "*.example.com"):
+            with self.assertRaises(ConfigError) as caught:
+                self.load(f"require_tls_hosts[]={name}\n")
+            self.assertIn(f"require_tls_hosts: '{name}' is not an", str(caught.exception))
+
+    def test_contradiction(self) -> None:
+        """A port with required TLS that does not offer it could take no mail at all."""
+        with self.assertRaises(ConfigError) as caught:
+            self.load("no_starttls_ports[]=587\n[inbound]\nrequire_tls_ports[]=587\n")
+        self.assertIn("[inbound] require_tls_ports: lists 587", str(caught.exception))
+
+    def test_public_port(self) -> None:
+        """RFC 3207 section 4 forbids it on port 25 of a public server; the operator is told."""
+        self.load("require_tls_ports[]=25\n")
+        self.assertIn("RFC 3207", self.config.warnings[0])
+
+    def test_outbound(self) -> None:
+        """It says nothing about mail that goes out."""
+        self.load("[outbound]\nrequire_tls_ports[]=25\n")
+        self.assertIn("force_tls_hosts", self.config.warnings[0])
+
+
 class InheritanceTests(SettingsTestCase):
     """The main section holds for all, a section of its own wins."""
 

@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support import (
     REPOSITORY,
     TWISTD,
+    Certificates,
     Instance,
     environment,
     run_harakatls,
@@ -286,7 +287,7 @@ class StartAndStopTests(ServerTests):
         self.assertIn(f"listening on 127.0.0.1:{instance.port}", log.read_text())
 
     def test_hangup_of_a_daemon(self) -> None:
-        """A daemon that is told to reload (SIGHUP) goes on, and says that it cannot yet."""
+        """A daemon that is told to reload (SIGHUP) does, and goes on."""
         instance = self.instance()
         pidfile, log = instance.directory / "pid", instance.directory / "server.log"
         subprocess.run(
@@ -302,7 +303,10 @@ class StartAndStopTests(ServerTests):
         pid = int(pidfile.read_text())
         self.addCleanup(self.end, pid)
         os.kill(pid, signal.SIGHUP)
-        wait_until(lambda: "SIGHUP" in log.read_text(), "line in the log")
+        wait_until(lambda: "SIGHUP: nothing has changed" in log.read_text(), "line in the log")
+        Certificates().write_pair(instance.config, "mx.test", "second.test")
+        os.kill(pid, signal.SIGHUP)
+        wait_until(lambda: "mx.test, second.test, serial" in log.read_text(), "second certificate")
         send(instance, "still here")
         instance.wait_for_mail("still here")
         os.kill(pid, signal.SIGTERM)
