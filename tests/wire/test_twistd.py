@@ -288,7 +288,9 @@ class StartAndStopTests(ServerTests):
 
     def test_hangup_of_a_daemon(self) -> None:
         """A daemon that is told to reload (SIGHUP) does, and goes on."""
-        instance = self.instance()
+        certificates = Certificates()
+        instance = Instance.make(certificates=certificates)
+        self.addCleanup(instance.remove)
         pidfile, log = instance.directory / "pid", instance.directory / "server.log"
         subprocess.run(
             [
@@ -304,7 +306,7 @@ class StartAndStopTests(ServerTests):
         self.addCleanup(self.end, pid)
         os.kill(pid, signal.SIGHUP)
         wait_until(lambda: "SIGHUP: nothing has changed" in log.read_text(), "line in the log")
-        Certificates().write_pair(instance.config, "mx.test", "second.test")
+        certificates.write_pair(instance.config, "mx.test", "second.test", "127.0.0.1")
         os.kill(pid, signal.SIGHUP)
         wait_until(lambda: "mx.test, second.test, serial" in log.read_text(), "second certificate")
         send(instance, "still here")
