@@ -38,12 +38,17 @@ from harakatls.spool.errors import SpoolUnusable
 from harakatls.spool.sqlite import open_spool
 from harakatls.tls.client import ClientTLS
 from harakatls.tls.nogo import MemoryTLSMemory
+from harakatls.tls.responder import over_http
 from harakatls.tls.server import ServerTLS
 from harakatls.tls.settings import TLSSettings
+from harakatls.tls.staples import Staples
+from harakatls.tls.stapling import Stapler
 
 log = Logger()
 
 HURRY = 5.0  # seconds to write down what deliveries came to that are broken off
+STAPLES = "ocsp"
+"""The directory in the queue for OCSP responses, which is only there for a quick start."""
 
 
 class Server(Service):
@@ -66,7 +71,8 @@ class Server(Service):
         self._reactor = reactor
         self._stream = stream
         self._account = account(settings.inbound)
-        self._server_tls = ServerTLS(settings.tls.inbound, settings.me)
+        self._staples = Staples(reactor)
+        self._server_tls = ServerTLS(settings.tls.inbound, settings.me, self._staples.octets)
         self._client_tls = ClientTLS(settings.tls.outbound)
         self._reload = TLSReload(
             settings.config,
@@ -87,6 +93,13 @@ class Server(Service):
         self._spool: ISpool | None = None
         self._runner: QueueRunner | None = None
         self._delivered: Deferred[None] = succeed(None)  # when stopping: deliveries have ended
+        self._stapler = Stapler(
+            self._server_tls,
+            self._staples,
+            over_http(reactor).ask,
+            settings.queue / STAPLES,
+            reactor,
+        )
 
     def setServiceParent(self, parent: Any) -> None:
         """Tell twistd's application how to log, and as whom to run once the ports are bound."""
@@ -154,6 +167,7 @@ class Server(Service):
         _, chain = load_all(settings, spool, self._server_tls, resolver, self._reactor)
         self._runner = self._runner_for(chain, spool, resolver)
         self._factory_for = lambda listener: self._factory(listener, chain, spool)
+        self._stapler.startService()  # before the ports: the first client is to see what is kept
         self._ports = serve(self._bound, self._reactor, self._factory_for)
         self._runner.startService()
         self._reload.start()
@@ -231,6 +245,7 @@ class Server(Service):
     async def _end(self) -> None:
         """Let all end that is under way."""
         self._reload.stop()
+        await self._without_fail(self._stapler.stopService)
         for port in self._ports:
             await self._without_fail(port.stopListening)
         seconds = self._settings.inbound.shutdown_timeout

@@ -20,6 +20,13 @@ _CURVES: dict[str, type[ec.EllipticCurve]] = {
     "P-521": ec.SECP521R1,
 }
 
+_SIGNATURES = {
+    "RSA": "RSA-PSS+SHA256:RSA-PSS+SHA384:RSA-PSS+SHA512:RSA+SHA256:RSA+SHA384:RSA+SHA512",
+    "EC": "ECDSA+SHA256:ECDSA+SHA384:ECDSA+SHA512",
+    "Ed25519": "ed25519",
+    "Ed448": "ed448",
+}
+
 
 def set_groups(context: SSL.Context, groups: str) -> bool:
     """
@@ -37,6 +44,22 @@ def set_groups(context: SSL.Context, groups: str) -> bool:
         context.set_tmp_ecdh(_CURVES[groups]())
         return True
     return False
+
+
+def want_key(context: SSL.Context, kind: str) -> bool:
+    """
+    Let a client accept signatures by one kind of key alone, so that it gets to see that one.
+
+    @param kind: as L{KeyPair.kind} has it.
+    @return: whether it could be done.
+    """
+    names = _SIGNATURES.get(kind)
+    if names is None or not hasattr(lib, "SSL_CTX_set1_sigalgs_list"):
+        return False
+    done = bool(lib.SSL_CTX_set1_sigalgs_list(_pointer(context), names.encode("ascii")) == 1)
+    if not done:
+        _forget_errors()
+    return done
 
 
 def share_store(context: SSL.Context, owner: SSL.Context) -> bool:

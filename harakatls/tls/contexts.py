@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import Certificate
 from OpenSSL import SSL, crypto
 
-from harakatls.tls.binding import set_groups, share_store
+from harakatls.tls.binding import set_groups, share_store, want_key
 from harakatls.tls.certificates import KeyPair
 from harakatls.tls.parameters import ContextParameters, TLSVersion
 from harakatls.tls.policy import ClientCertificate
@@ -128,6 +128,21 @@ def client_context(
     trust.apply(context)
     context.set_verify(SSL.VERIFY_PEER, verify)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    return context
+
+
+def trial_context(parameters: ContextParameters, kind: str) -> SSL.Context:
+    """
+    For a client that tries our own server, and judges nothing.
+
+    @param parameters: the server's.
+    @param kind: of the key whose certificate it wants to see.
+    """
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    _apply(context, parameters, _ciphers(parameters))
+    if parameters.groups is not None:
+        _set_groups(context, parameters, parameters.groups)
+    want_key(context, kind)
     return context
 
 

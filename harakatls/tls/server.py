@@ -1,11 +1,12 @@
 """TLS with those who connect to us: which certificate they see, and what is asked of them."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 
 from attrs import frozen
+from cryptography.x509 import Certificate
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.logger import Logger
@@ -16,8 +17,8 @@ from harakatls.connection import Connection, TLSSummary
 from harakatls.interfaces import HasHandle, IServerTLS
 from harakatls.tls.binding import is_resumed
 from harakatls.tls.bundles import named_pairs
-from harakatls.tls.certificates import CertificateStore, KeyPair
-from harakatls.tls.contexts import PairRefused, TrustStore, server_context
+from harakatls.tls.certificates import CertificateStore, KeyPair, chain_of
+from harakatls.tls.contexts import PairRefused, TrustStore, server_context, trial_context
 from harakatls.tls.handshake import (
     Judgement,
     JudgingConnection,
@@ -35,12 +36,18 @@ from harakatls.tls.policy import (
     requires_tls,
 )
 from harakatls.tls.settings import InboundTLS
+from harakatls.tls.staples import Certified
+from harakatls.tls.trial import staple_seen
 
 _log = Logger()
 
 _JUDGEMENTS_KEPT = 10_000
+_ANY_LABEL = "staple-trial"  # for the * of a certificate's name
 
 _Pairs = tuple[KeyPair, ...]
+
+StapleOf = Callable[[Certificate], bytes]
+"""The OCSP staple of one of our certificates, at once; b"" for none."""
 
 
 @implementer(IServerTLS)
@@ -52,13 +59,15 @@ class ServerTLS:
     a connection keeps the one under which it began.
     """
 
-    def __init__(self, settings: InboundTLS, me: str) -> None:
+    def __init__(self, settings: InboundTLS, me: str, staple_of: StapleOf = lambda _: b"") -> None:
         """
         @param me: our host name.
         @raise ConfigError: OpenSSL refuses a value of tls.ini.
         """
         self._me = me
-        self._snapshot = Snapshot.make(settings, me)
+        self._staple_of = staple_of
+        self._changes: list[Callable[[], None]] = []
+        self._snapshot = Snapshot.make(settings, me, staple_of)
 
     def replace(self, settings: InboundTLS) -> None:
         """
@@ -75,16 +84,22 @@ class ServerTLS:
 
         @raise ConfigError: OpenSSL refuses a value of tls.ini.
         """
-        return Snapshot.make(settings, self._me)
+        return Snapshot.make(settings, self._me, self._staple_of)
 
     def adopt(self, snapshot: "Snapshot") -> None:
         """New connections go by *snapshot* from now on."""
         self._snapshot = snapshot
+        for call in self._changes:
+            call()
 
     @property
     def snapshot(self) -> "Snapshot":
         """What new connections go by."""
         return self._snapshot
+
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Call it whenever L{adopt} has brought other certificates."""
+        self._changes.append(call)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -124,6 +139,36 @@ class ServerTLS:
         assert isinstance(connection, _ServerConnection)
         return summarize(connection, connection.server_name, connection.judgement())
 
+    # -- for OCSP stapling -----------------------------------------------------------------------
+
+    @property
+    def staples_wanted(self) -> bool:
+        return self._snapshot.settings.staples
+
+    def certified(self) -> tuple[Certified, ...]:
+        """The certificates that are shown, each once."""
+        snapshot = self._snapshot
+        pairs = {pair.chain[0]: pair for pairs in snapshot.store.all() for pair in pairs}
+        known = snapshot.trust.anchors or ()  # a root need not be in the file of the certificate
+        chains = ((pair, chain_of(pair.chain[0], (*pair.chain, *known))) for pair in pairs.values())
+        return tuple(Certified(pair, chain[1] if chain[1:] else None) for pair, chain in chains)
+
+    def staple_shown(self, pair: KeyPair) -> bytes:
+        """
+        What a client that asks for a staple gets with this pair, by a handshake with ourselves.
+
+        @param pair: one of L{certified}.
+        @raise TrialFailed: it cannot be seen.
+        """
+        snapshot = self._snapshot
+        names = (None, *snapshot.store.named)
+        name = next(name for name in names if pair in snapshot.store.for_name(name))
+        demand = client_certificate(0, snapshot.settings)
+        asked = None if name is None else name.replace("*", _ANY_LABEL)
+        client = trial_context(snapshot.settings.parameters, pair.kind)
+        server = _ServerConnection(snapshot, asked, demand)
+        return staple_seen(server, pair.chain[0], client, asked)
+
     async def handshake_failed(self, connection: Connection, reason: str) -> None:
         # At this level, since the line of the connection says it as well.
         _log.debug(
@@ -140,6 +185,7 @@ class Snapshot:
     All that one reading of the configuration came to.
 
     @ivar contexts: for each set of certificates, and each demand that any port makes.
+    @ivar trust: whom to trust about clients.
     """
 
     settings: InboundTLS
@@ -147,9 +193,11 @@ class Snapshot:
     contexts: Mapping[tuple[_Pairs, ClientCertificate], SSL.Context]
     problems: tuple[str, ...]
     judgements: "_Judgements"
+    trust: TrustStore
+    staple_of: StapleOf
 
     @classmethod
-    def make(cls, settings: InboundTLS, me: str) -> "Snapshot":
+    def make(cls, settings: InboundTLS, me: str, staple_of: StapleOf) -> "Snapshot":
         # Wrong values are to show even where there are no certificates.
         server_context(settings.parameters, (), b"trial")
         store = _store(settings, me, datetime.now(UTC))
@@ -161,7 +209,7 @@ class Snapshot:
             for demand in _demands(settings)
         }
         problems = (*store.problems, *refused, *mistrusted)
-        return cls(settings, store, contexts, problems, _Judgements())
+        return cls(settings, store, contexts, problems, _Judgements(), trust, staple_of)
 
     @property
     def pairs(self) -> tuple[KeyPair, ...]:
@@ -192,6 +240,8 @@ def _context(
     session_id = sha256(" ".join((me, demand.name, *shown)).encode()).digest()
     context = server_context(settings.parameters, pairs, session_id, demand, trust, verify)
     context.set_tlsext_servername_callback(_choose_context)
+    if settings.staples:
+        context.set_ocsp_server_callback(_staple)
     return context
 
 
@@ -284,6 +334,17 @@ def _choose_context(connection: SSL.Connection) -> None:
             connection.set_context(context)
     except Exception:
         _log.failure("could not choose a certificate by the server name")
+
+
+def _staple(connection: SSL.Connection, _data: object) -> bytes:
+    """What goes with the certificate that OpenSSL has chosen, one of several kinds perhaps."""
+    try:
+        assert isinstance(connection, _ServerConnection)
+        certificate = connection.get_certificate(as_cryptography=True)
+        return b"" if certificate is None else connection.snapshot.staple_of(certificate)
+    except Exception:
+        _log.failure("could not staple an OCSP response")
+        return b""
 
 
 class _Judgements:

@@ -33,7 +33,8 @@ _NOT_BUILT = {
     "ALPNProtocols": "",
     "session": "",
 }
-_SWITCHES_NOT_BUILT = ("requestOCSP", "enableOCSPStapling", "mutual_tls")
+_SWITCHES_NOT_BUILT = ("mutual_tls",)
+_STAPLING, _FORMER_STAPLING = "requestOCSP", "enableOCSPStapling"
 _SECTIONS_NOT_BUILT = {
     "mutual_auth_hosts": "client certificates are not built yet",
     "mutual_auth_hosts_exclude": "client certificates are not built yet",
@@ -51,6 +52,8 @@ _NOT_FOR_OUTBOUND = {
     "requireAuthorized": "it is about incoming connections",
     "require_tls_ports": "it is about incoming connections; force_tls_hosts is about these",
     "require_tls_hosts": "it is about incoming connections; force_tls_hosts is about these",
+    _STAPLING: "it is about incoming connections",
+    _FORMER_STAPLING: "it is about incoming connections",
 }
 _PUBLIC_PORT = 25
 
@@ -101,6 +104,7 @@ class InboundTLS:
     @ivar require_tls_ports: local ports on which nothing is taken before TLS.
     @ivar require_tls_hosts: clients from whom nothing is taken before TLS; this counts more than
         no_tls_hosts and no_starttls_ports.
+    @ivar staples: show OCSP responses together with our certificates.
     """
 
     parameters: ContextParameters = field(factory=ContextParameters)
@@ -115,6 +119,7 @@ class InboundTLS:
     no_tls_hosts: HostList = field(factory=HostList)
     require_tls_ports: frozenset[int] = frozenset()
     require_tls_hosts: HostList = field(factory=HostList)
+    staples: bool = False
 
 
 @frozen(kw_only=True)
@@ -194,6 +199,7 @@ def _inbound(config: ConfigDirectory, ini: Ini) -> InboundTLS:
         no_tls_hosts=ini.section("no_tls_hosts").named_hosts(),
         require_tls_ports=_require_tls_ports(role),
         require_tls_hosts=_require_tls_hosts(role),
+        staples=_staples(role),
     )
 
 
@@ -227,6 +233,17 @@ def _require_tls_hosts(role: Role) -> HostList:
                 "known of a client that has just connected",
             ) from None
     return hosts
+
+
+def _staples(role: Role) -> bool:
+    former = role.get(_FORMER_STAPLING, lambda section: section.boolean(_FORMER_STAPLING))
+    given = role.get(_STAPLING, lambda section: section.boolean(_STAPLING))
+    if former is not None:
+        use = f"is the former name of {_STAPLING}"
+        if given is not None:
+            use += ", which is there as well and wins"
+        role.section(_FORMER_STAPLING).warn(_FORMER_STAPLING, use)
+    return bool(former) if given is None else given
 
 
 def _directory(config: ConfigDirectory) -> tuple[PEMFile, ...]:
