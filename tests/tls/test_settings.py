@@ -455,11 +455,8 @@ class WarningTests(SettingsTestCase):
         """Each option of the document that is not built yet says so."""
         for text in (
             "dhparam=dhparams.pem\n",
-            "requestOCSP=true\n",
-            "enableOCSPStapling=true\n",
             "secureProtocol=TLSv1_2_method\n",
             "mutual_tls=true\n",
-            "[inbound]\nrequestOCSP=true\n",
             "[outbound]\nsecureProtocol=TLSv1_1_method\n",
             "[mutual_auth_hosts]\nmx.example.com\n",
             "[smtp_forward]\nminVersion=TLSv1.3\n",
@@ -471,7 +468,7 @@ class WarningTests(SettingsTestCase):
     def test_switched_off(self) -> None:
         """Nobody is bothered about what is not built where it is not asked for."""
         for text in (
-            "requestOCSP=false\nmutual_tls=false\nsecureProtocol=SSLv23_method\n",
+            "mutual_tls=false\nsecureProtocol=SSLv23_method\n",
             "[redis]\ndisable_for_failed_hosts=false\n",
         ):
             self.load(text)
@@ -482,6 +479,26 @@ class WarningTests(SettingsTestCase):
         for key in ("key=a.pem", "cert=a.pem", "honorCipherOrder=false", "requestCert=true"):
             with self.subTest(key=key):
                 self.assert_warned(f"[outbound]\n{key}\n", "[outbound]", key.partition("=")[0])
+
+    def test_staples(self) -> None:
+        """The former name does the same, and is told; where both are there, the new one counts."""
+        for text, expected in (
+            ("", False),
+            ("requestOCSP=true\n", True),
+            ("requestOCSP=true\n[inbound]\nrequestOCSP=false\n", False),
+            ("[inbound]\nrequestOCSP=true\n", True),
+        ):
+            with self.subTest(text=text):
+                self.assertIs(self.load(text).inbound.staples, expected)
+                self.assertEqual(self.config.warnings, ())
+        settings = self.assert_warned("enableOCSPStapling=true\n", "former name of requestOCSP")
+        self.assertTrue(settings.inbound.staples)
+        settings = self.assert_warned(
+            "enableOCSPStapling=true\nrequestOCSP=false\n", "enableOCSPStapling", "wins"
+        )
+        self.assertFalse(settings.inbound.staples)
+        self.assert_refused("requestOCSP=perhaps\n", "requestOCSP", "perhaps")
+        self.assert_warned("[outbound]\nrequestOCSP=true\n", "[outbound]", "incoming")
 
     def test_unknown(self) -> None:
         """A misspelt option is told, with the one that was meant."""
