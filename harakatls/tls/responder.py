@@ -108,15 +108,14 @@ class _Body(Protocol):
 
     def __init__(self) -> None:
         self.limit = MOST_OCTETS
-        self.done: Deferred[bytes] = Deferred(lambda _: self._abort())
+        self.done: Deferred[bytes] = Deferred(lambda _: self._leave())
         self._collected = bytearray()
 
     def dataReceived(self, data: bytes) -> None:
         self._collected += data
         if len(self._collected) > self.limit:
-            self._collected.clear()
-            self._abort()
             self._end(NoResponse(_TOO_LONG))
+            self._leave()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         # Whether all came where no length was told, the signature shows.
@@ -133,7 +132,10 @@ class _Body(Protocol):
         else:
             self.done.errback(outcome)
 
-    def _abort(self) -> None:
+    def _leave(self) -> None:
+        # What is collected must not count as a response once the connection has ended by that.
+        self.limit = 0
+        self._collected.clear()
         if self.transport is not None:
             self.transport.loseConnection()
 
@@ -195,18 +197,18 @@ class _BoundedEndpoint:
     def connect(self, factory: Any) -> Deferred[Any]:
         bounded = WrappingFactory(factory)  # type: ignore[no-untyped-call]
         bounded.protocol = _Bounded
-        bounded.noisy = False
+        bounded.noisy = factory.noisy = False
         connecting: Deferred[Any] = self.endpoint.connect(bounded)
         return connecting.addCallback(lambda wrapper: wrapper.wrappedProtocol)
 
 
 class _Bounded(ProtocolWrapper):
-    received = 0
+    room = _MOST_ON_THE_WIRE
 
     def dataReceived(self, data: bytes) -> None:
-        self.received += len(data)
-        if self.received > _MOST_ON_THE_WIRE:
+        fits = data[: self.room]
+        self.room -= len(fits)
+        super().dataReceived(fits)  # type: ignore[no-untyped-call]
+        if len(fits) < len(data):
             transport: Any = self.transport
             transport.abortConnection()
-        else:
-            super().dataReceived(data)  # type: ignore[no-untyped-call]

@@ -28,10 +28,13 @@ class Connection:
     """As much of a transport as a body may use."""
 
     lost: bool = False
+    body: Any = None
 
     def loseConnection(self) -> None:
-        """The client has had enough."""
-        self.lost = True
+        """The client has had enough; as in earnest, the body has ended before this returns."""
+        if not self.lost:
+            self.lost = True
+            self.body.connectionLost(Failure(PotentialDataLoss()))
 
 
 @define
@@ -45,7 +48,7 @@ class Answer:
 
     def deliverBody(self, protocol: Any) -> None:
         """Octets follow as the test says."""
-        self.body = protocol
+        self.body = self.connection.body = protocol
         protocol.makeConnection(self.connection)
 
     def bring(self, octets: bytes, reason: BaseException | None = None) -> None:
@@ -208,10 +211,11 @@ class OverHTTPTests(SynchronousTestCase):
     def test_endless_body(self) -> None:
         """Ten megabytes are not taken into memory; the connection ends long before."""
         self.protocol.dataReceived(b"HTTP/1.1 200 OK\r\n\r\n")
-        for _ in range(10):
-            self.protocol.dataReceived(bytes(7000))
+        for _ in range(3):
+            self.protocol.dataReceived(bytes(65536))
         self.assertTrue(self.transport.disconnecting)
-        self.failureResultOf(self.asking, NoResponse)
+        failure = self.failureResultOf(self.asking, NoResponse)
+        self.assertIn("more than 65536 octets", str(failure.value))
 
     def test_endless_header(self) -> None:
         """Nor a header without end, for which HTTP has no limit."""
