@@ -14,7 +14,7 @@ from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import Delayed, Delivered, Outcome, QueuedMessage
 from harakatls.smtp.reply import Reply
 from harakatls.spool.memory import MemorySpool
-from harakatls.testing import ARRIVED, MESSAGE, NEXT_HOP, envelope
+from harakatls.testing.values import ARRIVED, MESSAGE, NEXT_HOP, envelope
 from harakatls.verdict import CONTINUE, Verdict
 
 OK = Reply.of(250, "2.0.0", "Kept")

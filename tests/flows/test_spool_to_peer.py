@@ -20,17 +20,9 @@ from harakatls.outbound.runner import QueueRunner
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import Delayed, Delivered, Failed, QueuedMessage
 from harakatls.spool.memory import MemorySpool
-from harakatls.testing import (
-    ARRIVED,
-    BREAK_OFF,
-    MESSAGE,
-    SENDER,
-    FixedResolver,
-    MemoryNetwork,
-    ObligingPeer,
-    PretendedTLS,
-    envelope,
-)
+from harakatls.testing.network import MemoryNetwork, PretendedTLS
+from harakatls.testing.peers import BREAK_OFF, ObligingPeer
+from harakatls.testing.values import ARRIVED, MESSAGE, SENDER, FixedResolver, envelope
 from harakatls.tls.nogo import MemoryTLSMemory
 from harakatls.tls.settings import NoGoSettings, OutboundTLS
 

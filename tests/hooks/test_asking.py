@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.hooks.asking import Hook, HookFailed, ask
 from harakatls.interfaces import SpoolFull
-from harakatls.testing import connection, transaction
+from harakatls.testing.values import connection, transaction
 
 
 class AskTests(SynchronousTestCase):

@@ -15,7 +15,7 @@ from harakatls.mail.route import NextHop
 from harakatls.queued import Delayed, Delivered, Failed
 from harakatls.smtp.capabilities import Capabilities
 from harakatls.smtp.reply import Reply
-from harakatls.testing import connection, envelope, queued_message, recipient, transaction
+from harakatls.testing.values import connection, envelope, queued_message, recipient, transaction
 from harakatls.verdict import ACCEPT, CONTINUE, Accept, Continue, Disconnect, Reject, TempFail
 from tests.hooks.plugins import Everything, RcptOnly, loaded
 

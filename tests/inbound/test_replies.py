@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harakatls.inbound import replies
 from harakatls.inbound.replies import banner, farewell, reply_to, welcome
 from harakatls.smtp.reply import Reply
-from harakatls.testing import connection
+from harakatls.testing.values import connection
 from harakatls.verdict import ACCEPT, CONTINUE, Accept, Disconnect, Reject, TempFail, Verdict
 from tests.inbound.support import ID, SETTINGS
 

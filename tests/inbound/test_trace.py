@@ -14,7 +14,7 @@ from harakatls.connection import Connection, Endpoint, Hello, Transaction
 from harakatls.inbound.trace import ReceivedCount, TraceFields, with_protocol
 from harakatls.mail.address import Address
 from harakatls.mail.envelope import MailParameters
-from harakatls.testing import connection, envelope, transaction
+from harakatls.testing.values import connection, envelope, transaction
 from tests.inbound.support import SUMMARY
 
 NOW = 1_763_870_460.0

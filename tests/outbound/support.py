@@ -15,16 +15,9 @@ from harakatls.outbound.delivery import Delivery, Result
 from harakatls.outbound.routing import Routing
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import Delayed, Delivered, Failed, QueuedMessage
-from harakatls.testing import (
-    ARRIVED,
-    MESSAGE,
-    FixedBody,
-    FixedResolver,
-    MemoryNetwork,
-    PretendedTLS,
-    ScriptedPeer,
-    queued_message,
-)
+from harakatls.testing.network import MemoryNetwork, PretendedTLS
+from harakatls.testing.peers import ScriptedPeer
+from harakatls.testing.values import ARRIVED, MESSAGE, FixedBody, FixedResolver, queued_message
 from harakatls.tls.nogo import MemoryTLSMemory
 from harakatls.tls.settings import NoGoSettings, OutboundTLS
 

@@ -9,14 +9,8 @@ from harakatls.connection import TLSSummary
 from harakatls.mail.route import NextHop
 from harakatls.outbound.connector import Connector, Opened, Unusable
 from harakatls.outbound.settings import OutboundSettings
-from harakatls.testing import (
-    BREAK_OFF,
-    HANG_UP,
-    SILENCE,
-    ObligingPeer,
-    PretendedTLS,
-    ScriptedPeer,
-)
+from harakatls.testing.network import PretendedTLS
+from harakatls.testing.peers import BREAK_OFF, HANG_UP, SILENCE, ObligingPeer, ScriptedPeer
 from harakatls.tls.policy import SecurityLevel
 from harakatls.tls.settings import NoGoSettings, OutboundTLS
 from tests.outbound.support import DOMAIN, FIRST, DeliveryTestCase

@@ -12,15 +12,8 @@ from harakatls.mail.envelope import MailParameters, Recipient
 from harakatls.mail.route import NextHop
 from harakatls.outbound.delivery import OURS
 from harakatls.queued import Delayed, Delivered, Failed, QueuedMessage
-from harakatls.testing import (
-    BREAK_OFF,
-    HANG_UP,
-    MESSAGE,
-    SILENCE,
-    FixedBody,
-    ObligingPeer,
-    queued_message,
-)
+from harakatls.testing.peers import BREAK_OFF, HANG_UP, SILENCE, ObligingPeer
+from harakatls.testing.values import MESSAGE, FixedBody, queued_message
 from tests.outbound.support import DOMAIN, FIRST, SECOND, THIRD, DeliveryTestCase
 
 STEPS = ("connect", "EHLO", "MAIL", "RCPT", "DATA", "end")

@@ -14,7 +14,7 @@ from harakatls.outbound import dsn
 from harakatls.outbound.retry import given_up
 from harakatls.queued import Attempt, Delayed, Failed, QueuedMessage, Trial
 from harakatls.smtp.reply import Reply
-from harakatls.testing import ARRIVED, MESSAGE, NEXT_HOP, queued_message, recipient
+from harakatls.testing.values import ARRIVED, MESSAGE, NEXT_HOP, queued_message, recipient
 
 ME = "mta.example"
 NOW = ARRIVED + 3600

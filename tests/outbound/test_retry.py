@@ -5,7 +5,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harakatls.outbound.retry import given_up, judged, next_attempt
 from harakatls.queued import Delayed, Delivered, Failed
 from harakatls.smtp.reply import Reply
-from harakatls.testing import NEXT_HOP, recipient
+from harakatls.testing.values import NEXT_HOP, recipient
 
 BOB = recipient()
 LATER = Reply.of(451, "4.7.1", "Greylisted, try later")

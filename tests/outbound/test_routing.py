@@ -17,7 +17,7 @@ from harakatls.outbound.routing import Addresses, Route, Routing, is_local_addre
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import QueuedMessage
 from harakatls.smtp.reply import Reply
-from harakatls.testing import FixedResolver, queued_message
+from harakatls.testing.values import FixedResolver, queued_message
 
 ME = "mta.example"
 OURS = "198.51.100.1"

@@ -19,7 +19,7 @@ from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import Delayed, Delivered, Failed, Outcome, QueuedMessage, Trial
 from harakatls.smtp.reply import Reply
 from harakatls.spool.memory import MemorySpool
-from harakatls.testing import ARRIVED, MESSAGE, NEXT_HOP, SENDER, envelope
+from harakatls.testing.values import ARRIVED, MESSAGE, NEXT_HOP, SENDER, envelope
 from harakatls.verdict import ACCEPT, CONTINUE, Accept, Reject, TempFail, Verdict
 
 ME = "mta.example"

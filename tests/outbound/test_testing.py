@@ -10,9 +10,11 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from harakatls import testing
 from harakatls.interfaces import IMessageBody, IResolver, NoSuchDomain, ResolutionFailed
-from harakatls.testing import FixedResolver, MemoryNetwork, ObligingPeer, ScriptedPeer
+from harakatls.testing import values
+from harakatls.testing.network import MemoryNetwork
+from harakatls.testing.peers import HANG_UP, ObligingPeer, ScriptedPeer
+from harakatls.testing.values import FixedResolver
 
 
 class Talker(Protocol):
@@ -34,15 +36,15 @@ class ValueTests(SynchronousTestCase):
 
     def test_values_can_be_changed(self) -> None:
         """A plugin's test says only what matters to it."""
-        self.assertTrue(testing.connection(relaying=True).relaying)
-        self.assertTrue(testing.transaction(relaying=True).relaying)
-        self.assertEqual(testing.queued_message(attempts=3).attempts, 3)
-        self.assertIsNone(testing.envelope(None).reverse_path)
-        self.assertEqual(testing.queued_message().domain, "recipient.example")
+        self.assertTrue(values.connection(relaying=True).relaying)
+        self.assertTrue(values.transaction(relaying=True).relaying)
+        self.assertEqual(values.queued_message(attempts=3).attempts, 3)
+        self.assertIsNone(values.envelope(None).reverse_path)
+        self.assertEqual(values.queued_message().domain, "recipient.example")
 
     def test_a_body_is_a_body(self) -> None:
         """It reads as those of the spool do."""
-        body = testing.FixedBody(b"abcdef")
+        body = values.FixedBody(b"abcdef")
         verifyObject(IMessageBody, body)
         read = [self.successResultOf(Deferred.fromCoroutine(body.read(4))) for _ in range(3)]
         self.assertEqual(read, [b"abcd", b"ef", b""])
@@ -152,7 +154,7 @@ class ScriptedPeerTests(NetworkTestCase):
 
     def test_acts(self) -> None:
         """A peer may hang up with an answer, or without one."""
-        self.serve(ScriptedPeer(("", ("421 busy", testing.HANG_UP))))
+        self.serve(ScriptedPeer(("", ("421 busy", HANG_UP))))
         self.assertEqual(self.client.heard, b"421 busy\r\n")
         assert self.client.lost is not None
         self.assertIs(self.client.lost.type, error.ConnectionDone)
@@ -186,6 +188,6 @@ class EvolveTests(SynchronousTestCase):
 
     def test_messages_share_nothing(self) -> None:
         """One test cannot spoil another's values."""
-        first = testing.queued_message()
+        first = values.queued_message()
         self.assertEqual(evolve(first, attempts=9).attempts, 9)
-        self.assertEqual(testing.queued_message().attempts, 0)
+        self.assertEqual(values.queued_message().attempts, 0)
