@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 from attrs import field, frozen
@@ -9,11 +10,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import Certificate, NameOID
 from OpenSSL import SSL
 
-from harakatls.config.directory import ConfigDirectory
+from harakatls.config.directory import ConfigDirectory, queue_directory
 from harakatls.config.errors import ConfigError
 from harakatls.connection import Connection, Endpoint
 from harakatls.inbound.settings import InboundSettings, ListenerSettings
 from harakatls.outbound.settings import OutboundSettings
+from harakatls.service.server import STAPLES
+from harakatls.service.staple_report import StapleState, staple_state
 from harakatls.tls.certificates import KeyPair
 from harakatls.tls.client import ClientTLS
 from harakatls.tls.handshake import fingerprint
@@ -56,14 +59,8 @@ class TLSReport:
     warnings: tuple[str, ...] = ()
 
 
-def tls_report(
-    config: ConfigDirectory, now: datetime, staple: Callable[[KeyPair], str] | None = None
-) -> TLSReport:
-    """
-    A setting with a mistake is left out, so that what else is wrong shows as well.
-
-    @param staple: tells of a pair how it stands with its OCSP staple.
-    """
+def tls_report(config: ConfigDirectory, now: datetime) -> TLSReport:
+    """A setting with a mistake is left out, so that what else is wrong shows as well."""
     mistakes: list[str] = []
 
     def settings_of(load: Callable[[ConfigDirectory], _T]) -> _T | None:
@@ -83,6 +80,7 @@ def tls_report(
 
     inbound = settings_of(InboundSettings.load)
     outbound = settings_of(OutboundSettings.load)
+    queue = settings_of(queue_directory)
     made = settings_of(contexts)
     unknown = config.ini(FILE).unknown if made is not None else ()
     told = tuple(w for w in config.warnings if w.startswith(FILE) and w not in unknown)
@@ -93,12 +91,17 @@ def tls_report(
     listeners = inbound.listeners if inbound is not None else ()
     has_plugin = _PLUGIN in config.lines("plugins")
     mistakes.extend((*server.problems, *client.problems, *unknown))
+    staples = _staples(server, queue, now)
+    for pair in snapshot.pairs:
+        state = staples.get(pair.chain[0])
+        if state is not None and state.mistake is not None:
+            mistakes.append(f"{pair.source}: {state.mistake}")
     if (settings.inbound.require_tls_ports or settings.inbound.require_tls_hosts) and (
         not has_plugin and not all(listener.implicit_tls for listener in listeners)
     ):
         mistakes.append("plugins: TLS is required, but the plugin tls, which offers it, is missing")
     return TLSReport(
-        certificates=tuple(_certificate(pair, snapshot, now, staple) for pair in snapshot.pairs),
+        certificates=tuple(_certificate(pair, snapshot, now, staples) for pair in snapshot.pairs),
         listeners=tuple(_listener(listener, server, has_plugin) for listener in listeners),
         incoming=_incoming(settings.inbound),
         outgoing=_outgoing(settings, outbound),
@@ -129,9 +132,10 @@ def _advice(snapshot: Snapshot, now: datetime, me: str | None) -> Iterable[str]:
 
 
 def _certificate(
-    pair: KeyPair, snapshot: Snapshot, now: datetime, staple: Callable[[KeyPair], str] | None
+    pair: KeyPair, snapshot: Snapshot, now: datetime, staples: Mapping[Certificate, StapleState]
 ) -> Facts:
     leaf, last = pair.chain[0], pair.chain[-1]
+    staple = staples.get(leaf)
     named = snapshot.store.named
     is_own = last.issuer == last.subject
     return {
@@ -147,9 +151,18 @@ def _certificate(
         "days_left": (pair.not_after - now).days,
         "chain": [_subject(certificate) for certificate in pair.chain],
         "issuer_of_last": None if is_own else last.issuer.rfc4514_string(),
-        # The state of its OCSP staple belongs here; None while there is no stapling.
-        "staple": staple(pair) if staple is not None else None,
+        "staple": staple.text if staple is not None else None,
     }
+
+
+def _staples(
+    server: ServerTLS, queue: Path | None, now: datetime
+) -> Mapping[Certificate, StapleState]:
+    """@param queue: None where nobody knows where it is, which is a mistake of its own."""
+    if server.staples_wanted and queue is None:
+        return {}
+    directory = queue / STAPLES if server.staples_wanted and queue is not None else None
+    return {found.certificate: staple_state(found, directory, now) for found in server.certified()}
 
 
 def _key(pair: KeyPair) -> str:
@@ -263,6 +276,7 @@ def _incoming(settings: InboundTLS) -> Facts:
         "requestCert": settings.request_certificate,
         "rejectUnauthorized": settings.reject_unauthorized,
         "requireAuthorized": sorted(settings.require_authorized),
+        "requestOCSP": settings.staples,
         "no_starttls_ports": sorted(settings.no_starttls_ports),
         "no_tls_hosts": list(settings.no_tls_hosts.entries),
         "require_tls_ports": sorted(settings.require_tls_ports),

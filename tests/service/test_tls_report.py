@@ -61,13 +61,6 @@ class GoodTests(ReportTestCase):
         self.assertIn("Harbour Trust", found[2]["issuer_of_last"])
         self.assertGreater(found[0]["days_left"], 0)
 
-    def test_staple(self) -> None:
-        """There is a place for the state of each staple."""
-        config = write_config(self, GOOD)
-        report = tls_report(config, NOW, lambda pair: f"good, {pair.kind}")
-        self.assertEqual(report.certificates[1]["staple"], "good, RSA")
-        self.assertIn("staple      good, RSA", "\n".join(lines(report)))
-
     def test_listeners(self) -> None:
         """What each port offers is what a client would find."""
         plain, implicit, submission, none = self.report().listeners
