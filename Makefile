@@ -79,7 +79,8 @@ endef
 
 # Peers that an ordinary user may lack are named by the tests that are skipped; CI lacks none.
 test: $(INSTALLED)
-	@[[ -z $${CI:-} ]] || .ci/need swaks=swaks perl:Net::SSLeay=libnet-ssleay-perl openssl=openssl
+	@[[ -z $${CI:-} ]] || .ci/need swaks=swaks perl:Net::SSLeay=libnet-ssleay-perl openssl=openssl \
+		redis-server=redis-server
 	$(call trial,$(TEST_LOG),$(TESTS))
 
 # A virtual environment apart, so that the other one keeps the newest libraries.

@@ -260,7 +260,7 @@ class IServerTLS(Interface):
     def ready() -> bool:
         """There is a certificate to show."""
 
-    def offers(connection: Connection) -> bool:
+    async def offers(connection: Connection) -> bool:
         """Shall STARTTLS be offered to this peer, on this port?"""
 
     def requires(connection: Connection) -> bool:
@@ -279,7 +279,7 @@ class IServerTLS(Interface):
 
 
 class ITLSMemory(Interface):
-    """Hosts with which TLS failed lately."""
+    """Hosts with which TLS failed lately. Mail waits for the answers: so none may take long."""
 
     async def failed_at(host: str) -> float | None:
         """@return: when, in seconds since the epoch; None where it did not or is forgotten."""

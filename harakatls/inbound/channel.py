@@ -8,7 +8,15 @@ from harakatls.connection import Connection, TLSSummary
 
 
 class HandshakeFailed(Exception):
-    """The TLS handshake did not come to a good end; the text says why."""
+    """
+    The TLS handshake did not come to a good end; the text says why.
+
+    @ivar ours: through a mistake of the server.
+    """
+
+    def __init__(self, reason: str, ours: bool = False) -> None:
+        super().__init__(reason)
+        self.ours = ours
 
 
 class Channel(Protocol):

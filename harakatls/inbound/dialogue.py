@@ -208,7 +208,7 @@ class Dialogue:
         except HandshakeFailed as problem:
             # A client of TLS 1.3 may be speaking already; its alert is not to be overtaken.
             self.end(None, f"TLS handshake failed: {problem}")
-            if self.stopping:  # it is we who broke off
+            if self.stopping or problem.ours:  # it is we who broke off
                 return False
             self.telling = True
             try:

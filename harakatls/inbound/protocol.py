@@ -225,7 +225,7 @@ class InboundProtocol(Protocol):
             self._link.start_tls(tls.connection_creator(self._securing, client_hello))
         except Exception:
             log.failure("{id}: a mistake in the TLS handshake", id=self._securing.id)
-            self._fail_handshake("a mistake of the server")
+            self._fail_handshake("a mistake of the server", ours=True)
             self.abort()
         else:
             self._over_tls = True
@@ -249,14 +249,13 @@ class InboundProtocol(Protocol):
 
     def _break_tls(self, problem: Exception) -> None:
         """The peer does not keep to TLS, refuses ours, or (another exception) we have failed."""
-        if isinstance(problem, TLSBroken):
-            reason = str(problem)
-        else:
-            reason = "a mistake of the server"
+        ours = not isinstance(problem, TLSBroken)
+        reason = "a mistake of the server" if ours else str(problem)
+        if ours:
             log.failure("a mistake in TLS")
         if self._handshake is not None:
-            self._fail_handshake(reason)
-        elif isinstance(problem, TLSBroken):
+            self._fail_handshake(reason, ours)
+        elif not ours:
             self.close(linger=True)  # there is an alert on its way
         else:
             self.abort()
@@ -270,7 +269,7 @@ class InboundProtocol(Protocol):
             summary = tls.summary(layer)
         except Exception:
             log.failure("a finished TLS handshake cannot be summed up")
-            handshake.errback(HandshakeFailed("a mistake of the server"))
+            handshake.errback(HandshakeFailed("a mistake of the server", ours=True))
             self.abort()
         else:
             handshake.callback(summary)
@@ -280,11 +279,11 @@ class InboundProtocol(Protocol):
         self._fail_handshake(f"it took longer than {seconds:g} seconds")
         self.abort()
 
-    def _fail_handshake(self, reason: str) -> None:
+    def _fail_handshake(self, reason: str, ours: bool = False) -> None:
         handshake, self._handshake = self._handshake, None
         self._client_hello = None
         if handshake is not None and not handshake.called:
-            handshake.errback(HandshakeFailed(reason))
+            handshake.errback(HandshakeFailed(reason, ours))
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None and self._deadline.active():

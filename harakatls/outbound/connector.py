@@ -25,6 +25,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
 )
 from twisted.internet.protocol import ClientFactory, Factory
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harakatls.connection import TLSSummary
@@ -35,8 +36,10 @@ from harakatls.outbound.settings import OutboundSettings
 from harakatls.smtp.client import ClientSession
 from harakatls.smtp.events import Asked
 from harakatls.smtp.reply import Reply
-from harakatls.tls.policy import Decision, SecurityLevel, outbound_decision
+from harakatls.tls.policy import Decision, SecurityLevel, moment, outbound_decision
 from harakatls.tls.settings import NoGoSettings, OutboundTLS
+
+log = Logger()
 
 Connect = Callable[[str, int, IProtocolFactory, float], Deferred[IProtocol]]
 """Connects to (address, port) with a factory's protocol, within seconds."""
@@ -124,10 +127,20 @@ class Connector:
     # -- how much TLS -------------------------------------------------------------------------
 
     async def _decide(self, hop: NextHop) -> Decision:
-        failed_at = None
-        if self.memory is not None and self.nogo.enabled:
-            failed_at = await self.memory.failed_at(hop.host)
-        return outbound_decision(hop, self.tls_settings, failed_at, self.settings.enable_tls)
+        enabled = self.settings.enable_tls
+        decision = outbound_decision(hop, self.tls_settings, None, enabled)
+        if self.memory is None or not self.nogo.enabled or not decision.may_forgo:
+            return decision
+        failed_at = await self.memory.failed_at(hop.host)
+        if failed_at is None:
+            return decision
+        log.info(
+            "TLS disabled for {host} because it was marked as non-TLS on {when}",
+            host=hop.host,
+            mx=hop.mx_name,
+            when=moment(failed_at),
+        )
+        return outbound_decision(hop, self.tls_settings, failed_at, enabled)
 
     async def _without_tls(
         self, hop: NextHop, decision: Decision, problem: str, earlier_attempts: int
@@ -135,8 +148,7 @@ class Connector:
         """After a handshake that failed: the fallback, where there is one."""
         if not decision.may_fall_back:
             return _insecure(hop, decision, problem)
-        if self.memory is not None and self.nogo.enabled:
-            await self.memory.remember_failure(hop.host, self.nogo.expiry)
+        await self._remember_failure(hop)
         if not earlier_attempts:
             return _insecure(hop, decision, problem)
         reason = f"in the clear, since TLS failed just now: {problem}"
@@ -147,6 +159,17 @@ class Connector:
             return _broken(hop, broken, decision)
         except _Unusable as unusable:
             return Unusable(unusable.reply, decision)
+
+    async def _remember_failure(self, hop: NextHop) -> None:
+        if self.memory is None or not self.nogo.enabled:
+            return
+        log.warn(
+            "TLS connection failed. Marking {host} as non-TLS for {seconds:g} seconds",
+            host=hop.host,
+            mx=hop.mx_name,
+            seconds=self.nogo.expiry,
+        )
+        await self.memory.remember_failure(hop.host, self.nogo.expiry)
 
     # -- one connection -----------------------------------------------------------------------
 

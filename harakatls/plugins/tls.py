@@ -22,6 +22,6 @@ class StartTLSOffer:
 
     async def capabilities(self, connection: Connection, offered: Capabilities) -> Capabilities:
         """RFC 3207 section 4.2: not to be offered again inside of TLS."""
-        if connection.secured is None and self.server_tls.offers(connection):
+        if connection.secured is None and await self.server_tls.offers(connection):
             return offered.adding("STARTTLS")
         return offered

@@ -8,11 +8,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from harakatls.config.errors import ConfigError
-from harakatls.service import command_plugins, command_queue, command_tls
+from harakatls.service import command_nogo, command_plugins, command_queue, command_tls
+from harakatls.service.command_nogo import NoGoUnreadable
 from harakatls.service.instance import InstanceError, make_instance
 from harakatls.spool.errors import SpoolUnusable
 
-EXPECTED = (ConfigError, InstanceError, SpoolUnusable)
+EXPECTED = (ConfigError, InstanceError, NoGoUnreadable, SpoolUnusable)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     command_plugins.add_to(commands)
     command_queue.add_to(commands)
     command_tls.add_to(commands)
+    command_nogo.add_to(commands)
     return parser
 
 

@@ -31,13 +31,13 @@ from harakatls.outbound.runner import QueueRunner
 from harakatls.service.failure import StartFailure
 from harakatls.service.listeners import BoundSocket, bind_all, serve
 from harakatls.service.logs import Stream, drop_below, log_to
+from harakatls.service.nogo import NoGo
 from harakatls.service.reload import TLSReload
 from harakatls.service.settings import Settings, account
 from harakatls.service.wiring import load_all, thread_caller
 from harakatls.spool.errors import SpoolUnusable
 from harakatls.spool.sqlite import open_spool
 from harakatls.tls.client import ClientTLS
-from harakatls.tls.nogo import MemoryTLSMemory
 from harakatls.tls.responder import over_http
 from harakatls.tls.server import ServerTLS
 from harakatls.tls.settings import TLSSettings
@@ -71,8 +71,11 @@ class Server(Service):
         self._reactor = reactor
         self._stream = stream
         self._account = account(settings.inbound)
+        self._nogo = NoGo.make(settings, reactor)
         self._staples = Staples(reactor)
-        self._server_tls = ServerTLS(settings.tls.inbound, settings.me, self._staples.octets)
+        self._server_tls = ServerTLS(
+            settings.tls.inbound, settings.me, self._staples.octets, self._nogo.inbound
+        )
         self._client_tls = ClientTLS(settings.tls.outbound)
         self._reload = TLSReload(
             settings.config,
@@ -193,7 +196,7 @@ class Server(Service):
             self._client_tls,
             settings.tls.outbound,
             settings.tls.nogo,
-            MemoryTLSMemory(clock),
+            self._nogo.outbound,
         )
         routing = Routing(chain, resolver, outbound, me)
         delivery = Delivery(routing, self._connector, spool, outbound, me, clock)
@@ -239,6 +242,7 @@ class Server(Service):
         if first == 1:
             log.warn("told to stop again; what is under way is broken off")
             await self._break_off()
+        await self._without_fail(self._nogo.close)
         if self._spool is not None:
             await self._without_fail(self._spool.close)
 

@@ -69,6 +69,11 @@ class Decision:
         """
         return self.level <= SecurityLevel.MAY and not self.authenticated
 
+    @property
+    def may_forgo(self) -> bool:
+        """Whether TLS would be used, yet need not be: so that an earlier failure counts."""
+        return self.level is SecurityLevel.MAY and not self.authenticated
+
 
 def offers_starttls(peer: str, port: int, settings: InboundTLS) -> bool:
     """
@@ -130,9 +135,17 @@ def outbound_decision(
         reason = "rejectUnauthorized: TLS if it is offered, with a valid certificate alone"
         return evolve(_with_tls(hop, SecurityLevel.MAY, reason), authenticated=True)
     if failed_at is not None:
-        when = datetime.fromtimestamp(failed_at, UTC).isoformat(" ", "seconds")
-        return Decision(SecurityLevel.NONE, (f"TLS failed with this host at {when}",))
+        reason = f"disable_for_failed_hosts: TLS failed with this host at {moment(failed_at)}"
+        return Decision(SecurityLevel.NONE, (reason,))
     return _with_tls(hop, SecurityLevel.MAY, "no rule for this host: TLS if it is offered")
+
+
+def moment(seconds: float) -> str:
+    """@param seconds: since the epoch; out of a memory that others write to, so it may be odd."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(" ", "seconds")
+    except (ValueError, OverflowError, OSError):
+        return "an unknown time"
 
 
 def _forced(hop: NextHop, forced: str, excluded: str | None, enabled: bool) -> Decision:

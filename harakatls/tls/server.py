@@ -18,6 +18,7 @@ from harakatls.interfaces import HasHandle, IServerTLS
 from harakatls.tls.binding import is_resumed
 from harakatls.tls.bundles import named_pairs
 from harakatls.tls.certificates import CertificateStore, KeyPair, chain_of
+from harakatls.tls.clients import FailingClients
 from harakatls.tls.contexts import PairRefused, TrustStore, server_context, trial_context
 from harakatls.tls.handshake import (
     Judgement,
@@ -32,6 +33,7 @@ from harakatls.tls.pairing import default_pairs, trust_anchors
 from harakatls.tls.policy import (
     ClientCertificate,
     client_certificate,
+    moment,
     offers_starttls,
     requires_tls,
 )
@@ -43,6 +45,7 @@ _log = Logger()
 
 _JUDGEMENTS_KEPT = 10_000
 _ANY_LABEL = "staple-trial"  # for the * of a certificate's name
+_SUBMISSION = 587  # RFC 6409
 
 _Pairs = tuple[KeyPair, ...]
 
@@ -59,12 +62,20 @@ class ServerTLS:
     a connection keeps the one under which it began.
     """
 
-    def __init__(self, settings: InboundTLS, me: str, staple_of: StapleOf = lambda _: b"") -> None:
+    def __init__(
+        self,
+        settings: InboundTLS,
+        me: str,
+        staple_of: StapleOf = lambda _: b"",
+        failing: FailingClients | None = None,
+    ) -> None:
         """
         @param me: our host name.
+        @param failing: with whom TLS fails; None not to ask, and to remember nothing.
         @raise ConfigError: OpenSSL refuses a value of tls.ini.
         """
         self._me = me
+        self._failing = failing
         self._staple_of = staple_of
         self._changes: list[Callable[[], None]] = []
         self._snapshot = Snapshot.make(settings, me, staple_of)
@@ -109,7 +120,10 @@ class ServerTLS:
     def ready(self) -> bool:
         return bool(self._snapshot.store.default)
 
-    def offers(self, connection: Connection) -> bool:
+    async def offers(self, connection: Connection) -> bool:
+        return self._may_offer(connection) and not await self._given_up(connection)
+
+    def _may_offer(self, connection: Connection) -> bool:
         return (
             self.ready()
             and not connection.implicit_tls
@@ -132,11 +146,13 @@ class ServerTLS:
         hello = read_client_hello(client_hello)
         name = hello.server_name if isinstance(hello, ClientHello) else None
         demand = client_certificate(connection.local.port, snapshot.settings)
-        return _ConnectionCreator(snapshot, name, demand)
+        return _ConnectionCreator(snapshot, name, demand, connection.peer.host)
 
     def summary(self, transport: HasHandle) -> TLSSummary:
         connection = connection_of(transport)
         assert isinstance(connection, _ServerConnection)
+        if self._failing is not None:
+            self._failing.succeeded(connection.peer)
         return summarize(connection, connection.server_name, connection.judgement())
 
     # -- for OCSP stapling -----------------------------------------------------------------------
@@ -176,6 +192,38 @@ class ServerTLS:
             connection_id=connection.id,
             peer=str(connection.peer),
             reason=reason,
+        )
+        if self._failing is not None and self._may_do_without(connection):
+            await self._failing.failed(connection.peer.host)
+
+    async def _given_up(self, connection: Connection) -> bool:
+        """TLS has failed so often that STARTTLS is not offered."""
+        if self._failing is None or not self._may_do_without(connection):
+            return False
+        failed_at = await self._failing.failed_at(connection.peer.host)
+        if failed_at is None:
+            return False
+        _log.info(
+            "STARTTLS is not offered to {peer}: TLS failed with it, last at {when}",
+            connection_id=connection.id,
+            peer=str(connection.peer),
+            when=moment(failed_at),
+        )
+        return True
+
+    def _may_do_without(self, connection: Connection) -> bool:
+        """
+        The memory of failures is about this port.
+
+        Not where passwords are sent, where all of the port is TLS, and where the client has to use
+        TLS or to show a certificate: there, what fails is to stay outside.
+        """
+        port = connection.local.port
+        return (
+            not connection.implicit_tls
+            and port != _SUBMISSION
+            and not self.requires(connection)
+            and client_certificate(port, self._snapshot.settings) is not ClientCertificate.REQUIRED
         )
 
 
@@ -282,14 +330,19 @@ class _ConnectionCreator:
     snapshot: Snapshot
     server_name: str | None
     demand: ClientCertificate
+    peer: str
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        return _ServerConnection(self.snapshot, self.server_name, self.demand)
+        return _ServerConnection(self.snapshot, self.server_name, self.demand, self.peer)
 
 
 class _ServerConnection(JudgingConnection):
     def __init__(
-        self, snapshot: Snapshot, server_name: str | None, demand: ClientCertificate
+        self,
+        snapshot: Snapshot,
+        server_name: str | None,
+        demand: ClientCertificate,
+        peer: str = "",
     ) -> None:
         super().__init__(
             snapshot.context(server_name, demand), demand is ClientCertificate.REQUIRED
@@ -297,6 +350,7 @@ class _ServerConnection(JudgingConnection):
         self.snapshot = snapshot  # keeps the contexts alive that OpenSSL may still call back
         self.server_name = server_name
         self.demand = demand
+        self.peer = peer
 
     def judge(self, certificate: crypto.X509, error: int, depth: int) -> bool:
         content = super().judge(certificate, error, depth)

@@ -16,6 +16,7 @@ from harakatls.config.hosts import HostList
 from harakatls.config.ini import Ini
 from harakatls.config.section import Section
 from harakatls.tls.parameters import FILE, ContextParameters, Role, read_parameters
+from harakatls.tls.redis_settings import RedisSettings, read_redis
 
 _DEFAULT_KEY, _DEFAULT_CERT = "tls_key.pem", "tls_cert.pem"
 _DIRECTORY = "tls"
@@ -151,11 +152,13 @@ class NoGoSettings:
 
     @ivar expiry: for those to whom we connect.
     @ivar inbound_expiry: for those who connect to us.
+    @ivar redis: where to keep it; None for a file beside the queue alone.
     """
 
     enabled: bool = False
     expiry: float = 604800.0
     inbound_expiry: float = 3600.0
+    redis: RedisSettings | None = None
 
 
 @frozen(kw_only=True)
@@ -175,7 +178,9 @@ class TLSSettings:
         """
         ini = config.ini(FILE)
         _tell_what_is_not_built(ini)
-        return cls(inbound=_inbound(config, ini), outbound=_outbound(config, ini), nogo=_nogo(ini))
+        return cls(
+            inbound=_inbound(config, ini), outbound=_outbound(config, ini), nogo=_nogo(config, ini)
+        )
 
 
 def _inbound(config: ConfigDirectory, ini: Ini) -> InboundTLS:
@@ -269,21 +274,14 @@ def _outbound(config: ConfigDirectory, ini: Ini) -> OutboundTLS:
     )
 
 
-def _nogo(ini: Ini) -> NoGoSettings:
+def _nogo(config: ConfigDirectory, ini: Ini) -> NoGoSettings:
     section = ini.section("redis")
-    found = NoGoSettings(
+    return NoGoSettings(
         enabled=section.boolean("disable_for_failed_hosts", False),
         expiry=section.seconds("disable_expiry", NoGoSettings().expiry),
         inbound_expiry=section.seconds("disable_inbound_expiry", NoGoSettings().inbound_expiry),
+        redis=read_redis(config, ini),
     )
-    if found.enabled:
-        section.warn(
-            "disable_for_failed_hosts",
-            "counts for outgoing mail alone, and is forgotten at a restart: Redis and the inbound "
-            "side are not built yet",
-        )
-    section.unsupported(dict.fromkeys(section.unread(), "Redis is not built yet"))
-    return found
 
 
 def _tell_what_is_not_built(ini: Ini) -> None:

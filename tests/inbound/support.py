@@ -88,7 +88,7 @@ class RefusingTLS:
     def ready(self) -> bool:
         return self.is_ready
 
-    def offers(self, connection: Connection) -> bool:
+    async def offers(self, connection: Connection) -> bool:
         return True
 
     def requires(self, connection: Connection) -> bool:

@@ -112,7 +112,7 @@ class RecordingTLS:
     def ready(self) -> bool:
         return True
 
-    def offers(self, connection: Connection) -> bool:
+    async def offers(self, connection: Connection) -> bool:
         return True
 
     def requires(self, connection: Connection) -> bool:

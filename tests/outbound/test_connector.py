@@ -3,6 +3,7 @@
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
 
 from harakatls.config.hosts import HostList
 from harakatls.connection import TLSSummary
@@ -20,6 +21,13 @@ FORCED = OutboundTLS(force_tls_hosts=HostList.parse([DOMAIN]))
 EXCLUDED = OutboundTLS(no_tls_hosts=HostList.parse(["mx1.example"]))
 STRICT = OutboundTLS(reject_unauthorized=True)
 NOGO = NoGoSettings(enabled=True, expiry=1000.0)
+
+
+class Unasked:
+    """A memory that must not be used."""
+
+    async def failed_at(self, host: str) -> float | None:
+        raise AssertionError(f"asked for {host}")
 
 
 class ConnectorTestCase(DeliveryTestCase):
@@ -202,6 +210,36 @@ class MemoryTests(ConnectorTestCase):
         peer = ObligingPeer("STARTTLS")
         opened = self.opened(peer, nogo=NOGO, tls_settings=FORCED)
         self.assertIsNotNone(opened.secured)
+
+    def test_where_it_does_not_count_nobody_is_asked(self) -> None:
+        """Forced and excluded hosts, strict TLS, no TLS: a slow memory delays none of these."""
+        self.memory = Unasked()  # type: ignore[assignment]
+        for tls_settings in (FORCED, EXCLUDED, STRICT):
+            self.opened(ObligingPeer("STARTTLS"), nogo=NOGO, tls_settings=tls_settings)
+        settings = OutboundSettings(enable_tls=False)
+        self.opened(ObligingPeer("STARTTLS"), nogo=NOGO, settings=settings)
+        self.opened(ObligingPeer("STARTTLS"))
+
+    def test_told(self) -> None:
+        """The log says when a host is marked, and each time that mail goes in the clear for it."""
+        with capturedLogs() as events:
+            self.unusable(ObligingPeer("STARTTLS", handshake=False), nogo=NOGO)
+            self.opened(ObligingPeer("STARTTLS"), nogo=NOGO)
+        lines = [formatEvent(event) for event in events]
+        self.assertEqual(
+            lines[0], f"TLS connection failed. Marking {FIRST} as non-TLS for 1000 seconds"
+        )
+        self.assertIn(f"TLS disabled for {FIRST} because it was marked as non-TLS on", lines[1])
+
+    def test_only_handshakes(self) -> None:
+        """A host that goes away before or after the handshake is not one without TLS."""
+        for peer in (
+            ObligingPeer("STARTTLS", EHLO=HANG_UP),
+            ObligingPeer("STARTTLS", STARTTLS=HANG_UP),
+            ObligingPeer("STARTTLS", STARTTLS="454 4.7.0 not now"),
+        ):
+            self.successResultOf(self.open(peer, nogo=NOGO))
+            self.assertIsNotNone(self.opened(ObligingPeer("STARTTLS"), nogo=NOGO).secured)
 
     def test_failures_of_forced_hosts_are_not_remembered(self) -> None:
         """They say nothing about what others may do."""

@@ -33,7 +33,7 @@ from tests.plugins.support import (
 class StartTLSOfferTests(SynchronousTestCase):
     def offered(self, willing: bool, secured: TLSSummary | None = None) -> list[str]:
         class Willing:
-            def offers(self, connection: object) -> bool:
+            async def offers(self, connection: object) -> bool:
                 return willing
 
         plugin = tls.load(site_of(self, {}, cast(IServerTLS, Willing())))

@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL, crypto
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.connection import Connection, Endpoint
 from harakatls.tls.client import ClientTLS
@@ -298,3 +300,9 @@ def _carry(client: SSL.Connection, server: SSL.Connection) -> bool:
             target.bio_write(octets)
             carried = True
     return carried
+
+
+def offered(test: SynchronousTestCase, tls: ServerTLS, connection: Connection) -> bool:
+    """Whether STARTTLS is; nothing is waited for."""
+    offers: bool = test.successResultOf(Deferred.fromCoroutine(tls.offers(connection)))
+    return offers

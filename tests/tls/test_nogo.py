@@ -1,52 +1,16 @@
 """Tests for harakatls.tls.nogo."""
 
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
 from harakatls.interfaces import ITLSMemory
 from harakatls.tls import nogo
-from harakatls.tls.nogo import MemoryTLSMemory
+from harakatls.tls.nogo import Direction, MemoryTLSMemory, parse_key
+from tests.contracts import tls_memory
 
 
-class MemoryTLSMemoryTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.clock.advance(1000)
-        self.memory = MemoryTLSMemory(self.clock)
-
-    def remember(self, host: str, seconds: float) -> None:
-        self.successResultOf(Deferred.fromCoroutine(self.memory.remember_failure(host, seconds)))
-
-    def failed_at(self, host: str) -> float | None:
-        return self.successResultOf(Deferred.fromCoroutine(self.memory.failed_at(host)))
-
-    def test_interface(self) -> None:
-        """The connector may rely on it."""
-        verifyObject(ITLSMemory, self.memory)
-
-    def test_remembered(self) -> None:
-        """A failing host is known, with the time, for as long as was said; others are not."""
-        self.remember("192.0.2.1", 60)
-        self.clock.advance(59.9)
-        self.assertEqual(self.failed_at("192.0.2.1"), 1000)
-        self.assertIsNone(self.failed_at("192.0.2.2"))
-        self.clock.advance(0.1)
-        self.assertIsNone(self.failed_at("192.0.2.1"))
-
-    def test_again(self) -> None:
-        """A host that fails again is remembered from then on."""
-        self.remember("192.0.2.1", 60)
-        self.clock.advance(30)
-        self.remember("192.0.2.1", 60)
-        self.clock.advance(59)
-        self.assertEqual(self.failed_at("192.0.2.1"), 1030)
-
-    def test_not_at_all(self) -> None:
-        """For no seconds is not at all."""
-        self.remember("192.0.2.1", 0)
-        self.assertIsNone(self.failed_at("192.0.2.1"))
+class MemoryTLSMemoryTests(tls_memory.TLSMemoryContract):
+    def make_memory(self) -> ITLSMemory:
+        return MemoryTLSMemory(self.clock)
 
     def test_limit(self) -> None:
         """Ever new hosts do not fill the memory: the oldest are forgotten."""
@@ -54,3 +18,21 @@ class MemoryTLSMemoryTests(SynchronousTestCase):
         for host in ("a", "b", "c", "a", "d"):
             self.remember(host, 60)
         self.assertEqual([h for h in "abcd" if self.failed_at(h) is not None], ["a", "c", "d"])
+
+
+class KeyTests(SynchronousTestCase):
+    def test_documented(self) -> None:
+        """The key is the one of the TLS document, so that other programs find it."""
+        self.assertEqual(Direction.OUTBOUND.key("192.0.2.1"), "no_tls|192.0.2.1")
+        self.assertEqual(Direction.OUTBOUND.key("2001:DB8::0:1"), "no_tls|2001:db8::1")
+
+    def test_directions(self) -> None:
+        """What a client does says nothing about the server at the same address."""
+        for direction in Direction:
+            key = direction.key("192.0.2.1")
+            self.assertEqual(parse_key(key), ("192.0.2.1", direction))
+        self.assertNotEqual(*(direction.key("192.0.2.1") for direction in Direction))
+
+    def test_others(self) -> None:
+        """Keys of other programs are left alone."""
+        self.assertIsNone(parse_key("greylist|192.0.2.1"))

@@ -32,6 +32,7 @@ from tests.tls.peers import (
     from_us,
     issued,
     key_octets,
+    offered,
     peer_of,
     plain_client,
     plain_server,
@@ -165,7 +166,7 @@ class CertificateTests(OptionsTestCase):
         ):
             tls = ServerTLS(self.settings(files=files).inbound, "mx.example.com")
             self.assertFalse(tls.ready())
-            self.assertFalse(tls.offers(peer_of()))
+            self.assertFalse(offered(self, tls, peer_of()))
             self.assertEqual(len(tls.problems), 1)
             self.assertIn(word, tls.problems[0])
 
@@ -358,15 +359,15 @@ class WhoTests(OptionsTestCase):
     def test_no_starttls_ports(self) -> None:
         """STARTTLS is not offered there, and is elsewhere."""
         tls = self.server("no_starttls_ports[]=2525\n")
-        self.assertFalse(tls.offers(peer_of(2525)))
-        self.assertTrue(tls.offers(peer_of(25)))
+        self.assertFalse(offered(self, tls, peer_of(2525)))
+        self.assertTrue(offered(self, tls, peer_of(25)))
 
     def test_no_tls_hosts(self) -> None:
         """The section is about clients: addresses and networks."""
         tls = self.server("[no_tls_hosts]\n192.168.1.3\n172.16.0.0/16\n2001:db8::/32\n")
         for peer in ("192.168.1.3", "172.16.2.1", "2001:db8::25"):
-            self.assertFalse(tls.offers(peer_of(peer=peer)))
-        self.assertTrue(tls.offers(peer_of(peer="192.168.1.4")))
+            self.assertFalse(offered(self, tls, peer_of(peer=peer)))
+        self.assertTrue(offered(self, tls, peer_of(peer="192.168.1.4")))
 
     def test_forced_with_good_certificate(self) -> None:
         """Mail goes to a forced host whose certificate is right; the name is sent along."""

@@ -1,6 +1,7 @@
 """Tests for harakatls.tls.server."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from attrs import evolve
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -9,14 +10,17 @@ from cryptography.x509 import load_pem_x509_certificate
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from harakatls.config.errors import ConfigError
-from harakatls.connection import TLSSummary
+from harakatls.connection import Connection, TLSSummary
 from harakatls.interfaces import IServerTLS
 from harakatls.tls.certificates import told_names
+from harakatls.tls.clients import FailingClients
+from harakatls.tls.nogo import MemoryTLSMemory
 from harakatls.tls.policy import ClientCertificate
 from harakatls.tls.server import ServerTLS
 from harakatls.tls.settings import InboundTLS, PEMFile, TLSSettings
@@ -32,6 +36,7 @@ from tests.tls.peers import (
     client_on,
     issued,
     key_octets,
+    offered,
     peer_of,
     pem_files,
     plain_client,
@@ -85,6 +90,71 @@ class ServerTestCase(SynchronousTestCase):
         return ServerTLS(TLSSettings.load(write_config(self, found)).inbound, ME)
 
 
+class FailingTests(ServerTestCase):
+    """disable_for_failed_hosts, for those who connect to us."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_763_870_460)
+
+    def server(self, **settings: Any) -> ServerTLS:
+        failing = FailingClients(MemoryTLSMemory(self.clock), 3600.0, self.clock)
+        return ServerTLS(InboundTLS(**pem_files(DEFAULT), **settings), ME, failing)
+
+    def fail(self, tls: ServerTLS, *connections: Connection) -> None:
+        """Often enough, each of them."""
+        for _ in range(3):
+            self.clock.advance(300)
+            for connection in connections:
+                told = tls.handshake_failed(connection, "the peer broke off")
+                self.successResultOf(Deferred.fromCoroutine(told))
+
+    def test_not_offered(self) -> None:
+        """A client with which TLS never works can send in the clear, for an hour."""
+        tls = self.server()
+        self.assertTrue(offered(self, tls, peer_of()))
+        self.fail(tls, peer_of())
+        with capturedLogs() as events:
+            self.assertFalse(offered(self, tls, peer_of()))
+        (event,) = events
+        self.assertEqual((event["peer"], event["when"][:4]), ("192.0.2.1:49152", "2025"))
+        self.assertTrue(offered(self, tls, peer_of(peer="192.0.2.2")))
+        self.clock.advance(3600)
+        self.assertTrue(offered(self, tls, peer_of()))
+
+    def test_submission(self) -> None:
+        """Where passwords are sent, STARTTLS is always offered; and what fails there is no news."""
+        tls = self.server()
+        self.fail(tls, peer_of(25))
+        self.assertTrue(offered(self, tls, peer_of(587)))
+        tls = self.server()
+        self.fail(tls, peer_of(587), peer_of(465, implicit_tls=True))
+        self.assertTrue(offered(self, tls, peer_of(25)))
+
+    def test_where_a_certificate_is_demanded(self) -> None:
+        """A client without the right certificate does not get in without TLS instead."""
+        tls = self.server(require_authorized=frozenset({2525}))
+        self.fail(tls, peer_of(2525))
+        self.assertTrue(offered(self, tls, peer_of(25)))
+        self.fail(tls, peer_of(25))
+        self.assertFalse(offered(self, tls, peer_of(25)))
+        self.assertTrue(offered(self, tls, peer_of(2525)))
+
+    def test_off(self) -> None:
+        """Without the switch STARTTLS is offered whatever happens."""
+        tls = ServerTLS(InboundTLS(**pem_files(DEFAULT)), ME)
+        self.fail(tls, peer_of(), peer_of())
+        self.assertTrue(offered(self, tls, peer_of()))
+
+    def test_a_success(self) -> None:
+        """One handshake that came to a good end, and its address is offered STARTTLS for good."""
+        tls = self.server()
+        outcome = to_us(tls, plain_client())
+        summary_of(tls, outcome)
+        self.fail(tls, peer_of())
+        self.assertTrue(offered(self, tls, peer_of()))
+
+
 class OffersTests(ServerTestCase):
     """When there is TLS at all."""
 
@@ -96,16 +166,16 @@ class OffersTests(ServerTestCase):
         """Offered in the clear; not inside of TLS, where it would break the session."""
         tls = ServerTLS(InboundTLS(**pem_files(DEFAULT)), ME)
         self.assertTrue(tls.ready())
-        self.assertTrue(tls.offers(peer_of()))
-        self.assertFalse(tls.offers(peer_of(465, implicit_tls=True)))
+        self.assertTrue(offered(self, tls, peer_of()))
+        self.assertFalse(offered(self, tls, peer_of(465, implicit_tls=True)))
         secured = evolve(peer_of(), secured=TLSSummary("TLSv1.3", "x", 128))
-        self.assertFalse(tls.offers(secured))
+        self.assertFalse(offered(self, tls, secured))
 
     def test_no_certificate(self) -> None:
         """Without a certificate, nothing is offered, and nobody runs into a handshake."""
         tls = ServerTLS(InboundTLS(), ME)
         self.assertFalse(tls.ready())
-        self.assertFalse(tls.offers(peer_of()))
+        self.assertFalse(offered(self, tls, peer_of()))
         with self.assertRaises(RuntimeError):
             tls.connection_creator(peer_of(), b"")
 
@@ -183,7 +253,7 @@ class NameTests(ServerTestCase):
         )
         tls = ServerTLS(TLSSettings.load(config).inbound, ME)
         self.assertEqual(tls.problems, ())
-        self.assertTrue(tls.offers(peer_of()))
+        self.assertTrue(offered(self, tls, peer_of()))
         self.assertEqual(names_shown(to_us(tls, plain_client())), ("*.wild.example",))
 
     def test_mismatch_in_the_directory(self) -> None:
