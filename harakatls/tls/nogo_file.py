@@ -52,6 +52,7 @@ class NoGoFile:
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self._kept = 0
+        self._troubled = False
 
     def find(self, key: str, now: float) -> float | None:
         """@return: when it failed, unless that is forgotten by *now*."""
@@ -73,9 +74,20 @@ class NoGoFile:
         self._connection.execute(
             "INSERT OR REPLACE INTO failure VALUES (?, ?, ?)", (key, now, now + seconds)
         )
+        self._troubled = False
         self._kept += 1
         if self._kept % _PRUNE_EVERY == 0:
             self._prune(now)
+
+    def tell(self, problem: Exception) -> None:
+        """That it cannot be used is told once, until something could be kept in it again."""
+        if not self._troubled:
+            self._troubled = True
+            _log.warn(
+                "failures of TLS are kept in memory alone: {name}: {problem}",
+                name=self._path.name,
+                problem=str(problem),
+            )
 
     def close(self) -> None:
         """May be called twice."""
@@ -116,13 +128,12 @@ class FileTLSMemory:
         self._direction = direction
         self._clock = clock
         self._rest = nogo.MemoryTLSMemory(clock)
-        self._troubled = False
 
     async def failed_at(self, host: str) -> float | None:
         try:
             found = self._file.find(self._direction.key(host), self._clock.seconds())
         except (sqlite3.Error, OSError) as problem:
-            self._tell(problem)
+            self._file.tell(problem)
             found = None
         return await self._rest.failed_at(host) if found is None else found
 
@@ -132,19 +143,8 @@ class FileTLSMemory:
         try:
             self._file.keep(self._direction.key(host), self._clock.seconds(), seconds)
         except (sqlite3.Error, OSError) as problem:
-            self._tell(problem)
+            self._file.tell(problem)
             await self._rest.remember_failure(host, seconds)
-        else:
-            self._troubled = False
-
-    def _tell(self, problem: Exception) -> None:
-        if not self._troubled:
-            self._troubled = True
-            _log.warn(
-                "failures of TLS are kept in memory alone: {name}: {problem}",
-                name=NAME,
-                problem=str(problem),
-            )
 
 
 # -- for the operator --------------------------------------------------------------------------

@@ -17,6 +17,8 @@ from harakatls.inbound.settings import InboundSettings, ListenerSettings
 from harakatls.interfaces import Site
 from harakatls.plugins.spool import DurableQueue
 from harakatls.spool.memory import MemorySpool
+from harakatls.tls.clients import FailingClients
+from harakatls.tls.nogo import MemoryTLSMemory
 from harakatls.tls.server import ServerTLS
 from harakatls.tls.settings import TLSSettings
 from tests.inbound.support import DATA, EHLO, END, MAIL, MESSAGE, QUIT, RCPT, queued
@@ -46,7 +48,8 @@ class ReceivingTests(SynchronousTestCase):
         self.clock.advance(1_763_870_460)
         self.spool = MemorySpool(self.clock)
         config = ConfigDirectory(directory)
-        self.server_tls = ServerTLS(TLSSettings.load(config).inbound, config.me)
+        failing = FailingClients(MemoryTLSMemory(self.clock), 3600.0, self.clock)
+        self.server_tls = ServerTLS(TLSSettings.load(config).inbound, config.me, failing)
         self.assertEqual(self.server_tls.problems, ())
         unused: Any = object()
         site = Site(config, config.me, self.clock, self.spool, self.server_tls, unused, unused)
@@ -164,6 +167,42 @@ class ReceivingTests(SynchronousTestCase):
         self.assertEqual(transport.closed, "half")
         transport.protocol.connectionLost(lost())
         self.assertEqual(protocol.factory.connections, set())
+
+    def offered(self) -> bool:
+        """Whether the next connection is offered STARTTLS."""
+        _, transport = self.connect()
+        transport.protocol.dataReceived(EHLO)
+        offered = "STARTTLS" in transport.text()
+        transport.protocol.dataReceived(QUIT)
+        transport.protocol.connectionLost(lost())
+        return offered
+
+    def fail_handshakes(self) -> None:
+        """Each in another way, minutes apart."""
+        for said in (b"MAIL FROM:<a@b.example>\r\n", b"\x16\x03\x01\x00\x05\x01", b""):
+            self.assertTrue(self.offered())
+            _, transport = self.connect()
+            transport.protocol.dataReceived(EHLO)
+            transport.protocol.dataReceived(b"STARTTLS\r\n")
+            transport.protocol.dataReceived(said)
+            transport.protocol.connectionLost(lost())
+            self.clock.advance(300)
+
+    def test_a_client_whose_tls_is_broken(self) -> None:
+        """After three attempts it can send in the clear; an hour later TLS is offered again."""
+        self.fail_handshakes()
+        self.assertFalse(self.offered())
+        _, transport = self.connect()
+        transport.protocol.dataReceived(EHLO + MAIL + RCPT + DATA + MESSAGE + END + QUIT)
+        self.assertEqual(len(queued(self.spool)), 1)
+        self.clock.advance(3600)
+        self.assertTrue(self.offered())
+
+    def test_a_client_that_somebody_cuts_off(self) -> None:
+        """A client that has used TLS here before is never talked out of it."""
+        self.started()
+        self.fail_handshakes()
+        self.assertTrue(self.offered())
 
     def test_close_notify(self) -> None:
         """QUIT is answered inside of TLS, and TLS is closed in order."""

@@ -197,6 +197,24 @@ class DeliveryFlowTests(FlowTestCase):
         self.assertFalse(any(said.secured for said in clear.said))
         self.assertAllIsDone()
 
+    def test_a_host_that_is_remembered(self) -> None:
+        """Its handshake is not tried again, for any message; the attempt says why."""
+        broken = ObligingPeer("STARTTLS", handshake=False)
+        later = ObligingPeer("STARTTLS", RCPT="450 4.2.1 later")
+        clear = ObligingPeer("STARTTLS")
+        self.network.serve(MX1, broken, later, clear)
+        self.start(nogo=NoGoSettings(enabled=True), temp_fail_intervals=(60.0, 60.0))
+        self.accept()
+        self.pass_time(61)
+        (queued,) = (row.queued for row in self.spool._rows.values())
+        reasons = [trial.reasons for trial in queued.history[-1].trials if "mx1" in trial.host]
+        self.assertEqual(len(reasons), 1, queued.history[-1])
+        self.assertIn("disable_for_failed_hosts: TLS failed with this host at", reasons[0][0])
+        self.pass_time(61)
+        self.assertEqual(len(clear.messages), 1)
+        self.assertFalse(any(said.secured for said in (*later.said, *clear.said)))
+        self.assertAllIsDone()
+
 
 class FailureFlowTests(FlowTestCase):
     """Mail that comes back."""

@@ -382,6 +382,7 @@ class StartTLSTests(ProtocolTestCase):
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
         protocol.connectionLost(lost(ABORTED))
         self.assertEqual(self.stages()[-1], "disconnected")
+        self.assertEqual(self.tls.failures, [])  # it says nothing about the peer
 
     def test_key_updates(self) -> None:
         """Who asks for new keys again and again is answered all along: nothing piles up."""

@@ -20,7 +20,7 @@ class FailingClientsTests(SynchronousTestCase):
         self.clock.advance(1_763_870_460)
         self.clients = FailingClients(MemoryTLSMemory(self.clock), 3600.0, self.clock)
 
-    def fail(self, *gaps: float, host: str = HOST) -> None:  # type: ignore[override]
+    def break_off(self, *gaps: float, host: str = HOST) -> None:
         """One failure after each gap."""
         for gap in gaps:
             self.clock.advance(gap)
@@ -32,10 +32,10 @@ class FailingClientsTests(SynchronousTestCase):
 
     def test_three_attempts(self) -> None:
         """A sender that fails each time gets through in the clear at its fourth attempt."""
-        self.fail(0, 300)
+        self.break_off(0, 300)
         self.assertFalse(self.marked())
         with capturedLogs() as events:
-            self.fail(600)
+            self.break_off(600)
         self.assertTrue(self.marked())
         self.assertFalse(self.marked("192.0.2.2"))
         (event,) = events
@@ -43,31 +43,31 @@ class FailingClientsTests(SynchronousTestCase):
 
     def test_not_for_ever(self) -> None:
         """An hour later STARTTLS is offered again, and one failure is one again."""
-        self.fail(0, 300, 300)
+        self.break_off(0, 300, 300)
         self.clock.advance(3600)
         self.assertFalse(self.marked())
-        self.fail(0)
+        self.break_off(0)
         self.assertFalse(self.marked())
 
     def test_a_burst_counts_once(self) -> None:
         """Who cuts a hundred connections in a minute has bought nothing."""
-        self.fail(*[0.5] * 100)
+        self.break_off(*[0.5] * 100)
         self.assertFalse(self.marked())
 
     def test_long_ago(self) -> None:
         """A failure now and then, as in any network, comes to nothing."""
-        self.fail(*[clients.WINDOW / 2 + 1] * 20)
+        self.break_off(*[clients.WINDOW / 2 + 1] * 20)
         self.assertFalse(self.marked())
 
     def test_never_after_success(self) -> None:
         """A host that can do TLS is offered it, whoever cuts its connections later."""
         self.clients.succeeded(HOST)
-        self.fail(*[300] * 20)
+        self.break_off(*[300] * 20)
         self.assertFalse(self.marked())
 
     def test_success_while_marked(self) -> None:
         """A handshake that succeeds (on another port) ends it."""
-        self.fail(0, 300, 300)
+        self.break_off(0, 300, 300)
         self.clients.succeeded("::ffff:192.0.2.1")
         self.assertFalse(self.marked())
 
@@ -75,7 +75,7 @@ class FailingClientsTests(SynchronousTestCase):
         """Ever new addresses do not fill the memory."""
         self.patch(clients, "MOST_HOSTS", 3)
         for number in range(10):
-            self.fail(0, host=f"192.0.2.{number}")
+            self.break_off(0, host=f"192.0.2.{number}")
             self.clients.succeeded(f"198.51.100.{number}")
         self.assertEqual(len(self.clients._failures), 3)
         self.assertEqual(len(self.clients._succeeded), 3)

@@ -28,6 +28,8 @@ REFUSED = Failure(ConnectError())
 class Wire(StringTransport):
     """A connection that can be cut."""
 
+    protocol: Any
+
     def abortConnection(self) -> None:
         super().abortConnection()
         self.cut()

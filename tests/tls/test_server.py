@@ -101,7 +101,7 @@ class FailingTests(ServerTestCase):
         failing = FailingClients(MemoryTLSMemory(self.clock), 3600.0, self.clock)
         return ServerTLS(InboundTLS(**pem_files(DEFAULT), **settings), ME, failing)
 
-    def fail(self, tls: ServerTLS, *connections: Connection) -> None:
+    def break_off(self, tls: ServerTLS, *connections: Connection) -> None:
         """Often enough, each of them."""
         for _ in range(3):
             self.clock.advance(300)
@@ -113,7 +113,7 @@ class FailingTests(ServerTestCase):
         """A client with which TLS never works can send in the clear, for an hour."""
         tls = self.server()
         self.assertTrue(offered(self, tls, peer_of()))
-        self.fail(tls, peer_of())
+        self.break_off(tls, peer_of())
         with capturedLogs() as events:
             self.assertFalse(offered(self, tls, peer_of()))
         (event,) = events
@@ -125,25 +125,25 @@ class FailingTests(ServerTestCase):
     def test_submission(self) -> None:
         """Where passwords are sent, STARTTLS is always offered; and what fails there is no news."""
         tls = self.server()
-        self.fail(tls, peer_of(25))
+        self.break_off(tls, peer_of(25))
         self.assertTrue(offered(self, tls, peer_of(587)))
         tls = self.server()
-        self.fail(tls, peer_of(587), peer_of(465, implicit_tls=True))
+        self.break_off(tls, peer_of(587), peer_of(465, implicit_tls=True))
         self.assertTrue(offered(self, tls, peer_of(25)))
 
     def test_where_a_certificate_is_demanded(self) -> None:
         """A client without the right certificate does not get in without TLS instead."""
         tls = self.server(require_authorized=frozenset({2525}))
-        self.fail(tls, peer_of(2525))
+        self.break_off(tls, peer_of(2525))
         self.assertTrue(offered(self, tls, peer_of(25)))
-        self.fail(tls, peer_of(25))
+        self.break_off(tls, peer_of(25))
         self.assertFalse(offered(self, tls, peer_of(25)))
         self.assertTrue(offered(self, tls, peer_of(2525)))
 
     def test_off(self) -> None:
         """Without the switch STARTTLS is offered whatever happens."""
         tls = ServerTLS(InboundTLS(**pem_files(DEFAULT)), ME)
-        self.fail(tls, peer_of(), peer_of())
+        self.break_off(tls, peer_of(), peer_of())
         self.assertTrue(offered(self, tls, peer_of()))
 
     def test_a_success(self) -> None:
@@ -151,7 +151,7 @@ class FailingTests(ServerTestCase):
         tls = self.server()
         outcome = to_us(tls, plain_client())
         summary_of(tls, outcome)
-        self.fail(tls, peer_of())
+        self.break_off(tls, peer_of())
         self.assertTrue(offered(self, tls, peer_of()))
 
 
