@@ -82,6 +82,11 @@ class RedisLink:
             raise
         except RedisAway as away:
             problem = str(away)
+        except CancelledError:
+            raise
+        except Exception as mistake:
+            # Of ours or of txredisapi's: not for those who send mail to bear.
+            problem = f"{type(mistake).__name__}: {_in_words(mistake)}"
         else:
             self._well(str(command[0]))
             return answer

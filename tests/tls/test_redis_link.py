@@ -10,6 +10,7 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from harakatls.tls import redis_link
 from harakatls.tls.redis_link import ANSWER_LIMIT, REST, RedisAway, RedisLink
 from harakatls.tls.redis_settings import RedisSettings
 
@@ -271,6 +272,17 @@ class RedisLinkTests(SynchronousTestCase):
         wire.protocol.dataReceived(b"$1\r\ny\r\n")
         self.assertEqual(self.successResultOf(following), b"y")
         self.assert_told()
+
+    def test_a_mistake_of_ours(self) -> None:
+        """A library that is broken is as good as a Redis that is away."""
+
+        def break_down() -> Any:
+            raise ImportError("No module named 'six'")
+
+        self.patch(redis_link, "_protocol_class", break_down)
+        for _ in range(2):
+            self.assert_away(self.ask(), "six")
+        self.assert_told("six")
 
     def test_close(self) -> None:
         """At the stop nothing is left, and nothing is said."""
