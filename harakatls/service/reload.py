@@ -217,7 +217,7 @@ class TLSReload:
         log.info("TLS: new connections go by what has changed in tls.ini and the files it names")
         _tell_of_certificates(before.pairs, found.inbound.pairs)
         if old.nogo != found.settings.nogo:
-            log.warn("tls.ini [redis] has changed; restart to apply")
+            log.warn("[redis] of tls.ini, or redis.ini, has changed; restart to apply")
 
     # -- other files -------------------------------------------------------------------------
 

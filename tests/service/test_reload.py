@@ -509,4 +509,6 @@ class OtherFileTests(ReloadTestCase):
         """So is the part of tls.ini that is read at the start alone."""
         self.begin()
         self.write({"tls.ini": b"[redis]\ndisable_for_failed_hosts=true\n"})
-        self.assertIn("warn: tls.ini [redis] has changed; restart to apply", self.rounds())
+        self.assertIn(
+            "warn: [redis] of tls.ini, or redis.ini, has changed; restart to apply", self.rounds()
+        )

@@ -140,6 +140,14 @@ class FailingTests(ServerTestCase):
         self.assertFalse(offered(self, tls, peer_of(25)))
         self.assertTrue(offered(self, tls, peer_of(2525)))
 
+    def test_where_tls_is_required(self) -> None:
+        """Somebody who has to use TLS is always offered it."""
+        tls = self.server(require_tls_ports=frozenset({2525}))
+        self.break_off(tls, peer_of(2525))
+        self.assertTrue(offered(self, tls, peer_of(25)))
+        self.break_off(tls, peer_of(25))
+        self.assertTrue(offered(self, tls, peer_of(2525)))
+
     def test_off(self) -> None:
         """Without the switch STARTTLS is offered whatever happens."""
         tls = ServerTLS(InboundTLS(**pem_files(DEFAULT)), ME)
