@@ -49,7 +49,7 @@ class ReceivingTests(SynchronousTestCase):
         self.spool = MemorySpool(self.clock)
         config = ConfigDirectory(directory)
         failing = FailingClients(MemoryTLSMemory(self.clock), 3600.0, self.clock)
-        self.server_tls = ServerTLS(TLSSettings.load(config).inbound, config.me, failing)
+        self.server_tls = ServerTLS(TLSSettings.load(config).inbound, config.me, failing=failing)
         self.assertEqual(self.server_tls.problems, ())
         unused: Any = object()
         site = Site(config, config.me, self.clock, self.spool, self.server_tls, unused, unused)

@@ -99,7 +99,7 @@ class FailingTests(ServerTestCase):
 
     def server(self, **settings: Any) -> ServerTLS:
         failing = FailingClients(MemoryTLSMemory(self.clock), 3600.0, self.clock)
-        return ServerTLS(InboundTLS(**pem_files(DEFAULT), **settings), ME, failing)
+        return ServerTLS(InboundTLS(**pem_files(DEFAULT), **settings), ME, failing=failing)
 
     def break_off(self, tls: ServerTLS, *connections: Connection) -> None:
         """Often enough, each of them."""
