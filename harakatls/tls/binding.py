@@ -5,6 +5,7 @@ The binding is no public API, so each use is guarded, and none is anywhere else.
 missing, a plainer way is taken, or what is lost is said.
 """
 
+import threading
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -99,3 +100,57 @@ def _forget_errors() -> None:
     # What stays in OpenSSL's queue of errors would be taken for that of a later call.
     while lib.ERR_get_error():
         pass
+
+
+# -- records -------------------------------------------------------------------------------------
+#
+# What pyOpenSSL's methods do with octets, without what they do around it: for the few octets of an
+# SMTP reply that is twice as much again. Whatever goes wrong is left to pyOpenSSL's own methods,
+# which find it once more and raise what they always raise.
+
+_SPACE = 65536
+_CALLS = ("SSL_read", "SSL_write", "BIO_read", "BIO_write")
+_PARTS = ("_ssl", "_into_ssl", "_from_ssl")
+_of_thread = threading.local()  # C code runs without the interpreter's lock
+
+
+def has_record_calls(connection: SSL.Connection) -> bool:
+    """Whether the four functions below may be used with it."""
+    return all(hasattr(lib, name) for name in _CALLS) and all(
+        getattr(connection, name, None) is not None for name in _PARTS
+    )
+
+
+def feed(connection: SSL.Connection, octets: bytes) -> bool:
+    """Hand over what came from the peer. @return: whether it was taken, all of it."""
+    return bool(lib.BIO_write(connection._into_ssl, octets, len(octets)) == len(octets))
+
+
+def read_record(connection: SSL.Connection) -> bytes:
+    """What one record says; b"" where there is none, or something is wrong."""
+    space = _space()
+    count = lib.SSL_read(connection._ssl, space, _SPACE)
+    return _octets(space, count)
+
+
+def write_records(connection: SSL.Connection, octets: bytes) -> int:
+    """@return: how many octets were written; 0 where something is wrong."""
+    return max(int(lib.SSL_write(connection._ssl, octets, len(octets))), 0)
+
+
+def drain(connection: SSL.Connection) -> bytes:
+    """Some of what is to be sent to the peer; b"" for nothing."""
+    space = _space()
+    return _octets(space, lib.BIO_read(connection._from_ssl, space, _SPACE))
+
+
+def _space() -> Any:
+    try:
+        return _of_thread.space
+    except AttributeError:
+        space = _of_thread.space = ffi.new("char[]", _SPACE)
+        return space
+
+
+def _octets(space: Any, count: int) -> bytes:
+    return bytes(ffi.buffer(space, count)) if count > 0 else b""

@@ -7,6 +7,7 @@ chain of producers; for what a mail server needs this one costs about two thirds
 
 from OpenSSL import SSL
 
+from harakatls.tls.binding import drain, feed, has_record_calls, read_record, write_records
 from harakatls.tls.handshake import describe_failure
 
 _AT_MOST = 65536  # octets asked for at once; one record gives up to 16,384
@@ -35,6 +36,7 @@ class TLSLayer:
     __slots__ = (
         "_header",
         "_left",
+        "_quick",
         "_records",
         "connection",
         "ended",
@@ -49,6 +51,7 @@ class TLSLayer:
         self._left = 0  # octets of a record that has begun to come in
         self._header = b""  # the beginning of a record, too short to tell its length
         self._records = 0
+        self._quick = has_record_calls(connection)
         if server:
             connection.set_accept_state()
         else:
@@ -77,8 +80,8 @@ class TLSLayer:
 
     def encrypt(self, octets: bytes) -> None:
         """@raise TLSBroken: nothing can be sent any more."""
+        sent = write_records(self.connection, octets) if self._quick else 0
         try:
-            sent = self.connection.send(octets)
             while sent < len(octets):
                 sent += self.connection.send(memoryview(octets)[sent:])
         except SSL.Error as problem:
@@ -93,22 +96,26 @@ class TLSLayer:
 
     def outgoing(self) -> bytes:
         """What is to be sent now; b"" for nothing."""
-        try:
-            octets = self.connection.bio_read(_AT_MOST)
-        except SSL.Error:
-            return b""
+        octets = self._some_outgoing()
         if len(octets) < _AT_MOST:
             return octets
         pieces = [octets]
-        while True:
-            try:
-                pieces.append(self.connection.bio_read(_AT_MOST))
-            except SSL.Error:
-                return b"".join(pieces)
+        while octets := self._some_outgoing():
+            pieces.append(octets)
+        return b"".join(pieces)
+
+    def _some_outgoing(self) -> bytes:
+        if self._quick:
+            return drain(self.connection)
+        try:
+            return self.connection.bio_read(_AT_MOST)
+        except SSL.Error:
+            return b""
 
     def _decrypt(self, octets: bytes) -> list[bytes]:
         connection = self.connection
-        connection.bio_write(octets)
+        if not (self._quick and feed(connection, octets)):
+            connection.bio_write(octets)
         self._count(octets)
         if not self.established:
             self._shake()
@@ -119,6 +126,9 @@ class TLSLayer:
         # complete records are counted.
         while self._records and not self.ended:
             self._records -= 1
+            if self._quick and (piece := read_record(connection)):
+                pieces.append(piece)
+                continue
             try:
                 pieces.append(connection.recv(_AT_MOST))
             except SSL.WantReadError:

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
+from harakatls.tls import layer
 from harakatls.tls.layer import TLSBroken, TLSLayer
 from tests.tls.peers import TLS_1_2, TLS_1_3, VERSIONS, issued
 from tests.tls.records import CIPHER, RecordWriter
@@ -45,6 +46,12 @@ class Pair:
             self.heard_by_server += self.server.decrypt(octets[at : at + self.cut])
         self.heard_by_client += self.client.decrypt(self.server.outgoing())
 
+    def say_nothing(self) -> bytes:
+        """@return: what the server heard all the same."""
+        self.heard_by_server.clear()
+        self.pump()
+        return b"".join(self.heard_by_server)
+
     def say(self, octets: bytes) -> bytes:
         """@return: what the server heard of it."""
         self.heard_by_server.clear()
@@ -78,6 +85,17 @@ class LayerTests(SynchronousTestCase):
                 pair.heard_by_client.clear()
                 pair.pump()
                 self.assertEqual(b"".join(pair.heard_by_client), b"y" * size)
+
+    def test_by_public_calls_alone(self) -> None:
+        """Where pyOpenSSL is made otherwise, its methods do the same, only slower."""
+        self.patch(layer, "has_record_calls", lambda connection: False)
+        for version in VERSIONS:
+            pair = Pair(version, cut=1448)
+            pair.shake()
+            self.assertEqual(pair.say(b"x" * 300_000), b"x" * 300_000)
+            pair.client.close()
+            self.assertEqual(pair.say_nothing(), b"")
+            self.assertTrue(pair.server.ended)
 
     def test_cut_anywhere(self) -> None:
         """Records that arrive octet by octet, or across reads, are heard all the same."""
