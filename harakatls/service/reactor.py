@@ -14,7 +14,7 @@ import twisted
 
 log = Logger()
 
-_TRIED = 26  # the last major version of Twisted that this was run with; later ones keep their own
+_TRIED = (24, 25, 26)  # major versions of Twisted; others keep the reactor that they bring
 # What is used of Twisted's reactor that it does not promise.
 _PARTS = ("_selectables", "_poller", "_doReadOrWrite", "_disconnectSelectable")
 
@@ -71,7 +71,7 @@ def install_lean_reactor() -> None:
     Install it, unless a reactor was chosen already (``twistd --reactor``), or Twisted's is not
     made as the one that this was written for.
     """
-    if "twisted.internet.reactor" in sys.modules or twisted.version.major > _TRIED:
+    if "twisted.internet.reactor" in sys.modules or twisted.version.major not in _TRIED:
         return
     reactor = LeanEPollReactor()  # type: ignore[no-untyped-call]
     if all(hasattr(reactor, part) for part in _PARTS):
