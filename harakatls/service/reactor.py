@@ -3,6 +3,7 @@
 import errno
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from select import EPOLLIN
 from typing import Any
 
@@ -10,11 +11,9 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.main import installReactor
 from twisted.logger import Logger
 
-import twisted
-
 log = Logger()
 
-_TRIED = (24, 25, 26)  # major versions of Twisted; others keep the reactor that they bring
+_TRIED = ("24", "25", "26")  # major versions of Twisted; others keep the reactor that they bring
 # What is used of Twisted's reactor that it does not promise.
 _PARTS = ("_selectables", "_poller", "_doReadOrWrite", "_disconnectSelectable")
 
@@ -66,12 +65,17 @@ def _read(selectable: Any) -> BaseException | None:
     return why
 
 
+def _twisted() -> str:
+    """Its major version."""
+    return version("twisted").partition(".")[0]
+
+
 def install_lean_reactor() -> None:
     """
     Install it, unless a reactor was chosen already (``twistd --reactor``), or Twisted's is not
     made as the one that this was written for.
     """
-    if "twisted.internet.reactor" in sys.modules or twisted.version.major not in _TRIED:
+    if "twisted.internet.reactor" in sys.modules or _twisted() not in _TRIED:
         return
     reactor = LeanEPollReactor()  # type: ignore[no-untyped-call]
     if all(hasattr(reactor, part) for part in _PARTS):
