@@ -18,8 +18,9 @@ from harakatls.config.errors import ConfigError
 from harakatls.tls.certificates import KeyPair
 from harakatls.tls.client import ClientTLS
 from harakatls.tls.handshake import fingerprint
-from harakatls.tls.server import ServerTLS, Snapshot
+from harakatls.tls.server import ServerTLS
 from harakatls.tls.settings import TLSSettings
+from harakatls.tls.snapshot import Snapshot
 
 log = Logger()
 

@@ -22,8 +22,9 @@ from harakatls.tls.client import ClientTLS
 from harakatls.tls.handshake import fingerprint
 from harakatls.tls.parameters import FILE, VERSIONS, ContextParameters, TLSVersion
 from harakatls.tls.policy import ClientCertificate, client_certificate
-from harakatls.tls.server import ServerTLS, Snapshot
+from harakatls.tls.server import ServerTLS
 from harakatls.tls.settings import InboundTLS, OutboundTLS, PEMFile, TLSSettings
+from harakatls.tls.snapshot import Snapshot
 
 EXPIRES_SOON = 14
 """Days. What renews certificates by itself has done so long before."""

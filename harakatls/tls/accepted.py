@@ -1,0 +1,142 @@
+"""One connection of a client: its context, its certificate, and the staple it gets."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Protocol
+
+from attrs import frozen
+from cryptography.x509 import Certificate
+from OpenSSL import SSL, crypto
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+from harakatls.tls.binding import is_resumed
+from harakatls.tls.handshake import Judgement, JudgingConnection, fingerprint
+from harakatls.tls.hello import readable_name
+from harakatls.tls.policy import ClientCertificate
+
+_log = Logger()
+
+_JUDGEMENTS_KEPT = 10_000
+
+StapleOf = Callable[[Certificate], bytes]
+"""The OCSP staple of one of our certificates, at once; b"" for none."""
+
+
+class Shown(Protocol):
+    """
+    What connections are served with.
+
+    @ivar staple_of: the OCSP staple of one of our certificates.
+    """
+
+    @property
+    def judgements(self) -> "Judgements": ...
+
+    @property
+    def staple_of(self) -> StapleOf: ...
+
+    def context(self, server_name: str | None, demand: ClientCertificate) -> SSL.Context:
+        """@param server_name: as L{host_name} writes it; None where the client sent none."""
+        ...
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+@frozen(eq=False)
+class ConnectionCreator:
+    """For one connection: its context has been chosen from the client's hello."""
+
+    snapshot: Shown
+    server_name: str | None
+    demand: ClientCertificate
+    peer: str
+
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        return ServerConnection(self.snapshot, self.server_name, self.demand, self.peer)
+
+
+class ServerConnection(JudgingConnection):
+    def __init__(
+        self,
+        snapshot: Shown,
+        server_name: str | None,
+        demand: ClientCertificate,
+        peer: str = "",
+    ) -> None:
+        super().__init__(
+            snapshot.context(server_name, demand), demand is ClientCertificate.REQUIRED
+        )
+        self.snapshot = snapshot  # keeps the contexts alive that OpenSSL may still call back
+        self.server_name = server_name
+        self.demand = demand
+        self.peer = peer
+
+    def judge(self, certificate: crypto.X509, error: int, depth: int) -> bool:
+        content = super().judge(certificate, error, depth)
+        if depth == 0:
+            name = fingerprint(certificate.to_cryptography())
+            self.snapshot.judgements.keep(name, Judgement(self.problem is None, self.problem))
+        return content
+
+    def judgement(self) -> Judgement:
+        """What to think of the client, now that the handshake has finished."""
+        if self.judged:
+            return Judgement(self.problem is None, self.problem)
+        certificate = self.get_peer_certificate(as_cryptography=True)
+        if certificate is None:
+            return Judgement()
+        if self.demand is ClientCertificate.REQUIRED and is_resumed(self):
+            # Sessions of this context were all begun with a certificate that was accepted.
+            return Judgement(verified=True)
+        return self.snapshot.judgements.of(fingerprint(certificate))
+
+
+def choose_context(connection: SSL.Connection) -> None:
+    """
+    OpenSSL's own word on the server name.
+
+    The context was chosen by the same name before, so that nothing changes here: unless the hello
+    could not be read, or was not handed to us. Then at least the certificate is right.
+    """
+    try:
+        assert isinstance(connection, ServerConnection)
+        name = readable_name(connection.get_servername() or b"")
+        connection.server_name = connection.server_name or name
+        context = connection.snapshot.context(name, connection.demand)
+        if context is not connection.get_context():
+            connection.set_context(context)
+    except Exception:
+        _log.failure("could not choose a certificate by the server name")
+
+
+def staple(connection: SSL.Connection, _data: object) -> bytes:
+    """What goes with the certificate that OpenSSL has chosen, one of several kinds perhaps."""
+    try:
+        assert isinstance(connection, ServerConnection)
+        certificate = connection.get_certificate(as_cryptography=True)
+        return b"" if certificate is None else connection.snapshot.staple_of(certificate)
+    except Exception:
+        _log.failure("could not staple an OCSP response")
+        return b""
+
+
+class Judgements:
+    """
+    What was thought of clients' certificates, by fingerprint.
+
+    A resumed session shows the certificate, but nobody judges it again.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, Judgement] = OrderedDict()
+
+    def keep(self, name: str, judgement: Judgement) -> None:
+        self._kept[name] = judgement
+        self._kept.move_to_end(name)
+        if len(self._kept) > _JUDGEMENTS_KEPT:
+            self._kept.popitem(last=False)
+
+    def of(self, name: str) -> Judgement:
+        return self._kept.get(name) or Judgement(problem="not looked at in a resumed session")
