@@ -76,7 +76,7 @@ class ServerConnection(JudgingConnection):
     def judge(self, certificate: crypto.X509, error: int, depth: int) -> bool:
         content = super().judge(certificate, error, depth)
         if depth == 0:
-            name = fingerprint(certificate.to_cryptography())
+            name = fingerprint(certificate)
             self.snapshot.judgements.keep(name, Judgement(self.problem is None, self.problem))
         return content
 
@@ -84,7 +84,7 @@ class ServerConnection(JudgingConnection):
         """What to think of the client, now that the handshake has finished."""
         if self.judged:
             return Judgement(self.problem is None, self.problem)
-        certificate = self.get_peer_certificate(as_cryptography=True)
+        certificate = self.get_peer_certificate()
         if certificate is None:
             return Judgement()
         if self.demand is ClientCertificate.REQUIRED and is_resumed(self):

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509 import BasicConstraints, Certificate, ExtensionNotFound
 
 from harakatls.tls.certificates import (
+    UNREADABLE,
     KeyPair,
     certificate_names,
     chain_of,
@@ -94,7 +95,7 @@ def _problems(source: Source, matched: bool) -> Iterator[str]:
 def _is_authority(certificate: Certificate) -> bool:
     try:
         return certificate.extensions.get_extension_for_class(BasicConstraints).value.ca
-    except (ExtensionNotFound, ValueError):
+    except (ExtensionNotFound, *UNREADABLE):
         return False
 
 

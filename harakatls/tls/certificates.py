@@ -12,10 +12,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import (
     Certificate,
     DNSName,
+    DuplicateExtension,
     ExtensionNotFound,
+    InvalidVersion,
     IPAddress,
     NameOID,
     SubjectAlternativeName,
+    UnsupportedGeneralNameType,
 )
 
 from harakatls.config.hosts import host_name
@@ -23,6 +26,20 @@ from harakatls.config.hosts import host_name
 _WILDCARD = "*."
 _MOST_NAMES_TOLD = 20
 _LONGEST_NAME_TOLD = 255
+
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    InvalidVersion,
+    DuplicateExtension,
+    UnsupportedGeneralNameType,
+)
+"""
+What cryptography raises about a certificate, or a part of one, that is not as it should be. OpenSSL
+takes many of these from a peer; and most parts are read only when they are asked for.
+"""
 
 
 @frozen(eq=False)
@@ -108,7 +125,7 @@ def public_octets(of: PrivateKeyTypes | Certificate) -> bytes | None:
     """The public key, by which a key and its certificate are told to belong together."""
     try:
         return of.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except (ValueError, UnsupportedAlgorithm):
+    except UNREADABLE:
         return None
 
 
@@ -132,11 +149,11 @@ def chain_of(leaf: Certificate, available: Iterable[Certificate]) -> tuple[Certi
 
 
 def _issued(certificate: Certificate, issuer: Certificate) -> bool:
-    if certificate.issuer != issuer.subject:
-        return False
     try:
+        if certificate.issuer != issuer.subject:
+            return False
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (InvalidSignature, *UNREADABLE):
         return False
     return True
 
@@ -197,13 +214,13 @@ def _addresses(certificate: Certificate) -> tuple[object, ...]:
 def _alternative_names(certificate: Certificate) -> SubjectAlternativeName | None:
     try:
         return certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
-    except (ExtensionNotFound, ValueError):
+    except (ExtensionNotFound, *UNREADABLE):
         return None
 
 
 def _common_names(certificate: Certificate) -> tuple[str, ...]:
     try:
         found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    except ValueError:
+    except UNREADABLE:
         return ()
     return tuple(str(name.value) for name in found if isinstance(name.value, str))

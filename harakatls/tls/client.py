@@ -14,7 +14,7 @@ from zope.interface import implementer
 from harakatls.config.hosts import host_address
 from harakatls.connection import TLSSummary
 from harakatls.interfaces import HasHandle
-from harakatls.tls.certificates import alternative_names, told_names
+from harakatls.tls.certificates import UNREADABLE, alternative_names, told_names
 from harakatls.tls.contexts import TrustStore, client_context
 from harakatls.tls.handshake import (
     Judgement,
@@ -46,7 +46,8 @@ class ClientTLS:
             # Where none can be read, nobody is trusted: a host that is forced gets nothing.
             anchors, problems = trust_anchors(settings.anchors)
             trust = TrustStore(anchors)
-            self.problems = tuple(f"ca of [outbound]: {problem}" for problem in problems)
+            found = (*problems, *trust.problems)
+            self.problems = tuple(f"ca of [outbound]: {problem}" for problem in found)
         self._contexts = {
             authenticated: client_context(settings.parameters, authenticated, trust, verify)
             for authenticated in (False, True)
@@ -108,7 +109,10 @@ class _ClientConnection(JudgingConnection):
     def examine(self, certificate: crypto.X509, depth: int) -> str | None:
         if depth:
             return None
-        return name_problem(certificate.to_cryptography(), self._reference)
+        try:
+            return name_problem(certificate.to_cryptography(), self._reference)
+        except UNREADABLE:
+            return "certificate is malformed, so whom it is for is not known"
 
     def judgement(self) -> Judgement:
         return Judgement(self.judged and self.problem is None, self.problem)

@@ -40,17 +40,35 @@ _SMALL_HELLO = (
 
 
 class TrustStore:
-    """Whom to trust, shared by any number of contexts."""
+    """
+    Whom to trust, shared by any number of contexts.
+
+    @ivar anchors: those that are used; None for the system's.
+    @ivar problems: why others are not, a line each.
+    """
 
     def __init__(self, anchors: Sequence[Certificate] | None) -> None:
         """@param anchors: None for those of the system."""
-        self.anchors = anchors
+        self.problems: tuple[str, ...] = ()
+        self.anchors = None if anchors is None else self._loaded(anchors)
         self._owner = SSL.Context(SSL.TLS_METHOD)
         self._fill(self._owner)
 
     def apply(self, context: SSL.Context) -> None:
         if not share_store(context, self._owner):
             self._fill(context)
+
+    def _loaded(self, anchors: Sequence[Certificate]) -> Sequence[Certificate]:
+        loaded = []
+        for anchor in anchors:
+            try:
+                crypto.X509.from_cryptography(anchor)
+            except crypto.Error as error:
+                which = f"the certificate with the serial number {anchor.serial_number:X}"
+                self.problems += (f"{which} is not used: OpenSSL refuses it: {_reason(error)}",)
+            else:
+                loaded.append(anchor)
+        return loaded
 
     def _fill(self, context: SSL.Context) -> None:
         if self.anchors is None:
@@ -188,10 +206,15 @@ def _use(context: SSL.Context, pair: KeyPair) -> None:
         # A key of another kind than the certificate is taken without a word.
         context.check_privatekey()
     except SSL.Error as error:
-        reason = next((entry[-1] for entry in error.args[0] if entry[-1]), "") if error.args else ""
-        raise PairRefused(f"OpenSSL refuses it: {reason or 'no reason given'}") from None
+        raise PairRefused(f"OpenSSL refuses it: {_reason(error)}") from None
     except TypeError:
         raise PairRefused(f"OpenSSL has no use for {pair.kind} keys") from None
+
+
+def _reason(error: Exception) -> str:
+    """The first that OpenSSL gives: (library, function, reason) is what it has for each."""
+    entries = error.args[0] if error.args else ()
+    return next((entry[-1] for entry in entries if entry[-1]), "no reason given")
 
 
 @contextmanager

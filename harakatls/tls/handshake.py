@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from harakatls.connection import TLSSummary
 from harakatls.interfaces import HasHandle
 from harakatls.tls.binding import is_resumed, verify_error_text
-from harakatls.tls.certificates import told_names
+from harakatls.tls.certificates import UNREADABLE, told_names
 
 _log = Logger()
 
@@ -133,13 +133,13 @@ def summarize(
     connection: SSL.Connection, server_name: str | None, judgement: Judgement
 ) -> TLSSummary:
     """@param connection: one whose handshake has finished."""
-    certificate = connection.get_peer_certificate(as_cryptography=True)
+    certificate = connection.get_peer_certificate()
     return TLSSummary(
         protocol=connection.get_protocol_version_name(),
         cipher=connection.get_cipher_name() or "",
         bits=connection.get_cipher_bits() or 0,
         server_name=server_name,
-        peer_names=() if certificate is None else told_names(certificate),
+        peer_names=() if certificate is None else _names(certificate),
         verified=judgement.verified,
         verify_error=judgement.problem,
         fingerprint="" if certificate is None else fingerprint(certificate),
@@ -148,9 +148,18 @@ def summarize(
     )
 
 
-def fingerprint(certificate: Certificate) -> str:
-    """SHA-256 of the certificate, in hexadecimal."""
+def fingerprint(certificate: Certificate | crypto.X509) -> str:
+    """SHA-256 of the certificate, in hexadecimal; of one that only OpenSSL can read, too."""
+    if isinstance(certificate, crypto.X509):
+        return certificate.digest("sha256").decode("ascii").replace(":", "").lower()
     return certificate.fingerprint(SHA256()).hex()
+
+
+def _names(certificate: crypto.X509) -> tuple[str, ...]:
+    try:
+        return told_names(certificate.to_cryptography())
+    except UNREADABLE:
+        return ()
 
 
 def _group(connection: SSL.Connection) -> str | None:

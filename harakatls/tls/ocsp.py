@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import (
     AuthorityInformationAccess,
     Certificate,
-    DuplicateExtension,
     ExtendedKeyUsage,
     Extension,
     ExtensionNotFound,
@@ -35,6 +34,8 @@ from cryptography.x509.ocsp import (
 )
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 
+from harakatls.tls.certificates import UNREADABLE
+
 CLOCK_SKEW = timedelta(minutes=5)
 """By how much the responder's clock may be before ours."""
 
@@ -44,7 +45,6 @@ How long a response without a nextUpdate may be shown. It says that there is new
 any time (RFC 6960 section 4.2.2.1), so it is good for its moment, and a little after.
 """
 
-_Malformed = (ValueError, TypeError, DuplicateExtension, UnsupportedAlgorithm, OverflowError)
 _WEAK_HASHES = (MD5, SHA1)
 
 
@@ -75,7 +75,7 @@ def responder_url(certificate: Certificate) -> str | None:
     """The first responder that can be asked by HTTP; None where the certificate names none."""
     try:
         access = certificate.extensions.get_extension_for_class(AuthorityInformationAccess).value
-    except (ExtensionNotFound, *_Malformed):
+    except (ExtensionNotFound, *UNREADABLE):
         return None
     places = (
         description.access_location
@@ -100,7 +100,7 @@ def must_staple(certificate: Certificate) -> bool:
     """Whether clients are told to refuse the certificate where no staple is shown (RFC 7633)."""
     try:
         features = certificate.extensions.get_extension_for_class(TLSFeature).value
-    except (ExtensionNotFound, *_Malformed):
+    except (ExtensionNotFound, *UNREADABLE):
         return False
     return TLSFeatureType.status_request in features
 
@@ -135,7 +135,7 @@ def read_response(
     """
     try:
         return _verified(der, certificate, issuer, now)
-    except _Malformed:
+    except UNREADABLE:
         raise ResponseRefused("it cannot be read") from None
 
 
@@ -193,7 +193,7 @@ def _names(response: OCSPResponse, candidate: Certificate) -> bool:
 def _issued(certificate: Certificate, issuer: Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, *_Malformed):
+    except (InvalidSignature, *UNREADABLE):
         return False
     return True
 
@@ -241,7 +241,7 @@ def _answer(
         try:
             builder = OCSPRequestBuilder()
             asked = builder.add_certificate(certificate, issuer, answer.hash_algorithm).build()
-        except _Malformed:
+        except UNREADABLE:
             continue  # by a hash that nobody uses
         if (
             answer.serial_number == asked.serial_number

@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import Certificate, load_der_x509_certificate
 
+from harakatls.tls.certificates import UNREADABLE
+
 _BOUNDARY = re.compile(rb"\s*-----(BEGIN|END) ([ -,.-~][ -~]*?)-----\s*")
 _CERTIFICATES = ("CERTIFICATE", "X509 CERTIFICATE")
 _PRIVATE_KEYS = ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY")
@@ -99,7 +101,7 @@ def _blocks(content: bytes, problems: list[str]) -> Iterator[_Block]:
 def _certificate(block: _Block) -> Certificate:
     try:
         return load_der_x509_certificate(_decoded(block))
-    except (ValueError, UnsupportedAlgorithm):
+    except UNREADABLE:
         raise _Unusable("it cannot be read as a certificate") from None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 
-from attrs import frozen
+from attrs import evolve, frozen
 from OpenSSL import SSL
 
 from harakatls.tls.accepted import Judgements, StapleOf, choose_context, staple
@@ -40,8 +40,8 @@ class Snapshot:
     def make(cls, settings: InboundTLS, me: str, staple_of: StapleOf) -> "Snapshot":
         # Wrong values are to show even where there are no certificates.
         server_context(settings.parameters, (), b"trial")
-        store = _store(settings, me, datetime.now(UTC))
-        store, refused = _without_refused(store, settings)
+        store, refused = _without_refused(_store(settings, datetime.now(UTC)), settings)
+        store = _with_default(store, me)
         trust, mistrusted = _trust(settings)
         contexts = {
             (pairs, demand): _context(settings, me, pairs, demand, trust)
@@ -61,16 +61,20 @@ class Snapshot:
         return self.contexts[self.store.for_name(server_name), demand]
 
 
-def _store(settings: InboundTLS, me: str, now: datetime) -> CertificateStore:
-    """Where there is no default pair, one for our own name, else the first of all, is taken."""
+def _store(settings: InboundTLS, now: datetime) -> CertificateStore:
     default, problems = default_pairs(settings.keys, settings.certs)
     named, problems_of_named = named_pairs(settings.directory, now)
-    if not default and named:
-        default = CertificateStore((), named).for_name(me) or next(iter(named.values()))
     own = {name: default for pair in default for name in pair.names}
     used = dict.fromkeys(pair for pairs in (default, *named.values()) for pair in pairs)
     outdated = filter(None, (pair.validity_problem(now) for pair in used))
     return CertificateStore(default, {**own, **named}, (*problems, *problems_of_named, *outdated))
+
+
+def _with_default(store: CertificateStore, me: str) -> CertificateStore:
+    """Where there is no default pair, one for our own name, else the first of all, is taken."""
+    if store.default or not store.named:
+        return store
+    return evolve(store, default=store.for_name(me) or next(iter(store.named.values())))
 
 
 def _context(
@@ -108,4 +112,5 @@ def _trust(settings: InboundTLS) -> tuple[TrustStore, tuple[str, ...]]:
     if not settings.anchors:
         return TrustStore(None), ()
     anchors, problems = trust_anchors(settings.anchors)
-    return TrustStore(anchors), tuple(f"ca: {problem}" for problem in problems)
+    trust = TrustStore(anchors)
+    return trust, tuple(f"ca: {problem}" for problem in (*problems, *trust.problems))
