@@ -137,12 +137,18 @@ class RecordingTLS:
 class TLSClient:
     """The client's side of TLS over a `MemoryTransport`, by OpenSSL itself."""
 
-    def __init__(self, transport: MemoryTransport, context: SSL.Context | None = None) -> None:
+    def __init__(
+        self,
+        transport: MemoryTransport,
+        context: SSL.Context | None = None,
+        server_name: bytes | None = b"mx.example",
+    ) -> None:
         """What was written in the clear is thrown away."""
         transport.written.clear()
         self._transport = transport
         self.connection = SSL.Connection(context or SSL.Context(SSL.TLS_CLIENT_METHOD), None)
-        self.connection.set_tlsext_host_name(b"mx.example")
+        if server_name is not None:
+            self.connection.set_tlsext_host_name(server_name)
         self.connection.set_connect_state()
 
     def hello(self) -> bytes:

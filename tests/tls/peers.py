@@ -14,10 +14,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL, crypto
+from OpenSSL._util import lib
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.connection import Connection, Endpoint
+from harakatls.tls.binding import set_groups
 from harakatls.tls.client import ClientTLS
 from harakatls.tls.policy import Decision
 from harakatls.tls.server import ServerTLS
@@ -65,6 +67,16 @@ def chain_octets(leaf: trustme.LeafCert) -> bytes:
 def key_octets(leaf: trustme.LeafCert) -> bytes:
     """The file that C{key} names."""
     return leaf.private_key_pem.bytes()
+
+
+def serial(leaf: trustme.LeafCert) -> int:
+    """The serial number of a certificate."""
+    return serial_of_pem(leaf.cert_chain_pems[0].bytes())
+
+
+def serial_of_pem(pem: bytes) -> int:
+    """The same, of the first in a file."""
+    return x509.load_pem_x509_certificate(pem).serial_number
 
 
 class Pairs(TypedDict):
@@ -211,6 +223,29 @@ def plain_server(
         configure(context)
     leaf.configure_cert(context)
     return SSL.Connection(context, None)
+
+
+def ciphers(names: str) -> Callable[[SSL.Context], None]:
+    """For up to TLS 1.2."""
+    return lambda context: context.set_cipher_list(names.encode())
+
+
+def groups(names: str) -> Callable[[SSL.Context], None]:
+    """For the key exchange."""
+
+    def configure(context: SSL.Context) -> None:
+        assert set_groups(context, names)
+
+    return configure
+
+
+def signatures(names: str) -> Callable[[SSL.Context], None]:
+    """What a client of TLS 1.3 can verify."""
+
+    def configure(context: SSL.Context) -> None:
+        assert lib.SSL_CTX_set1_sigalgs_list(context._context, names.encode()) == 1
+
+    return configure
 
 
 def to_us(

@@ -3,19 +3,16 @@ The TLS document, option by option, from tls.ini to a handshake that would end o
 option did nothing.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 import trustme
-from cryptography import x509
 from OpenSSL import SSL
-from OpenSSL._util import lib
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.config.errors import ConfigError
 from harakatls.connection import Connection, TLSSummary
 from harakatls.mail.route import NextHop
-from harakatls.tls.binding import set_groups
 from harakatls.tls.client import ClientTLS
 from harakatls.tls.policy import Decision, outbound_decision
 from harakatls.tls.server import ServerTLS
@@ -29,7 +26,9 @@ from tests.tls.peers import (
     Transport,
     authority,
     chain_octets,
+    ciphers,
     from_us,
+    groups,
     issued,
     key_octets,
     offered,
@@ -37,6 +36,8 @@ from tests.tls.peers import (
     plain_client,
     plain_server,
     reasons,
+    serial,
+    signatures,
     to_us,
     with_chain,
 )
@@ -560,34 +561,6 @@ class ClientCertificateTests(OptionsTestCase):
         outcome = to_us(tls, self.client(issued("client.example")))
         self.assert_succeeded(outcome)
         self.assertFalse(tls.summary(Transport(outcome.server)).verified)
-
-
-def serial(leaf: trustme.LeafCert) -> int:
-    """The serial number of a certificate."""
-    return x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()).serial_number
-
-
-def ciphers(names: str) -> Callable[[SSL.Context], None]:
-    """For up to TLS 1.2."""
-    return lambda context: context.set_cipher_list(names.encode())
-
-
-def groups(names: str) -> Callable[[SSL.Context], None]:
-    """For the key exchange."""
-
-    def configure(context: SSL.Context) -> None:
-        assert set_groups(context, names)
-
-    return configure
-
-
-def signatures(names: str) -> Callable[[SSL.Context], None]:
-    """What a client of TLS 1.3 can verify."""
-
-    def configure(context: SSL.Context) -> None:
-        assert lib.SSL_CTX_set1_sigalgs_list(context._context, names.encode()) == 1
-
-    return configure
 
 
 def prefer_small(context: SSL.Context) -> None:
