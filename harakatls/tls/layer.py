@@ -12,6 +12,8 @@ from harakatls.tls.handshake import describe_failure
 
 _AT_MOST = 65536  # octets asked for at once; one record gives up to 16,384
 _HEADER = 5  # octets before the contents of a record, RFC 8446 section 5.1
+_LONGEST_RECORD = (1 << 14) + 2048  # octets of an encrypted one, RFC 5246 section 6.2.3
+_MAJOR_VERSION = 3  # the first octet of the version in its header
 
 
 class TLSBroken(Exception):
@@ -159,7 +161,11 @@ class TLSLayer:
             self._header = b""
         end = len(octets)
         while at + _HEADER <= end:
-            at += _HEADER + (octets[at + 3] << 8) + octets[at + 4]
+            length = (octets[at + 3] << 8) + octets[at + 4]
+            if length > _LONGEST_RECORD or octets[at + 1] != _MAJOR_VERSION:
+                self._records += 1  # is none: OpenSSL is to say so now, not when all of it is here
+                return
+            at += _HEADER + length
             if at > end:
                 self._left = at - end
                 return
