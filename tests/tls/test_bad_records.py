@@ -55,7 +55,7 @@ class RecordTests(SynchronousTestCase):
     @settings(max_examples=200)
     @given(st.binary(min_size=1, max_size=300), st.lists(st.integers(1, 50)))
     def test_anything(self, octets: bytes, lengths: list[int]) -> None:
-        """Any octets behind a handshake, in any pieces: nothing is heard, and nothing else raised."""
+        """Whatever follows a handshake, in any pieces: it is not heard, and nothing else raised."""
         _, server = self.pair(TLS_1_3)
         for length in (*lengths, len(octets)):
             piece, octets = octets[:length], octets[length:]
