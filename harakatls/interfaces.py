@@ -7,7 +7,7 @@ asked in the order of config/plugins; the first verdict other than Continue ends
 that raises, or takes longer than its plugin_timeout, counts as TempFail.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -206,11 +206,24 @@ class ISpool(Interface):
     async def stage(message_id: str) -> IStagedMessage:
         """@raise SpoolFull: no space."""
 
-    async def claim(now: float, limit: int) -> tuple[QueuedMessage, ...]:
+    async def claim(
+        now: float,
+        limit: int,
+        *,
+        domain: str | None = None,
+        rooms: Mapping[str, int] = {},
+        per_domain: int | None = None,
+    ) -> tuple[QueuedMessage, ...]:
         """
         Take up to *limit* due messages, the longest due first, for this worker.
 
+        Mail for a domain without room holds up no other, however much of it there is. It may take
+        several calls to find all that is due behind it: `next_due` tells when to ask again.
+
         @param now: seconds since the epoch.
+        @param domain: mail for this one alone; *rooms* and *per_domain* do not count.
+        @param rooms: by domain, how many of it at most; 0 where it is at its limit or in back-off.
+        @param per_domain: how many at most of each other domain; None for any number.
         """
 
     async def settle(queued: QueuedMessage) -> None:
@@ -226,11 +239,41 @@ class ISpool(Interface):
     async def set_aside(queued: QueuedMessage, problem: str) -> None:
         """Keep a message that cannot be read, for the operator; it is not claimed again."""
 
-    async def next_due() -> float | None:
-        """When the earliest message that nobody has claimed is due; None with none."""
+    async def next_due(excluded: Collection[str] = ()) -> float | None:
+        """
+        When the earliest message that nobody has claimed is due; None with none.
+
+        @param excluded: domains that do not count. Where there is much mail for these, the time
+            may be too early: of a message for one of them.
+        """
+
+    async def postpone(domain: str, until: float) -> int:
+        """
+        Let all mail for *domain* wait until then that nobody has in hand and is due earlier.
+
+        Mail that is committed meanwhile is not held up by it, and may or may not be postponed.
+
+        @return: how many messages.
+        """
+
+    async def flush(domain: str | None = None) -> int:
+        """
+        Let all mail be due now that waits for a later attempt.
+
+        @param domain: mail for this one alone.
+        @return: how many messages; whoever asked for `when_flushed` has been told.
+        """
 
     def when_added(told: Callable[[], None]) -> None:
         """Call *told*, in the reactor's thread, whenever messages were committed here."""
+
+    def when_flushed(told: Callable[[], None]) -> None:
+        """
+        Call *told*, in the reactor's thread, when the operator wants mail to be tried now.
+
+        Whatever keeps a destination waiting is to be forgotten. Those of `when_added` are told
+        afterwards.
+        """
 
     async def close() -> None:
         """Finish what was begun; claims fall free."""

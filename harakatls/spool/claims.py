@@ -6,7 +6,7 @@ from twisted.logger import Logger
 
 from harakatls.queued import QueuedMessage
 from harakatls.spool.codec import encode
-from harakatls.spool.ledger import Claimed, SetAside, Settlement
+from harakatls.spool.requests import Claimed, Item, SetAside, Settlement
 
 log = Logger()
 
@@ -32,9 +32,7 @@ class Claims:
         """None where it is not claimed here."""
         return self._rows.get(message_id)
 
-    def add(
-        self, found: Iterable[tuple[Claimed, QueuedMessage] | SetAside], now: float
-    ) -> tuple[list[QueuedMessage], list[Claimed]]:
+    def add(self, found: Iterable[Item], now: float) -> tuple[list[QueuedMessage], list[Claimed]]:
         """
         @return: the messages that were claimed, and rows to be released: they have the id of
             another that is in hand, so that it could not be told which of them is settled.

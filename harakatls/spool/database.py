@@ -11,13 +11,33 @@ import sqlite3
 from pathlib import Path
 
 from harakatls.spool.errors import SpoolUnusable
+from harakatls.spool.picking import FREE
 
 DATABASE = "queue.db"
 BODIES = "body"
 
 _APPLICATION = 0x486B544C  # "HkTL": tells file(1) and us what it is
-_VERSION = 1
+VERSION = 2
+_READ = (1, VERSION)  # formats that can be taken over, see migration.py
 PAGE = 4096
+
+COLUMNS_SINCE_2 = (
+    # 1: not to be taken until the operator releases it; 2: to be removed as soon as nobody has it
+    # in hand
+    "held INTEGER NOT NULL DEFAULT 0",
+    "arrived REAL NOT NULL DEFAULT 0",  # seconds since the epoch
+    "size INTEGER NOT NULL DEFAULT 0",  # octets of the message
+)
+INDEXES_SINCE_2 = (
+    f"CREATE INDEX message_due ON message (due, number, domain) WHERE {FREE}",
+    f"CREATE INDEX message_domain ON message (domain, due) WHERE {FREE}",
+    "CREATE INDEX message_held ON message (held) WHERE held <> 0",
+)
+TABLES_SINCE_2 = (
+    # One row: how often the operator has changed the queue beside a server.
+    "CREATE TABLE notice (count INTEGER NOT NULL)",
+    "INSERT INTO notice (count) VALUES (0)",
+)
 
 # message.number is never used twice (AUTOINCREMENT), so a worker that lost a claim can never
 # settle another message by mistake. Ids are not indexed: they are random, and keeping them
@@ -26,7 +46,7 @@ _TABLES = f"""
 PRAGMA page_size = {PAGE};
 PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA application_id = {_APPLICATION};
-PRAGMA user_version = {_VERSION};
+PRAGMA user_version = {VERSION};
 
 CREATE TABLE body (
     number INTEGER PRIMARY KEY,
@@ -48,9 +68,11 @@ CREATE TABLE message (
     shared INTEGER NOT NULL,   -- 1: other rows may have the same body
     streamed INTEGER NOT NULL, -- 1: the body has a file
     problem TEXT,              -- why it was set aside; NULL where it was not
-    message TEXT NOT NULL      -- JSON, see codec.py
+    message TEXT NOT NULL,     -- JSON, see codec.py; due may be out of date in there
+    {", ".join(COLUMNS_SINCE_2)}
 );
-CREATE INDEX message_due ON message (due) WHERE claimed_by IS NULL AND problem IS NULL;
+{";".join(INDEXES_SINCE_2)};
+{";".join(TABLES_SINCE_2)};
 CREATE INDEX message_claimed ON message (claimed_by) WHERE claimed_by IS NOT NULL;
 CREATE INDEX message_shared ON message (body) WHERE shared;
 
@@ -179,10 +201,10 @@ def examine(path: Path) -> None:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if application != _APPLICATION:
                 raise SpoolUnusable(f"{path} is a database, but not a queue of harakatls")
-            if version != _VERSION:
+            if version not in _READ:
                 raise SpoolUnusable(
-                    f"{path} is in format {version}, this version of harakatls reads format "
-                    f"{_VERSION}; nothing was changed. Start the version that wrote it"
+                    f"{path} is in format {version}, this version of harakatls reads formats "
+                    f"{_READ[0]} to {VERSION}; nothing was changed. Start the version that wrote it"
                 )
             found = connection.execute("PRAGMA quick_check('message')").fetchone()[0]
         finally:

@@ -10,6 +10,7 @@ from harakatls.spool.bodies import names, remove
 from harakatls.spool.database import BODIES, DATABASE
 from harakatls.spool.errors import SpoolUnusable
 from harakatls.spool.lock import QueueLock
+from harakatls.spool.migration import migrate
 
 log = Logger()
 
@@ -31,7 +32,7 @@ def locked(directory: Path) -> QueueLock:
 
 def prepare(directory: Path) -> None:
     """
-    Make the database where there is none, look whether it is whole, and sweep up.
+    Make the database where there is none, look whether it is whole, bring it up to date, sweep up.
 
     Only to be called while the queue lock is held, before any worker has opened the queue.
 
@@ -44,6 +45,7 @@ def prepare(directory: Path) -> None:
             _must_be_new(path, bodies)
             database.create(path)
         database.examine(path)
+        migrate(path)
         _sweep(path, bodies)
     except (sqlite3.Error, OSError) as error:
         raise SpoolUnusable(f"the queue directory {directory} cannot be used: {error}") from None

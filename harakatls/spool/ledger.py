@@ -2,146 +2,46 @@
 What is asked of the database, and the SQL that does it.
 
 Whatever is asked at about the same time is done in one transaction, and like things in one
-statement: each statement gives up the interpreter lock and takes it back, which costs as much as
-the work itself.
+statement.
 """
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
+from attrs import define, evolve, field
 
-from harakatls.queued import QueuedMessage
-from harakatls.spool.bodies import StoredBody
 from harakatls.spool.codec import UndecodableMessage, decode
 from harakatls.spool.database import give_back
-
-T = TypeVar("T")
-
-_ROW = 500  # octets of a row and of what refers to it, roughly
-STATEMENT_ROWS = 64  # the most rows of one statement; each number of rows is a statement apart
-
-
-@frozen
-class Claimed:
-    """A row that this worker has claimed."""
-
-    number: int
-    body: int
-    shared: bool
-    streamed: bool
-
-
-@frozen
-class SetAside:
-    """A row that was found to be broken while it was claimed."""
-
-    id: str
-    problem: str
+from harakatls.spool.picking import Picker
+from harakatls.spool.requests import (
+    Addition,
+    Claim,
+    Claimed,
+    Errand,
+    Found,
+    Item,
+    Request,
+    SetAside,
+    Settlement,
+    Shrinking,
+)
+from harakatls.spool.statements import (
+    STATEMENT_ROWS,
+    claim_messages,
+    delete_bodies,
+    delete_messages,
+    delete_unused_bodies,
+    insert_bodies,
+    insert_messages,
+    remove_messages,
+    slices,
+)
 
 
 class ClaimLostError(Exception):
     """The rows that were to be settled are not all claimed by this worker."""
-
-
-@define(eq=False)
-class Request(Generic[T]):
-    """
-    Something asked of the writer.
-
-    @ivar outcome: fires in the reactor's thread, after COMMIT.
-    @ivar unwanted: called instead, with the result, where *outcome* was cancelled meanwhile.
-    """
-
-    outcome: Deferred[T] = field(factory=Deferred, init=False)
-    unwanted: Callable[[T], object] | None = field(default=None, init=False)
-    result: Any = field(default=None, init=False)
-    error: Exception | None = field(default=None, init=False)
-
-    @property
-    def octets(self) -> int:
-        """That it adds to the database, roughly."""
-        return 0
-
-    def failed(self) -> None:
-        """Called in the writer's thread where nothing of it was done."""
-
-
-@define(eq=False)
-class Settlement(Request[bool]):
-    """
-    The end of a claim: the row stays with what is now known, is set aside, or goes.
-
-    @ivar kept: due and JSON of the message.
-    @ivar problem: why it is set aside.
-    @ivar result: the claim held, so it was done.
-    @ivar body_gone: set when no row has the body any more.
-    """
-
-    id: str
-    claimed: Claimed
-    kept: tuple[float, str] | None = None
-    problem: str | None = None
-    body_gone: bool = field(default=False, init=False)
-
-
-@define(eq=False)
-class Addition(Request[None]):
-    """
-    A message for the queue.
-
-    @ivar rows: id, domain, due, JSON for each domain.
-    @ivar forget: removes the body's file.
-    """
-
-    body: StoredBody
-    rows: Sequence[tuple[str, str, float, str]]
-    settling: Settlement | None = None
-    forget: Callable[[], object] | None = None
-
-    @property
-    def octets(self) -> int:
-        return len(self.body.content) + _ROW * len(self.rows)
-
-    def failed(self) -> None:
-        if self.forget is not None:
-            self.forget()
-
-
-@define(eq=False)
-class Claim(Request[list[tuple[Claimed, QueuedMessage] | SetAside]]):
-    """
-    Some of what is due.
-
-    @ivar lease: until when our claims shall hold; None where they hold long enough.
-    """
-
-    now: float
-    limit: int
-    lease: float | None
-
-
-@define(eq=False)
-class Errand(Request[Any]):
-    """Anything else."""
-
-    run: Callable[[sqlite3.Connection], Any]
-
-
-@define(eq=False)
-class Shrinking(Request[bool]):
-    """
-    Give pages that are not used back to the file system; the result is that there are more.
-
-    @ivar low: see `database.unused_pages`.
-    """
-
-    low: bool
-    pages: int
 
 
 @define
@@ -154,6 +54,7 @@ class Ledger:
 
     worker: int
     slot: str
+    picker: Picker = field(factory=Picker)
 
     def apply(self, connection: sqlite3.Connection, group: Sequence[Request[Any]]) -> None:
         """
@@ -182,37 +83,47 @@ class Ledger:
         removed = []
         for settlement in settlements:
             settlement.result, settlement.body_gone = True, False
-            if settlement.problem is not None:
-                settlement.result = self._set_aside(
-                    connection, settlement.claimed.number, settlement.problem
-                )
-            elif settlement.kept is not None:
-                settlement.result = self._keep(
-                    connection, settlement.claimed.number, *settlement.kept
-                )
-            else:
+            if settlement.kept is None and settlement.problem is None:
                 removed.append(settlement)
-        for some in _slices(removed):
+            elif not self._stays(connection, settlement):
+                if self._is_doomed(connection, settlement.claimed.number):
+                    removed.append(settlement)
+                else:
+                    settlement.result = False
+        for some in slices(removed):
             self._remove(connection, some)
 
-    def _keep(self, connection: sqlite3.Connection, number: int, due: float, message: str) -> bool:
+    def _stays(self, connection: sqlite3.Connection, settlement: Settlement) -> bool:
+        number = settlement.claimed.number
+        if settlement.problem is not None:
+            return self._set_aside(connection, number, settlement.problem)
+        assert settlement.kept is not None
         changed = connection.execute(
             "UPDATE message SET claimed_by = NULL, due = ?, message = ? "
-            "WHERE number = ? AND claimed_by = ?",
-            (due, message, number, self.worker),
+            "WHERE number = ? AND claimed_by = ? AND held < 2",
+            (*settlement.kept, number, self.worker),
         )
         return changed.rowcount == 1
 
     def _set_aside(self, connection: sqlite3.Connection, number: int, problem: str) -> bool:
         changed = connection.execute(
-            "UPDATE message SET claimed_by = NULL, problem = ? WHERE number = ? AND claimed_by = ?",
+            "UPDATE message SET claimed_by = NULL, problem = ? "
+            "WHERE number = ? AND claimed_by = ? AND held < 2",
             (problem, number, self.worker),
         )
         return changed.rowcount == 1
 
+    def _is_doomed(self, connection: sqlite3.Connection, number: int) -> bool:
+        """The operator had it removed while it was in hand here."""
+        found = connection.execute(
+            "SELECT 1 FROM message WHERE number = ? AND claimed_by = ? AND held = 2",
+            (number, self.worker),
+        )
+        return bool(found.fetchall())
+
     def _remove(self, connection: sqlite3.Connection, settlements: list[Settlement]) -> None:
         removed = connection.execute(
-            _delete_messages(len(settlements)),
+            delete_messages(len(settlements)),
             [*[settlement.claimed.number for settlement in settlements], self.worker],
         ).rowcount
         if removed != len(settlements):
@@ -224,7 +135,7 @@ class Ledger:
         own = [settlement for settlement in settlements if not settlement.claimed.shared]
         if own:
             connection.execute(
-                _delete_bodies(len(own)),
+                delete_bodies(len(own)),
                 [settlement.claimed.body for settlement in own],
             )
         for settlement in settlements:
@@ -240,35 +151,41 @@ class Ledger:
 
     # ---------------------------------------------------------------------------- claiming
 
-    def _claim(
-        self, connection: sqlite3.Connection, claim: Claim
-    ) -> list[tuple[Claimed, QueuedMessage] | SetAside]:
+    def _claim(self, connection: sqlite3.Connection, claim: Claim) -> Found:
         if claim.lease is not None:
             self.renew(connection, claim.lease)
-        taken: list[tuple[Claimed, QueuedMessage] | SetAside] = []
-        wanted = claim.limit
-        while wanted > 0:
-            rows = connection.execute(
-                "UPDATE message SET claimed_by = ? WHERE number IN ("
-                "SELECT number FROM message WHERE due <= ? AND claimed_by IS NULL "
-                "AND problem IS NULL ORDER BY due, number LIMIT ?"
-                ") RETURNING due, number, id, body, shared, streamed, message",
-                (self.worker, claim.now, wanted),
-            ).fetchall()
-            rows.sort(key=_due_and_number)
-            broken = 0
-            for _, number, message_id, body, shared, streamed, message in rows:
-                try:
-                    queued = decode(message)
-                except UndecodableMessage as error:
-                    problem = str(error)
-                    self._set_aside(connection, number, problem)
-                    taken.append(SetAside(text(message_id), problem))
-                    broken += 1
-                else:
-                    taken.append((Claimed(number, body, bool(shared), bool(streamed)), queued))
-            wanted = broken if len(rows) == wanted else 0
-        return taken
+        items: list[Item] = []
+        wanted, room = claim.wanted, claim.limit
+        ended = looked_round = False
+        while room > 0 and not (ended or looked_round):
+            looked_round = wanted.round is not None
+            numbers, wanted, ended = self.picker.pick(connection, wanted, room)
+            for some in slices(numbers):
+                for domain, item in self._take(connection, some):
+                    items.append(item)
+                    if isinstance(item, SetAside):  # it takes nobody's place
+                        wanted, ended = wanted.with_room_for(domain), False
+                    else:
+                        room -= 1
+        return Found(items, None if ended or room <= 0 else wanted)
+
+    def _take(
+        self, connection: sqlite3.Connection, numbers: list[int]
+    ) -> Iterable[tuple[bytes, Item]]:
+        """With their domains."""
+        rows = connection.execute(claim_messages(len(numbers)), (self.worker, *numbers)).fetchall()
+        rows.sort(key=_due_and_number)
+        for due, number, message_id, domain, body, shared, streamed, message in rows:
+            try:
+                queued = decode(message)
+            except UndecodableMessage as error:
+                problem = str(error)
+                self._set_aside(connection, number, problem)
+                yield domain, SetAside(text(message_id), problem)
+            else:
+                if queued.due != due:  # postponed or hastened
+                    queued = evolve(queued, due=due)
+                yield domain, (Claimed(number, body, bool(shared), bool(streamed)), queued)
 
     # ------------------------------------------------------------------------------ leases
 
@@ -310,6 +227,35 @@ class Ledger:
         connection.execute("DELETE FROM worker WHERE until < ? AND number <> ?", (now, self.worker))
         return _free_orphans(connection)
 
+    def doomed(self, connection: sqlite3.Connection) -> list[int]:
+        """What the operator removed while it was in hand, and whose attempt never ended."""
+        rows = connection.execute(
+            "SELECT number FROM message INDEXED BY message_held "
+            "WHERE held = 2 AND held <> 0 AND claimed_by IS NULL LIMIT ?",
+            (STATEMENT_ROWS,),
+        ).fetchall()
+        return [number for (number,) in rows]
+
+    def sweep_doomed(self, connection: sqlite3.Connection) -> list[str]:
+        """Remove it; see `remove_rows`."""
+        return remove_rows(connection, self.doomed(connection))
+
+
+def remove_rows(connection: sqlite3.Connection, numbers: list[int]) -> list[str]:
+    """
+    Remove up to `STATEMENT_ROWS` rows, and the bodies that nobody needs any more.
+
+    @return: the files of those bodies, to be removed after COMMIT.
+    """
+    if not numbers:
+        return []
+    removed = connection.execute(remove_messages(len(numbers)), numbers).fetchall()
+    bodies = sorted({body for (body,) in removed})
+    if not bodies:
+        return []
+    files = connection.execute(delete_unused_bodies(len(bodies)), bodies).fetchall()
+    return [text(file) for (file,) in files if file is not None]
+
 
 def register(connection: sqlite3.Connection, slot: str, until: float, alone: bool) -> Ledger:
     """
@@ -350,52 +296,18 @@ def _due_and_number(row: tuple[Any, ...]) -> tuple[Any, Any]:
 
 def _add(connection: sqlite3.Connection, additions: list[Addition]) -> None:
     rows: list[Any] = []
-    for some in _slices(additions):
+    for some in slices(additions):
         values: list[Any] = []
         for addition in some:
             body = addition.body
             values += (body.crc, body.file, body.file_size, body.file_crc, body.content)
-        last = connection.execute(_insert_bodies(len(some)), values).lastrowid
+        last = connection.execute(insert_bodies(len(some)), values).lastrowid
         assert last is not None
         # One statement numbers its rows one after the other.
         for number, addition in enumerate(some, last - len(some) + 1):
             shared, streamed = len(addition.rows) > 1, addition.body.file is not None
             rows += [(*row, number, shared, streamed) for row in addition.rows]
-    for some_rows in _slices(rows):
+    for some_rows in slices(rows):
         connection.execute(
-            _insert_messages(len(some_rows)), [value for row in some_rows for value in row]
+            insert_messages(len(some_rows)), [value for row in some_rows for value in row]
         )
-
-
-# Statements for so many rows: nothing but marks and commas is put into them.
-
-
-@cache
-def _insert_bodies(count: int) -> str:
-    values = ", ".join(["(?, ?, ?, ?, ?)"] * count)
-    return f"INSERT INTO body (crc, file, file_size, file_crc, content) VALUES {values}"  # noqa: S608
-
-
-@cache
-def _insert_messages(count: int) -> str:
-    columns = "id, domain, due, message, body, shared, streamed"
-    values = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * count)
-    return f"INSERT INTO message ({columns}) VALUES {values}"  # noqa: S608
-
-
-@cache
-def _delete_messages(count: int) -> str:
-    numbers = ", ".join("?" * count)
-    return f"DELETE FROM message WHERE number IN ({numbers}) AND claimed_by = ?"  # noqa: S608
-
-
-@cache
-def _delete_bodies(count: int) -> str:
-    numbers = ", ".join("?" * count)
-    return f"DELETE FROM body WHERE number IN ({numbers})"  # noqa: S608
-
-
-def _slices(items: list[T]) -> Iterable[list[T]]:
-    if len(items) <= STATEMENT_ROWS:
-        return (items,) if items else ()
-    return (items[at : at + STATEMENT_ROWS] for at in range(0, len(items), STATEMENT_ROWS))

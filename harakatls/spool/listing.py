@@ -4,12 +4,15 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from attrs import evolve
+
 from harakatls.queued import QueuedMessage
 from harakatls.spool import database
 from harakatls.spool.codec import UndecodableMessage, decode
 from harakatls.spool.database import DATABASE
 from harakatls.spool.errors import SpoolUnusable
-from harakatls.spool.ledger import SetAside, text
+from harakatls.spool.ledger import text
+from harakatls.spool.requests import SetAside
 
 _SLICE = 500  # rows of one read; a long one would keep the server's log from being cleared
 
@@ -38,14 +41,14 @@ def _entries(directory: Path) -> Iterator[QueuedMessage | SetAside]:
             number = 0
             while True:
                 rows = connection.execute(
-                    "SELECT number, id, message, problem FROM message "
+                    "SELECT number, id, due, message, problem FROM message "
                     "WHERE number > ? ORDER BY number LIMIT ?",
                     (number, _SLICE),
                 ).fetchall()
                 if not rows:
                     return
-                for _, message_id, message, problem in rows:
-                    yield _entry(message_id, message, problem)
+                for _, message_id, due, message, problem in rows:
+                    yield _entry(message_id, due, message, problem)
                 number = rows[-1][0]
         finally:
             connection.close()
@@ -53,10 +56,12 @@ def _entries(directory: Path) -> Iterator[QueuedMessage | SetAside]:
         raise SpoolUnusable(f"{path} cannot be read: {error}") from None
 
 
-def _entry(message_id: bytes, message: bytes, problem: bytes | None) -> QueuedMessage | SetAside:
+def _entry(
+    message_id: bytes, due: float, message: bytes, problem: bytes | None
+) -> QueuedMessage | SetAside:
     if problem is not None:
         return SetAside(text(message_id), text(problem))
     try:
-        return decode(message)
+        return evolve(decode(message), due=due)
     except UndecodableMessage as error:
         return SetAside(text(message_id), str(error))

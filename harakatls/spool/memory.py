@@ -1,28 +1,28 @@
 """A queue that lives as long as its process: for tests, and for servers that keep nothing."""
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
 
-from attrs import define
+from attrs import define, evolve
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from harakatls.interfaces import IMessageBody, ISpool, IStagedMessage, SpoolDamaged, SpoolFull
 from harakatls.queued import QueuedMessage
 from harakatls.spool.bodies import BytesBody, InThread
+from harakatls.spool.listeners import Listeners
 from harakatls.spool.staged import StagedMessage
-
-log = Logger()
 
 
 @define(eq=False)
 class _Row:
     queued: QueuedMessage
     body: bytes
+    number: int = 0  # of its entry among the dues; others of the same id are out of date
     claimed: bool = False
     problem: str | None = None
 
@@ -48,7 +48,7 @@ class MemorySpool:
         self._rows: dict[str, _Row] = {}
         self._due: list[tuple[float, int, str]] = []
         self._count = 0
-        self._told: list[Callable[[], None]] = []
+        self._listeners = Listeners()
         self._closed = False
 
     @property
@@ -80,24 +80,36 @@ class MemorySpool:
             self._wait(row)
         if settling is not None:
             await self.settle(settling)
-        for told in self._told:
-            try:
-                told()
-            except Exception:
-                log.failure("could not tell {told} of new messages", told=told)
+        self._listeners.tell_of_mail()
 
     # -------------------------------------------------------------------------- delivering
 
-    async def claim(self, now: float, limit: int) -> tuple[QueuedMessage, ...]:
+    async def claim(
+        self,
+        now: float,
+        limit: int,
+        *,
+        domain: str | None = None,
+        rooms: Mapping[str, int] = {},
+        per_domain: int | None = None,
+    ) -> tuple[QueuedMessage, ...]:
         self._must_be_open()
+        each = sys.maxsize if per_domain is None else per_domain
+        left = dict(rooms) if domain is None else {domain: limit}
         taken: list[QueuedMessage] = []
-        while len(taken) < limit:
-            row = self._first()
-            if row is None or row.queued.due > now:
-                break
-            heappop(self._due)
-            row.claimed = True
-            taken.append(row.queued)
+        passed: list[tuple[float, int, str]] = []
+        while len(taken) < limit and (row := self._first()) is not None and row.queued.due <= now:
+            name = row.queued.domain
+            room = left.get(name, each if domain is None else 0)
+            entry = heappop(self._due)
+            if room > 0:
+                left[name] = room - 1
+                row.claimed = True
+                taken.append(row.queued)
+            else:
+                passed.append(entry)
+        for entry in passed:
+            heappush(self._due, entry)
         return tuple(taken)
 
     async def settle(self, queued: QueuedMessage) -> None:
@@ -122,12 +134,28 @@ class MemorySpool:
         if row is not None:
             row.claimed, row.problem = False, problem
 
-    async def next_due(self) -> float | None:
-        row = self._first()
-        return None if row is None else row.queued.due
+    async def next_due(self, excluded: Collection[str] = ()) -> float | None:
+        rows = self._free()
+        return min((r.queued.due for r in rows if r.queued.domain not in excluded), default=None)
+
+    async def postpone(self, domain: str, until: float) -> int:
+        self._must_be_open()
+        rows = [r for r in self._free() if r.queued.domain == domain and r.queued.due < until]
+        return self._move(rows, until)
+
+    async def flush(self, domain: str | None = None) -> int:
+        self._must_be_open()
+        now = self.seconds()
+        rows = [r for r in self._free() if domain in (None, r.queued.domain) and r.queued.due > now]
+        count = self._move(rows, now)
+        self._listeners.tell_of_flush()
+        return count
 
     def when_added(self, told: Callable[[], None]) -> None:
-        self._told.append(told)
+        self._listeners.of_mail.append(told)
+
+    def when_flushed(self, told: Callable[[], None]) -> None:
+        self._listeners.of_flushes.append(told)
 
     async def close(self) -> None:
         self._closed = True
@@ -136,11 +164,27 @@ class MemorySpool:
 
     def _wait(self, row: _Row) -> None:
         self._count += 1
+        row.number = self._count
         heappush(self._due, (row.queued.due, self._count, row.queued.id))
+
+    def _move(self, rows: list[_Row], due: float) -> int:
+        for row in rows:
+            row.queued = evolve(row.queued, due=due)
+            self._wait(row)
+        return len(rows)
 
     def _first(self) -> _Row | None:
         """The row that is due first and not claimed."""
-        return self._rows[self._due[0][2]] if self._due else None
+        while self._due:
+            _, number, message_id = self._due[0]
+            row = self._rows.get(message_id)
+            if row is not None and row.number == number:
+                return row
+            heappop(self._due)
+        return None
+
+    def _free(self) -> list[_Row]:
+        return [row for row in self._rows.values() if not row.claimed and row.problem is None]
 
     def _in_hand(self, queued: QueuedMessage) -> _Row | None:
         row = self._rows.get(queued.id)

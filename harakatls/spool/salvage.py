@@ -18,13 +18,18 @@ from harakatls.spool.bodies import SUFFIX, names
 from harakatls.spool.database import BODIES, DATABASE
 from harakatls.spool.errors import SpoolUnusable
 from harakatls.spool.lock import QueueLock
+from harakatls.spool.migration import set_arrivals_and_sizes
 
 LOST = "lost"
 
 _COLUMNS = {
-    "body": "number, crc, file, file_size, file_crc, content",
-    "message": "number, id, domain, due, NULL, body, shared, streamed, problem, message",
+    "body": ("number", "crc", "file", "file_size", "file_crc", "content"),
+    "message": (
+        *("number", "id", "domain", "due", "body", "shared", "streamed", "problem"),
+        *("held", "arrived", "size", "message"),
+    ),
 }
+_SINCE_2 = frozenset(("held", "arrived", "size"))
 _SIDES = ("", "-wal", "-shm")
 
 
@@ -63,6 +68,8 @@ def _salvage(directory: Path) -> Salvaged:
             new.execute("BEGIN")
             for table in _COLUMNS:
                 _copy(old, new, table)
+            if not _has(old, "message", "size"):
+                set_arrivals_and_sizes(new)
             new.execute("COMMIT")
             result = _lose(new, directory)
         finally:
@@ -79,9 +86,11 @@ def _salvage(directory: Path) -> Salvaged:
 
 
 def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> None:
-    columns = _COLUMNS[table]
+    columns = ", ".join(
+        name for name in _COLUMNS[table] if name not in _SINCE_2 or _has(old, table, name)
+    )
     marks = ", ".join("?" * len(columns.split(", ")))
-    insert = f"INSERT OR IGNORE INTO {table} VALUES ({marks})"  # noqa: S608
+    insert = f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608
     for row in _rows(old, table, columns):
         try:
             # Text comes as octets, whether it is text or not.
@@ -90,6 +99,14 @@ def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> None:
             new.execute(insert, [*values, last])
         except (ValueError, TypeError, sqlite3.IntegrityError):
             continue  # not a row that was ever written
+
+
+def _has(connection: sqlite3.Connection, table: str, column: str) -> bool:
+    try:
+        connection.execute(f"SELECT {column} FROM {table} LIMIT 0").fetchall()  # noqa: S608
+    except sqlite3.Error:
+        return False
+    return True
 
 
 def _rows(connection: sqlite3.Connection, table: str, columns: str) -> Iterator[tuple[Any, ...]]:

@@ -14,7 +14,7 @@ Layout of the queue directory (all of it readable by its owner alone)::
 
 import sqlite3
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -33,17 +33,13 @@ from harakatls.spool.codec import encode
 from harakatls.spool.database import BODIES, DATABASE
 from harakatls.spool.directory import locked, prepare
 from harakatls.spool.errors import SpoolUnusable, is_malformed
-from harakatls.spool.ledger import (
-    Addition,
-    Claim,
-    Errand,
-    Ledger,
-    Request,
-    Settlement,
-    register,
-)
+from harakatls.spool.ledger import Ledger, register
+from harakatls.spool.listeners import Listeners
 from harakatls.spool.listing import broken, listing
 from harakatls.spool.lock import QueueLock
+from harakatls.spool.notice import Notice
+from harakatls.spool.picking import Wanted, first_due, hasten, postpone
+from harakatls.spool.requests import Addition, Claim, Errand, Found, Item, Request, Settlement
 from harakatls.spool.space import FreeSpace
 from harakatls.spool.staged import StagedMessage
 from harakatls.spool.upkeep import LEASE, Upkeep
@@ -52,6 +48,9 @@ from harakatls.spool.writer import GroupWriter
 __all__ = ["LEASE", "SQLiteSpool", "broken", "listing", "open_spool"]
 
 log = Logger()
+
+_ROUNDS = 32  # transactions after which a claim is content with what it has found
+_SLICE = 1000  # rows that are changed while others wait for their commit
 
 
 @implementer(ISpool)
@@ -84,14 +83,22 @@ class SQLiteSpool:
         self._ledger = ledger
         self._lock = lock
         self._claims = Claims()
-        self._told: list[Callable[[], None]] = []
+        self._listeners = Listeners()
         self._closed = False
         self.writer = GroupWriter(
             writing, path, ledger, self._finished, space.fits, threaded=threaded
         )
         self.upkeep = Upkeep(
-            clock, self._ask, self._reading, ledger, self._claims, space, self._tell_added
+            clock,
+            self._ask,
+            self._reading,
+            ledger,
+            self._claims,
+            space,
+            self._listeners.tell_of_mail,
+            self._remove_body,
         )
+        self._notice = Notice(clock, self._reading, self._listeners.tell_of_flush)
 
     # --------------------------------------------------------------------------- receiving
 
@@ -113,7 +120,7 @@ class SQLiteSpool:
         """See `Keeper`."""
         content, file = staged.whole() if staged.file is None else staged.top, staged.file
         crc = zlib.crc32(content)
-        rows = [(queued.id, queued.domain, queued.due, encode(queued)) for queued in messages]
+        rows = [(q.id, q.domain, q.due, q.arrived, q.size, encode(q)) for q in messages]
         settlement = None if settling is None else self._claims.settlement(settling)
         if file is None:
             addition = Addition(StoredBody(content, crc), rows, settlement)
@@ -130,17 +137,40 @@ class SQLiteSpool:
 
     # -------------------------------------------------------------------------- delivering
 
-    async def claim(self, now: float, limit: int) -> tuple[QueuedMessage, ...]:
-        lease = self.upkeep.lease()
-        request = Claim(now, limit, lease)
-        request.unwanted = self.upkeep.give_back
-        found = await self._ask(request)
-        if lease is not None:
-            self.upkeep.lease_until = lease
+    async def claim(
+        self,
+        now: float,
+        limit: int,
+        *,
+        domain: str | None = None,
+        rooms: Mapping[str, int] = {},
+        per_domain: int | None = None,
+    ) -> tuple[QueuedMessage, ...]:
+        found: list[Item] = []
+        wanted: Wanted | None = Wanted.of(now, domain, rooms, per_domain)
+        rounds = 0
+        try:
+            while wanted is not None and (not found or rounds < _ROUNDS):
+                some = await self._claim_some(wanted, limit - len(found))
+                found += some.items
+                wanted = some.rest
+                rounds += 1
+        except BaseException:
+            self.upkeep.give_back(found)
+            raise
         taken, twins = self._claims.add(found, self.seconds())
         if twins:
             self.upkeep.postpone(twins)
         return tuple(taken)
+
+    async def _claim_some(self, wanted: Wanted, limit: int) -> Found:
+        lease = self.upkeep.lease()
+        request = Claim(wanted, limit, lease)
+        request.unwanted = lambda found: self.upkeep.give_back(found.items)
+        found: Found = await self._ask(request)
+        if lease is not None:
+            self.upkeep.lease_until = lease
+        return found
 
     async def settle(self, queued: QueuedMessage) -> None:
         """
@@ -178,18 +208,37 @@ class SQLiteSpool:
         assert self.bodies is not None
         return open_stored(_stored(*found[0]), self.bodies, self.in_thread)
 
-    async def next_due(self) -> float | None:
+    async def next_due(self, excluded: Collection[str] = ()) -> float | None:
         try:
-            found = self._reading.execute(
-                "SELECT due FROM message WHERE claimed_by IS NULL AND problem IS NULL "
-                "ORDER BY due LIMIT 1"
-            ).fetchall()
+            return first_due(self._reading, frozenset(name.encode() for name in excluded))
         except sqlite3.Error as error:
             raise SpoolDamaged(f"the queue cannot be read: {error}") from None
-        return found[0][0] if found else None
+
+    async def postpone(self, domain: str, until: float) -> int:
+        """See `ISpool.postpone`; raises as `settle` does, and has then done a part of it."""
+        return await self._in_slices(lambda c: postpone(c, domain, until, _SLICE))
+
+    async def flush(self, domain: str | None = None) -> int:
+        """See `ISpool.flush`; raises as `settle` does, and has then done a part of it."""
+        now = self.seconds()
+        count = await self._in_slices(lambda c: hasten(c, domain, now, _SLICE))
+        self._listeners.tell_of_flush()
+        return count
+
+    async def _in_slices(self, change: Callable[[sqlite3.Connection], int]) -> int:
+        """New mail is committed between two of them."""
+        count = 0
+        while True:
+            changed: int = await self._ask(Errand(change))
+            count += changed
+            if changed < _SLICE:
+                return count
 
     def when_added(self, told: Callable[[], None]) -> None:
-        self._told.append(told)
+        self._listeners.of_mail.append(told)
+
+    def when_flushed(self, told: Callable[[], None]) -> None:
+        self._listeners.of_flushes.append(told)
 
     async def close(self) -> None:
         if self._closed:
@@ -198,6 +247,7 @@ class SQLiteSpool:
         asked = self._ask(leaving)
         self._closed = True
         self.upkeep.stop()
+        self._notice.stop()
         try:
             await asked
         except (SpoolFull, SpoolDamaged):
@@ -227,9 +277,12 @@ class SQLiteSpool:
                     self._remove_file(settlement)
 
     def _remove_file(self, settlement: Settlement) -> None:
-        assert self.bodies is not None
         if settlement.claimed.streamed:
-            remove(self.bodies / (settlement.id.rpartition(".")[0] + SUFFIX))
+            self._remove_body(settlement.id.rpartition(".")[0] + SUFFIX)
+
+    def _remove_body(self, name: str) -> None:
+        assert self.bodies is not None
+        remove(self.bodies / name)
 
     def _answer(self, group: list[Request[Any]]) -> None:
         added = False
@@ -249,14 +302,7 @@ class SQLiteSpool:
             else:
                 request.outcome.callback(request.result)
         if added:
-            self._tell_added()
-
-    def _tell_added(self) -> None:
-        for told in self._told:
-            try:
-                told()
-            except Exception:
-                log.failure("could not tell {told} of new messages", told=told)
+            self._listeners.tell_of_mail()
 
     async def _conclude(self, queued: QueuedMessage, problem: str | None) -> None:
         settlement = self._claims.settlement(queued, problem)

@@ -10,10 +10,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harakatls.interfaces import SpoolDamaged, SpoolFull
-from harakatls.queued import QueuedMessage
 from harakatls.spool import database
 from harakatls.spool.claims import Claims
-from harakatls.spool.ledger import Claimed, Errand, Ledger, Request, SetAside, Shrinking
+from harakatls.spool.ledger import Ledger
+from harakatls.spool.requests import Claimed, Errand, Item, Request, Shrinking
 from harakatls.spool.space import FreeSpace
 
 log = Logger()
@@ -39,10 +39,12 @@ class Upkeep:
         claims: Claims,
         space: FreeSpace,
         tell_added: Callable[[], None],
+        remove_body: Callable[[str], None],
     ) -> None:
         """
         @param ask: has something done by the writer.
         @param tell_added: messages have become free.
+        @param remove_body: removes the file of a body.
         """
         self.lease_until = clock.seconds() + LEASE
         self._clock = clock
@@ -52,6 +54,7 @@ class Upkeep:
         self._claims = claims
         self._space = space
         self._tell_added = tell_added
+        self._remove_body = remove_body
         self._stopped = False
         self._shrinking = False
         self._next: IDelayedCall = clock.callLater(SIGN_OF_LIFE, self._look_after)
@@ -66,7 +69,7 @@ class Upkeep:
         now = self._clock.seconds()
         return now + LEASE if now > self.lease_until - LEASE + SIGN_OF_LIFE else None
 
-    def give_back(self, found: list[tuple[Claimed, QueuedMessage] | SetAside]) -> None:
+    def give_back(self, found: list[Item]) -> None:
         """Release what was claimed for somebody who has gone."""
         self._in_background(self._release([item[0] for item in found if isinstance(item, tuple)]))
 
@@ -90,6 +93,7 @@ class Upkeep:
                 "SELECT 1 FROM worker WHERE until < ? AND number <> ?", (now, self._ledger.worker)
             ).fetchall()
             unused = database.unused_pages(self._reading, self._space.is_low())
+            doomed = self._ledger.doomed(self._reading)
         except sqlite3.Error as error:
             log.error("the queue cannot be read: {error}", error=error)
             return
@@ -97,6 +101,8 @@ class Upkeep:
             self._in_background(self._renew(bool(dead)))
         if unused:
             self._in_background(self._shrink())
+        if doomed:
+            self._in_background(self._sweep_doomed())
         forgotten = self._claims.give_up(now)
         if forgotten:
             self._in_background(self._let_go(forgotten))
@@ -113,6 +119,10 @@ class Upkeep:
         if freed:
             log.warn("{count} messages of a worker that has died are free again", count=freed)
             self._tell_added()
+
+    async def _sweep_doomed(self) -> None:
+        for name in await self._ask(Errand(self._ledger.sweep_doomed)):
+            self._remove_body(name)
 
     async def _shrink(self) -> None:
         """

@@ -17,7 +17,8 @@ from twisted.logger import Logger
 
 from harakatls.interfaces import SpoolDamaged, SpoolFull
 from harakatls.spool.errors import is_full, is_input_output, is_of_storage
-from harakatls.spool.ledger import Ledger, Request, Settlement, Shrinking
+from harakatls.spool.ledger import Ledger
+from harakatls.spool.requests import Request, Settlement, Shrinking
 
 log = Logger()
 

@@ -73,14 +73,17 @@ class SpoolCase(SynchronousTestCase):
         queue_id: str = self.run_to_end(staged.commit(envelope(*recipients)))
         return queue_id
 
-    def claim(self, limit: int = 100) -> list[QueuedMessage]:
-        return list(self.run_to_end(self.spool.claim(self.clock.seconds(), limit)))
+    def claim(self, limit: int = 100, **which: Any) -> list[QueuedMessage]:
+        return list(self.run_to_end(self.spool.claim(self.clock.seconds(), limit, **which)))
+
+    def claim_ids(self, limit: int = 100, **which: Any) -> list[str]:
+        return [queued.id for queued in self.claim(limit, **which)]
 
     def settle(self, queued: QueuedMessage) -> None:
         self.run_to_end(self.spool.settle(queued))
 
-    def next_due(self) -> float | None:
-        due: float | None = self.run_to_end(self.spool.next_due())
+    def next_due(self, *excluded: str) -> float | None:
+        due: float | None = self.run_to_end(self.spool.next_due(excluded))
         return due
 
     def read(self, body: IMessageBody, length: int = 65536) -> bytes:
@@ -349,6 +352,99 @@ class SpoolContract(SpoolCase):
         self.assertEqual(self.next_due(), ARRIVED + 20)
         self.settle(evolve(two, due=ARRIVED + 10))
         self.assertEqual(self.next_due(), ARRIVED + 10)
+
+    # ------------------------------------------------------------------------------- fairness
+
+    def queue_each(self, **domains: str) -> None:
+        """Messages by their ids, one after the other."""
+        for message_id, domain in domains.items():
+            self.queue(message_id, f"to@{domain}")
+            self.clock.advance(1)
+
+    def test_full_domain(self) -> None:
+        """Mail for a domain at its limit stays; what came later for others goes."""
+        self.queue_each(A="one.example", B="one.example", C="two.example", D="one.example")
+        self.assertEqual(self.claim_ids(rooms={"one.example": 0}), ["C.1"])
+        self.assertEqual(self.claim_ids(rooms={"one.example": 2}), ["A.1", "B.1"])
+        self.assertEqual(self.claim_ids(), ["D.1"])
+
+    def test_so_many_of_each_domain(self) -> None:
+        """Of each domain so many are taken as were asked for, the longest due."""
+        self.queue_each(A="one.example", B="one.example", C="two.example", D="two.example")
+        self.queue_each(E="three.example", F="three.example")
+        self.assertEqual(
+            self.claim_ids(per_domain=1, rooms={"two.example": 2, "three.example": 0}),
+            ["A.1", "C.1", "D.1"],
+        )
+        self.assertEqual(self.claim_ids(per_domain=1), ["B.1", "E.1"])
+        self.assertEqual(self.claim_ids(per_domain=0), [])
+        self.assertEqual(self.claim_ids(1, per_domain=5), ["F.1"])
+
+    def test_more_of_one_domain(self) -> None:
+        """A connection that is open asks for more mail of its domain, and gets no other."""
+        self.queue_each(A="two.example", B="one.example", C="two.example", D="two.example")
+        which = {"domain": "two.example", "rooms": {"two.example": 0}, "per_domain": 0}
+        self.assertEqual(self.claim_ids(2, **which), ["A.1", "C.1"])
+        self.assertEqual(self.claim_ids(2, **which), ["D.1"])
+        self.assertEqual(self.claim_ids(2, **which), [])
+        self.assertEqual(self.claim_ids(2, domain="example"), [])
+        self.assertEqual(self.claim_ids(0, domain="one.example"), [])
+        self.assertEqual(self.claim_ids(2, domain="one.example"), ["B.1"])
+
+    def test_more_of_one_domain_that_is_due(self) -> None:
+        """What is to wait is not sent just because a connection is open."""
+        self.queue("A.1")
+        [queued] = self.claim()
+        self.settle(evolve(queued, due=ARRIVED + 60))
+        self.assertEqual(self.claim(domain="one.example"), [])
+
+    def test_next_due_of_others(self) -> None:
+        """While a domain is at its limit, the queue runner waits for the next message of others."""
+        self.queue_each(A="one.example", B="two.example", C="three.example")
+        self.assertEqual(self.next_due("one.example"), ARRIVED + 1)
+        self.assertEqual(self.next_due("one.example", "two.example"), ARRIVED + 2)
+        self.assertIsNone(self.next_due("one.example", "two.example", "three.example"))
+
+    def test_postpone(self) -> None:
+        """When a host fails, all that waits for it waits longer, and nothing else."""
+        self.queue_each(A="one.example", B="one.example", C="two.example", D="one.example")
+        [first] = self.claim(1)
+        [later] = self.claim(1, domain="one.example")
+        self.settle(evolve(later, due=ARRIVED + 900))
+        self.assertEqual(self.run_to_end(self.spool.postpone("one.example", ARRIVED + 600)), 1)
+        self.assertEqual(self.claim_ids(), ["C.1"])
+        self.assertEqual(self.next_due(), ARRIVED + 600)
+        self.settle(first)  # in hand, so that it was not postponed
+        self.assertEqual(self.claim_ids(), ["A.1"])
+        self.clock.advance(600)
+        [postponed] = self.claim()
+        self.assertEqual((postponed.id, postponed.due), ("D.1", ARRIVED + 600))
+        self.clock.advance(300)
+        self.assertEqual(self.claim_ids(), ["B.1"])
+
+    def test_postpone_nothing(self) -> None:
+        """Where nothing waits, or it waits longer anyhow, nothing changes."""
+        self.queue("A.1")
+        self.assertEqual(self.run_to_end(self.spool.postpone("one.example", ARRIVED)), 0)
+        self.assertEqual(self.run_to_end(self.spool.postpone("two.example", ARRIVED + 9)), 0)
+        self.assertEqual(self.next_due(), ARRIVED)
+
+    def test_flush(self) -> None:
+        """The operator has delayed mail tried now, and who waits for a reason forgets it."""
+        told: list[str] = []
+        self.spool.when_added(lambda: told.append("added"))
+        self.queue_each(A="one.example", B="two.example")
+        for queued in self.claim():
+            self.settle(evolve(queued, due=ARRIVED + 600))
+        self.queue("C.1", "to@three.example")
+        told.clear()
+        self.spool.when_flushed(lambda: told.append("flushed"))
+        self.assertEqual(self.run_to_end(self.spool.flush("two.example")), 1)
+        self.assertEqual(told, ["flushed", "added"])
+        self.assertEqual(sorted(self.claim_ids()), ["B.1", "C.1.1"])
+        self.assertEqual(self.run_to_end(self.spool.flush()), 1)
+        self.assertEqual(self.claim_ids(), ["A.1"])
+        self.assertEqual(self.run_to_end(self.spool.flush()), 0)
 
     # ------------------------------------------------------------------------------- settling
 

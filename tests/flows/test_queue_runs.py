@@ -1,5 +1,6 @@
 """Any order of events around the queue runner: nothing is forgotten, nothing runs wild."""
 
+from collections.abc import Collection
 from typing import Any
 
 from hypothesis import given, settings
@@ -30,17 +31,17 @@ class SlowSpool(MemorySpool):
         self.waiting: list[Deferred[None]] = []
         self.claims = 0
 
-    async def claim(self, now: float, limit: int) -> tuple[QueuedMessage, ...]:
+    async def claim(self, now: float, limit: int, **which: Any) -> tuple[QueuedMessage, ...]:
         self.claims += 1
         await self.delay()
-        return await super().claim(now, limit)
+        return await super().claim(now, limit, **which)
 
     async def settle(self, queued: QueuedMessage) -> None:
         await self.delay()
         await super().settle(queued)
 
-    async def next_due(self) -> float | None:
-        due = await super().next_due()
+    async def next_due(self, excluded: Collection[str] = ()) -> float | None:
+        due = await super().next_due(excluded)
         await self.delay()
         return due
 

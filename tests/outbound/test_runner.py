@@ -18,6 +18,7 @@ from harakatls.outbound.runner import LOOK_AGAIN, QueueRunner
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import Delayed, Delivered, Failed, Outcome, QueuedMessage, Trial
 from harakatls.smtp.reply import Reply
+from harakatls.spool.listeners import Listeners
 from harakatls.spool.memory import MemorySpool
 from harakatls.testing.values import ARRIVED, MESSAGE, NEXT_HOP, SENDER, envelope
 from harakatls.verdict import ACCEPT, CONTINUE, Accept, Reject, TempFail, Verdict
@@ -278,12 +279,12 @@ class ClaimTests(RunnerTestCase):
         row = self.spool._rows
         self.queue()
         self.assertEqual(row, {})
-        told, self.spool._told = self.spool._told, []
+        told, self.spool._listeners = self.spool._listeners, Listeners()
         self.queue()
         self.assertEqual(len(self.waiting()), 1)
         self.clock.advance(LOOK_AGAIN)
         self.assertEqual(self.waiting(), [])
-        self.spool._told = told
+        self.spool._listeners = told
         self.stop()
 
     def test_the_time_comes_while_the_spool_is_asked(self) -> None:
@@ -291,9 +292,9 @@ class ClaimTests(RunnerTestCase):
         claim = self.spool.claim
         disk: list[Deferred[None]] = []
 
-        async def slowly(now: float, limit: int) -> tuple[QueuedMessage, ...]:
+        async def slowly(now: float, limit: int, **which: Any) -> tuple[QueuedMessage, ...]:
             await disk[-1]
-            return await claim(now, limit)
+            return await claim(now, limit, **which)
 
         disk.append(Deferred())
         disk[0].callback(None)
@@ -318,7 +319,7 @@ class ClaimTests(RunnerTestCase):
         """A moment's error of the disk does not stop delivery for good."""
         claim = self.spool.claim
 
-        async def broken(now: float, limit: int) -> tuple[QueuedMessage, ...]:
+        async def broken(now: float, limit: int, **which: Any) -> tuple[QueuedMessage, ...]:
             raise OSError("the disk is away")
 
         self.spool.claim = broken  # type: ignore[method-assign]
@@ -334,7 +335,7 @@ class ClaimTests(RunnerTestCase):
         """Such a contradiction does not make the server spin."""
         asked: list[float] = []
 
-        async def nothing(now: float, limit: int) -> tuple[QueuedMessage, ...]:
+        async def nothing(now: float, limit: int, **which: Any) -> tuple[QueuedMessage, ...]:
             asked.append(now)
             return ()
 
@@ -671,9 +672,9 @@ class StopTests(RunnerTestCase):
         claim = self.spool.claim
         disk: Deferred[None] = Deferred()
 
-        async def slowly(now: float, limit: int) -> tuple[QueuedMessage, ...]:
+        async def slowly(now: float, limit: int, **which: Any) -> tuple[QueuedMessage, ...]:
             await disk
-            return await claim(now, limit)
+            return await claim(now, limit, **which)
 
         self.queue()
         self.spool.claim = slowly  # type: ignore[method-assign]

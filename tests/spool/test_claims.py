@@ -4,7 +4,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.queued import QueuedMessage
 from harakatls.spool.claims import LONGEST, Claims
-from harakatls.spool.ledger import Claimed, SetAside
+from harakatls.spool.requests import Claimed, SetAside
 from tests.contracts.spool import delivered, envelope
 
 ROW = Claimed(1, 11, shared=False, streamed=False)

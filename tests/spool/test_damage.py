@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from harakatls.interfaces import SpoolDamaged
 from harakatls.queued import QueuedMessage
 from harakatls.spool.bodies import BLOCK
-from harakatls.spool.ledger import SetAside
+from harakatls.spool.requests import SetAside
 from harakatls.spool.sqlite import LEASE, broken, listing
 from tests.contracts.spool import ARRIVED, BODY, LARGE, delivered, envelope
 from tests.spool.support import FailingConnection, SQLiteCase, failure

@@ -186,9 +186,9 @@ class DatabaseTests(SynchronousTestCase):
         """After going back to an older version, it says so instead of guessing."""
         self.prepare()
         connection = sqlite3.connect(self.path)
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
         connection.close()
-        self.refused(str(self.path), "is in format 2", "reads format 1")
+        self.refused(str(self.path), "is in format 3", "reads formats 1 to 2")
 
     def test_lost_database(self) -> None:
         """A queue without its database is not begun anew: its bodies would be swept away."""

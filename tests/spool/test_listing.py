@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 from harakatls.queued import QueuedMessage
 from harakatls.spool.errors import SpoolUnusable
-from harakatls.spool.ledger import SetAside
+from harakatls.spool.requests import SetAside
 from harakatls.spool.sqlite import broken, listing
 from tests.contracts.spool import delivered, envelope
 from tests.spool.support import SQLiteCase

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 from harakatls.interfaces import SpoolDamaged
 from harakatls.spool.errors import SpoolUnusable
-from harakatls.spool.ledger import SetAside
+from harakatls.spool.requests import SetAside
 from harakatls.spool.salvage import Salvaged, salvage
 from harakatls.spool.sqlite import broken, listing
 from tests.contracts.spool import LARGE, envelope

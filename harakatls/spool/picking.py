@@ -1,0 +1,244 @@
+"""
+Which of the due messages are taken next: the longest due, but of no domain more than it has room.
+
+The queue is never read as a whole. First comes a window of the order of dues. Where that is full
+of mail for domains without room, the domains are gone through one after the other, each round
+beginning where the last one ended: so nothing waits behind the mail of another domain, however
+much that is.
+"""
+
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+from attrs import define, evolve, field, frozen
+
+WINDOW = 512  # rows that are looked at in the order of their dues
+STEPS = 256  # domains that are looked at in one transaction; a round takes as many as it needs
+REST = 10  # a round that has found nothing is followed by a rest so many times as long
+
+# Nobody has it in hand, and it may be taken when it is due; the indexes hold these rows alone.
+FREE = "claimed_by IS NULL AND problem IS NULL AND held = 0"
+
+_DUE = f"""
+SELECT number, domain FROM message INDEXED BY message_due
+WHERE due <= ? AND {FREE} ORDER BY due, number LIMIT ?
+"""  # noqa: S608
+_DUE_OF_DOMAIN = f"""
+SELECT number FROM message INDEXED BY message_domain
+WHERE domain = CAST(? AS TEXT) AND due <= ? AND {FREE} ORDER BY due, number LIMIT ?
+"""  # noqa: S608
+# Each domain is one look into the index, however many messages it has.
+_DOMAINS = f"""
+WITH RECURSIVE line (domain) AS (
+    SELECT min(domain) FROM message INDEXED BY message_domain
+    WHERE {FREE} AND domain >= CAST(? AS TEXT)
+    UNION ALL
+    SELECT (SELECT min(domain) FROM message INDEXED BY message_domain
+            WHERE {FREE} AND domain > line.domain)
+    FROM line WHERE line.domain IS NOT NULL LIMIT ?
+)
+SELECT domain, (SELECT min(due) FROM message INDEXED BY message_domain
+                WHERE {FREE} AND domain = line.domain)
+FROM line WHERE domain IS NOT NULL
+"""  # noqa: S608
+_FIRST_DUES = f"""
+SELECT due, domain FROM message INDEXED BY message_due WHERE {FREE} ORDER BY due, number LIMIT ?
+"""  # noqa: S608
+_POSTPONE = f"""
+UPDATE message SET due = ?1 WHERE number IN (
+    SELECT number FROM message INDEXED BY message_domain
+    WHERE domain = ?2 AND due < ?1 AND {FREE} ORDER BY due LIMIT ?3)
+"""  # noqa: S608
+_HASTEN = f"""
+UPDATE message SET due = ?1 WHERE number IN (
+    SELECT number FROM message INDEXED BY message_due
+    WHERE due > ?1 AND {FREE} ORDER BY due LIMIT ?2)
+"""  # noqa: S608
+_HASTEN_DOMAIN = f"""
+UPDATE message SET due = ?1 WHERE number IN (
+    SELECT number FROM message INDEXED BY message_domain
+    WHERE domain = ?2 AND due > ?1 AND {FREE} ORDER BY due LIMIT ?3)
+"""  # noqa: S608
+
+
+@frozen
+class Round:
+    """
+    Where a round through the domains is.
+
+    @ivar start: the domain that it began with; it ends before that.
+    @ivar position: the next domain, or one before that.
+    @ivar wrapped: it has come to the last domain and gone on with the first.
+    @ivar spent: seconds.
+    @ivar barren: it has found nothing so far.
+    """
+
+    start: bytes
+    position: bytes
+    wrapped: bool = False
+    spent: float = 0.0
+    barren: bool = True
+
+
+@frozen
+class Wanted:
+    """
+    What is to be taken.
+
+    @ivar domain: only mail for this one, whatever its room.
+    @ivar rooms: how many more there may be of each of these.
+    @ivar per_domain: the same for all others; None for any number.
+    @ivar round: where to go on; None to begin with what is due first.
+    """
+
+    now: float
+    domain: bytes | None = None
+    rooms: Mapping[bytes, int] = {}
+    per_domain: int | None = None
+    round: Round | None = None
+
+    @classmethod
+    def of(
+        cls, now: float, domain: str | None, rooms: Mapping[str, int], per_domain: int | None
+    ) -> "Wanted":
+        """With names as the database gives them."""
+        return cls(
+            now,
+            None if domain is None else domain.encode(),
+            {name.encode(): room for name, room in rooms.items()},
+            per_domain,
+        )
+
+    def with_room_for(self, domain: bytes) -> "Wanted":
+        """One of this domain was taken and is not to count."""
+        if domain not in self.rooms:
+            return self
+        return evolve(self, rooms={**self.rooms, domain: self.rooms[domain] + 1})
+
+
+@define
+class _Picked:
+    """What has been found, and how much room is left."""
+
+    limit: int
+    each: int
+    rooms: dict[bytes, int]
+    numbers: list[int] = field(factory=list)
+
+    def room(self, domain: bytes) -> int:
+        return min(self.rooms.get(domain, self.each), self.limit - len(self.numbers))
+
+    def add(self, domain: bytes, *numbers: int) -> None:
+        self.numbers += numbers
+        self.rooms[domain] = self.rooms.get(domain, self.each) - len(numbers)
+
+
+class Picker:
+    """Remembers where rounds end. Nothing that it remembers is wrong after a rollback."""
+
+    def __init__(self, seconds: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._next_start = b""
+        self._rest_until = float("-inf")
+
+    def pick(
+        self, connection: sqlite3.Connection, wanted: Wanted, limit: int
+    ) -> tuple[list[int], Wanted, bool]:
+        """
+        One look. What it finds is to be claimed before the next.
+
+        @return: the numbers of rows; what is wanted beside them; there is nothing else.
+        """
+        if wanted.domain is not None:
+            found = connection.execute(_DUE_OF_DOMAIN, (wanted.domain, wanted.now, limit))
+            return [number for (number,) in found.fetchall()], wanted, True
+        each = sys.maxsize if wanted.per_domain is None else wanted.per_domain
+        picked = _Picked(limit, each, dict(wanted.rooms))
+        turn, ended = wanted.round, False
+        if turn is not None:
+            turn = self._step(connection, wanted.now, picked, turn)
+            ended = turn is None
+        elif not _window(connection, wanted.now, picked):
+            ended = True
+        elif 2 * len(picked.numbers) < WINDOW:  # else the next window will have much, too
+            ended = self._seconds() < self._rest_until
+            turn = None if ended else Round(self._next_start, self._next_start)
+        return picked.numbers, evolve(wanted, rooms=picked.rooms, round=turn), ended
+
+    def _step(
+        self, connection: sqlite3.Connection, now: float, picked: _Picked, turn: Round
+    ) -> Round | None:
+        """@return: what is left of the round; None after its end."""
+        began = self._seconds()
+        found = connection.execute(_DOMAINS, (turn.position, STEPS)).fetchall()
+        ended = False
+        for domain, due in found:
+            if turn.wrapped and domain >= turn.start:
+                ended = True
+                break
+            room = picked.room(domain)
+            if due <= now and room > 0:
+                rows = connection.execute(_DUE_OF_DOMAIN, (domain, now, room)).fetchall()
+                picked.add(domain, *[number for (number,) in rows])
+            turn = evolve(turn, position=domain + b"\0")
+            if len(picked.numbers) == picked.limit:
+                break
+        else:
+            if len(found) < STEPS:
+                ended = turn.wrapped or not turn.start
+                turn = evolve(turn, position=b"", wrapped=True)
+        self._next_start = turn.position
+        turn = evolve(
+            turn,
+            spent=turn.spent + self._seconds() - began,
+            barren=turn.barren and not picked.numbers,
+        )
+        if not ended:
+            return turn
+        if turn.barren:
+            self._rest_until = self._seconds() + REST * turn.spent
+        return None
+
+
+def _window(connection: sqlite3.Connection, now: float, picked: _Picked) -> bool:
+    """@return: there is more due behind it, and more is wanted."""
+    seen = 0
+    rows = connection.execute(_DUE, (now, WINDOW))
+    for number, domain in rows:
+        seen += 1
+        if picked.room(domain) > 0:
+            picked.add(domain, number)
+            if len(picked.numbers) == picked.limit:
+                rows.close()
+                return False
+    return seen == WINDOW
+
+
+def first_due(connection: sqlite3.Connection, excluded: frozenset[bytes]) -> float | None:
+    """
+    When the first message is due that is for none of the *excluded* domains.
+
+    @return: may be too early, where that cannot be told without reading far; None with none.
+    """
+    due, seen = None, 0
+    rows = connection.execute(_FIRST_DUES, (WINDOW,))
+    for due, domain in rows:
+        seen += 1
+        if domain not in excluded:
+            rows.close()
+            return float(due)
+    return due if seen == WINDOW else None
+
+
+def postpone(connection: sqlite3.Connection, domain: str, until: float, most: int) -> int:
+    """@return: how many rows were changed, *most* or less; less than that were all."""
+    return connection.execute(_POSTPONE, (until, domain, most)).rowcount
+
+
+def hasten(connection: sqlite3.Connection, domain: str | None, now: float, most: int) -> int:
+    """As `postpone`: let rows be due now that would be later; None for all domains."""
+    if domain is None:
+        return connection.execute(_HASTEN, (now, most)).rowcount
+    return connection.execute(_HASTEN_DOMAIN, (now, domain, most)).rowcount
