@@ -13,6 +13,7 @@ from harakatls.inbound import replies
 from harakatls.inbound.channel import Channel, HandshakeFailed
 from harakatls.inbound.reception import YES, Reception
 from harakatls.inbound.settings import InboundSettings
+from harakatls.inbound.trace import secured_words
 from harakatls.interfaces import IServerTLS
 from harakatls.smtp.capabilities import Capabilities
 from harakatls.smtp.errors import LocalProtocolError, RemoteProtocolError
@@ -220,6 +221,17 @@ class Dialogue:
         self.connection = evolve(
             self.connection, secured=summary, hello=None, authenticated_as=None
         )
+        if summary.fingerprint:  # else the line of the connection tells all there is
+            log.info(
+                "{id} {peer} secured: {summary}",
+                id=self.connection.id,
+                peer=self.connection.peer,
+                summary=secured_words(summary),
+                verified=summary.verified,
+                verify_error=summary.verify_error,
+                peer_names=summary.peer_names,
+                fingerprint=summary.fingerprint,
+            )
         return True
 
     async def _mail(self, event: MailReceived) -> None:
