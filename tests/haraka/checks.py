@@ -1,4 +1,6 @@
-"""The form of the checks."""
+"""
+The form of the checks. In what other tests say of themselves, C{H.19} is check 19.
+"""
 
 from attrs import frozen
 

@@ -27,6 +27,7 @@ from tests.tls.documented import (
 from tests.tls.peers import (
     TLS_1_2,
     TLS_1_3,
+    VERSIONS,
     authority,
     chain_octets,
     ciphers,
@@ -40,6 +41,19 @@ from tests.tls.peers import (
 EXAMPLE = with_chain("example.com")
 LEAF, CHAIN = EXAMPLE.cert_chain_pems[0].bytes(), EXAMPLE.cert_chain_pems[1].bytes()
 ROOT = authority().cert_pem.bytes()
+
+
+class PluginTests(DocumentTestCase):
+    """What the document is about."""
+
+    def test_enabled(self) -> None:
+        """The plugin enables TLS by STARTTLS: without it in config/plugins, none is offered."""
+        server = self.server(files={"plugins": "relay\nrcpt_to.in_host_list\n"})
+        self.assertFalse(server.visit().offered)
+        self.assert_served(server.visit(SMTPS))  # smtps_port has TLS of its own
+        for port, version in self.each_way():
+            visit = self.assert_served(self.server().visit(port, version))
+            self.assertEqual(visit.tls.get_protocol_version_name(), VERSIONS[version])
 
 
 class CertificateFileTests(DocumentTestCase):

@@ -257,7 +257,7 @@ class NoGoInboundTests(DocumentTestCase):
     def test_not_enabled(self) -> None:
         """Without disable_for_failed_hosts nothing is remembered, or even asked."""
         for ini in ("", REDIS.replace("true", "false"), "[redis]\n"):
-            server = self.server(ini)
+            server = Documented.make(self, ini)
             self.break_off(server, 5)
             self.assert_served(server.visit())
             self.assertEqual(server.redis.asked, [])
