@@ -61,8 +61,8 @@ class Trial:
 
     @ivar host: what was connected to, "mx1.example.net [192.0.2.1]:25".
     @ivar result: the reply or failure that ended it, in one line.
-    @ivar tls: the TLS of the connection, "TLSv1.3 TLS_AES_256_GCM_SHA384 verified"; "" in the
-        clear.
+    @ivar tls: the TLS of the connection, "TLSv1.3 TLS_AES_256_GCM_SHA384 verified", followed by
+        ", resumed" where it was; "" in the clear.
     @ivar reasons: why TLS was wanted as it was, the first reason first.
     """
 

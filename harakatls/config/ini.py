@@ -7,8 +7,8 @@ The grammar of ini files: Haraka's, with the few mistakes forgiven that are comm
 - C{[name]} alone on a line begins a section, or continues it if it was there before. Names count
   as written, but for blanks around them. Keys before the first header are in C{main}.
 - C{key=value}: the first C{=} divides; blanks around key and value do not count, quotes are part of
-  the value, C{key=} is the empty text. Keys are letters, digits and C{_ @ : . + - / [ ]}, and count
-  as written.
+  the value, C{key=} is the empty text. Keys are letters, digits and C{_ @ : . + - / [ ] *},
+  and count as written. (Haraka has no C{*}; here hosts may be C{*.example.com}.)
 - C{key} alone is a key without a value.
 - C{key[]=value} adds to an array. It discards a scalar of that name; a later scalar discards the
   array. Of several scalars the last counts.
@@ -33,7 +33,7 @@ from harakatls.config.section import Section, Value
 
 LINE_END = re.compile(r"\r\n|\r|\n")
 _INLINE_COMMENT = re.compile(r"\s;.*", re.DOTALL)
-_KEY = re.compile(r"[A-Za-z0-9_@:.+\-/\[\]]+")
+_KEY = re.compile(r"[A-Za-z0-9_@:.+*\-/\[\]]+")
 
 
 @define(eq=False)

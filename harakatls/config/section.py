@@ -40,7 +40,8 @@ class Section:
     value does not fit: an unknown word is never quietly "false" or zero. Numbers, booleans,
     choices and hosts may be followed by C{;}, texts keep it.
 
-    A key without C{=} has no value, which is an error for every getter but L{names} and C{in}.
+    A key without C{=} has no value, which is an error for every getter but L{names}, L{is_bare} and
+    C{in}.
 
     @ivar file: the file's name, for errors.
     @ivar name: the section's name; C{main} for the keys before the first header.
@@ -59,6 +60,10 @@ class Section:
         if isinstance(key, str):
             self._known.add(key)
         return key in self._values
+
+    def is_bare(self, key: str) -> bool:
+        """Whether *key* is there without C{=}."""
+        return key in self and self._values[key] is None
 
     def names(self) -> tuple[str, ...]:
         """All keys in the order of the file, for sections whose keys are the data."""

@@ -48,9 +48,15 @@ Connect = Callable[[str, int, IProtocolFactory, float], Deferred[IProtocol]]
 class TLSClient(TypingProtocol):
     """What is needed of `tls.client.ClientTLS`."""
 
-    def connection_creator(self, decision: Decision) -> IOpenSSLClientConnectionCreator: ...
+    def identified(self, hop: NextHop, decision: Decision) -> Decision: ...
+
+    def connection_creator(
+        self, decision: Decision, hop: NextHop | None
+    ) -> IOpenSSLClientConnectionCreator: ...
 
     def summary(self, transport: HasHandle, decision: Decision) -> TLSSummary: ...
+
+    def keep_session(self, transport: HasHandle) -> None: ...
 
 
 @frozen
@@ -107,11 +113,11 @@ class Connector:
         @param hop: with an IP address for its host.
         @param earlier_attempts: how often the message has been tried before.
         """
-        decision = await self._decide(hop)
+        decision = self.tls.identified(hop, await self._decide(hop))
         if decision.refusal is not None:
             return Unusable(Reply.of(451, "4.7.4", decision.refusal), decision)
         try:
-            return await self._open_once(hop, decision)
+            return await self._open_afresh(hop, decision)
         except ConnectionBroken as problem:
             if not problem.securing:
                 return _broken(hop, problem, decision)
@@ -173,7 +179,24 @@ class Connector:
 
     # -- one connection -----------------------------------------------------------------------
 
-    async def _open_once(self, hop: NextHop, decision: Decision) -> Opened:
+    async def _open_afresh(self, hop: NextHop, decision: Decision) -> Opened:
+        """
+        Where a session could not be resumed, on a second connection, since that says nothing about
+        TLS with this host. Raises as `_open_once` does.
+        """
+        try:
+            return await self._open_once(hop, decision)
+        except ConnectionBroken as problem:
+            if not problem.resuming:
+                raise
+            log.info(
+                "could not resume a TLS session with {host}: {problem}",
+                host=_name(hop),
+                problem=str(problem),
+            )
+        return await self._open_once(hop, decision, resume=False)
+
+    async def _open_once(self, hop: NextHop, decision: Decision, resume: bool = True) -> Opened:
         """
         @raise ConnectionBroken: with `securing` where that was TLS.
         @raise _Unusable: the host said no.
@@ -181,7 +204,7 @@ class Connector:
         protocol = await self._connected(hop)
         try:
             await self._greeted(protocol)
-            secured = await self._secured(protocol, hop, decision)
+            secured = await self._secured(protocol, hop, decision, resume)
         except _Unusable:
             protocol.quit()
             raise
@@ -227,14 +250,18 @@ class Connector:
         raise _Unusable(reply)
 
     async def _secured(
-        self, protocol: OutboundProtocol, hop: NextHop, decision: Decision
+        self, protocol: OutboundProtocol, hop: NextHop, decision: Decision, resume: bool
     ) -> TLSSummary | None:
         """TLS, as far as the host has it; all of *decision* holds afterwards."""
         if decision.level is SecurityLevel.NONE:
             return None
         refusal = await self._asked_for_tls(protocol)
         if refusal is None:
-            return await self._handshake(protocol, hop, decision)
+            creator = self.tls.connection_creator(decision, hop if resume else None)
+            try:
+                return await self._handshake(protocol, creator, decision)
+            except ConnectionBroken as problem:
+                raise _explained(problem, creator) from None
         if decision.level > SecurityLevel.MAY:
             text = f"TLS is required, but {_name(hop)} {refusal}"
             raise _Unusable(Reply.of(451, "4.7.4", text))
@@ -251,16 +278,14 @@ class Connector:
         return None if reply.code == 220 else f"refused STARTTLS: {reply}"
 
     async def _handshake(
-        self, protocol: OutboundProtocol, hop: NextHop, decision: Decision
+        self,
+        protocol: OutboundProtocol,
+        creator: IOpenSSLClientConnectionCreator,
+        decision: Decision,
     ) -> TLSSummary:
-        creator = self.tls.connection_creator(decision)
-        try:
-            await protocol.start_tls(creator, self.settings.handshake_timeout)
-        except ConnectionBroken as problem:
-            why = getattr(creator, "failure", None)
-            raise ConnectionBroken(why or str(problem), securing=True) from None
-        assert protocol.transport is not None
-        secured = self.tls.summary(protocol.transport, decision)  # type: ignore[arg-type]
+        await protocol.start_tls(creator, self.settings.handshake_timeout)
+        transport: HasHandle = protocol.transport  # type: ignore[assignment]
+        secured = self.tls.summary(transport, decision)
         if decision.authenticated and not secured.verified:
             # The handshake itself should have failed; nothing is left to a mistake there.
             raise ConnectionBroken(secured.verify_error or "not verified", securing=True)
@@ -272,7 +297,20 @@ class Connector:
             raise ConnectionBroken(f"right after the handshake: {problem}", securing=True) from None
         except _Unusable as problem:
             raise _Unusable(problem.reply, secured) from None
+        self.tls.keep_session(transport)
         return secured
+
+
+def _explained(
+    problem: ConnectionBroken, creator: IOpenSSLClientConnectionCreator
+) -> ConnectionBroken:
+    """What is known of a handshake that failed."""
+    words = getattr(creator, "failure", None) or str(problem)
+    remark = getattr(creator, "remark", None)
+    if remark is not None:
+        words = f"{words}; {remark}"
+    resuming = getattr(creator, "resuming", False)
+    return ConnectionBroken(words, securing=True, resuming=resuming)
 
 
 class _Once(Factory):

@@ -179,7 +179,7 @@ class _Attempt:
             self.untold = None
         self._tell()
         now = self.delivery.clock.seconds()
-        log_hop(self.queued, last.hop, outcomes, last.secured, now)
+        log_hop(self.queued, last.hop, outcomes, last.secured, now, last.decision)
 
     # -- one host -----------------------------------------------------------------------------
 
@@ -207,7 +207,8 @@ class _Attempt:
         self.left = [recipient for recipient in self.left if recipient not in settled]
         self.trials.append(host.trial())
         now = self.delivery.clock.seconds()
-        log_hop(self.queued, host.hop, host.outcomes, host.opened.secured, now)
+        opened = host.opened
+        log_hop(self.queued, host.hop, host.outcomes, opened.secured, now, opened.decision)
 
     def _not_used(self, unused: _NotUsed) -> None:
         self._tell()

@@ -195,4 +195,5 @@ def _tls_in_words(secured: TLSSummary | None) -> str:
     if secured is None:
         return ""
     verified = "verified" if secured.verified else f"not verified: {secured.verify_error or '-'}"
-    return f"{secured.protocol} {secured.cipher} {verified}"
+    resumed = ", resumed" if secured.resumed else ""
+    return f"{secured.protocol} {secured.cipher} {verified}{resumed}"

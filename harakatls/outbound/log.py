@@ -23,11 +23,12 @@ WORDS = {Delivered: "delivered", Delayed: "deferred", Failed: "bounced"}
 _HOP = (
     "{outcome} {queue_id} domain={domain} host={host} ip={ip} port={port} tls={tls}"
     " cipher={cipher} verified={verified} response={response} delay={delay} fails={fails}"
-    " rcpts={rcpts}"
+    " rcpts={rcpts} tls_reasons={tls_reasons}"
 )
 _UNUSABLE = (
     "{outcome} {queue_id} domain={domain} host={host} ip={ip} port={port} tls={tls}"
     " cipher={cipher} verified={verified} response={response} fails={fails}"
+    " tls_reasons={tls_reasons}"
 )
 
 
@@ -37,8 +38,13 @@ def log_hop(
     outcomes: Iterable[Outcome],
     secured: TLSSummary | None,
     now: float,
+    decision: Decision | None = None,
 ) -> None:
-    """What became of recipients at one host; or, with None, without one."""
+    """
+    What became of recipients at one host; or, with None, without one.
+
+    @param decision: None where nothing was decided about TLS.
+    """
     by_kind: dict[type[Outcome], list[Outcome]] = {}
     for outcome in outcomes:
         by_kind.setdefault(type(outcome), []).append(outcome)
@@ -52,7 +58,7 @@ def log_hop(
             rcpts=counts,
             delay=round(now - queued.arrived, 3),
             **_place(queued, hop),
-            **_tls(secured),
+            **_tls(secured, decision),
         )
 
 
@@ -69,9 +75,8 @@ def log_unusable(
         outcome="unusable",
         response=str(reply),
         recipients=len(queued.pending),
-        tls_reasons=decision.reasons if decision is not None else (),
         **_place(queued, hop),
-        **_tls(secured),
+        **_tls(secured, decision),
     )
 
 
@@ -89,7 +94,14 @@ def _place(queued: QueuedMessage, hop: NextHop | None) -> dict[str, Any]:
     return {**place, "host": hop.mx_name or hop.host, "ip": hop.host, "port": hop.port}
 
 
-def _tls(secured: TLSSummary | None) -> dict[str, Any]:
+def _tls(secured: TLSSummary | None, decision: Decision | None) -> dict[str, Any]:
+    reasons = "; ".join(decision.reasons) if decision is not None else ""
     if secured is None:
-        return {"tls": "N", "cipher": "", "verified": False}
-    return {"tls": secured.protocol, "cipher": secured.cipher, "verified": secured.verified}
+        return {"tls": "N", "cipher": "", "verified": False, "tls_reasons": reasons}
+    return {
+        "tls": secured.protocol,
+        "cipher": secured.cipher,
+        "verified": secured.verified,
+        "resumed": secured.resumed,
+        "tls_reasons": reasons,
+    }

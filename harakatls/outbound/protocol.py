@@ -41,12 +41,20 @@ class ConnectionBroken(Exception):
 
     @ivar status: RFC 3463 section 3.5: 4.4.1 no answer from host, 4.4.2 bad connection.
     @ivar securing: it broke in the TLS handshake.
+    @ivar resuming: in one that was to resume a session.
     """
 
-    def __init__(self, problem: str, securing: bool = False, status: str = "4.4.2") -> None:
+    def __init__(
+        self,
+        problem: str,
+        securing: bool = False,
+        status: str = "4.4.2",
+        resuming: bool = False,
+    ) -> None:
         super().__init__(problem)
         self.securing = securing
         self.status = status
+        self.resuming = resuming
 
 
 class _Transport(TypingProtocol):

@@ -89,6 +89,8 @@ def lines(queued: QueuedMessage) -> Iterator[str]:
             yield f"    last reply: {reply}"
     for trial in queued.history[-1].trials if queued.history else ():
         yield f"    tried {trial.host}{f' ({trial.tls})' if trial.tls else ''}: {trial.result}"
+        if trial.reasons:
+            yield f"        TLS: {'; '.join(trial.reasons)}"
 
 
 def _when(seconds: float) -> str:

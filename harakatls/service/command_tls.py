@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harakatls.config.directory import ConfigDirectory
+from harakatls.service.identity_report import identity_lines
 from harakatls.service.logs import printable
 from harakatls.service.tls_report import Facts, TLSReport, as_mapping, tls_report
 
@@ -51,6 +52,13 @@ def lines(report: TLSReport) -> Iterator[str]:
             yield ""
             yield from _listener_lines(listener)
         yield ""
+    if report.identities:
+        yield "Certificates for next hops that ask for one"
+        yield ""
+        for identity in report.identities:
+            for name, text in identity_lines(identity):
+                yield from _fact(name, text) if name else (f"  {text}",)
+            yield ""
     for title, settings in (
         ("Settings for incoming mail", report.incoming),
         ("Settings for outgoing mail", report.outgoing),

@@ -129,7 +129,7 @@ class Server(Service):
 
     def _openable(self) -> tuple[ListenerSettings, ...]:
         listeners = self._settings.inbound.listeners
-        for problem in (*self._server_tls.problems, *self._client_tls.problems):
+        for problem in dict.fromkeys((*self._server_tls.problems, *self._client_tls.problems)):
             log.error("TLS: {problem}", problem=problem)
         if self._server_tls.ready():
             return listeners

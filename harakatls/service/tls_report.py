@@ -15,6 +15,7 @@ from harakatls.config.errors import ConfigError
 from harakatls.connection import Connection, Endpoint
 from harakatls.inbound.settings import InboundSettings, ListenerSettings
 from harakatls.outbound.settings import OutboundSettings
+from harakatls.service.identity_report import identities, identity_advice, identity_settings
 from harakatls.service.server import STAPLES
 from harakatls.service.staple_report import StapleState, staple_state
 from harakatls.tls.certificates import KeyPair
@@ -46,6 +47,7 @@ class TLSReport:
     """
     @ivar certificates: all that are shown to anybody, the default ones first.
     @ivar listeners: one for each address of smtp.ini.
+    @ivar identities: which next hop gets to see which certificate of ours.
     @ivar incoming: the effective settings, by their names in tls.ini.
     @ivar outgoing: likewise.
     @ivar mistakes: a line for each, which begins with the file.
@@ -54,6 +56,7 @@ class TLSReport:
 
     certificates: tuple[Facts, ...] = ()
     listeners: tuple[Facts, ...] = ()
+    identities: tuple[Facts, ...] = ()
     incoming: Facts = field(factory=dict)
     outgoing: Facts = field(factory=dict)
     mistakes: tuple[str, ...] = ()
@@ -104,10 +107,15 @@ def tls_report(config: ConfigDirectory, now: datetime) -> TLSReport:
     return TLSReport(
         certificates=tuple(_certificate(pair, snapshot, now, staples) for pair in snapshot.pairs),
         listeners=tuple(_listener(listener, server, has_plugin) for listener in listeners),
+        identities=identities(client, now),
         incoming=_incoming(settings.inbound),
         outgoing=_outgoing(settings, outbound),
         mistakes=tuple(dict.fromkeys(mistakes)),
-        warnings=(*told, *_advice(snapshot, now, inbound.me if inbound is not None else None)),
+        warnings=(
+            *told,
+            *_advice(snapshot, now, inbound.me if inbound is not None else None),
+            *identity_advice(client, now, EXPIRES_SOON),
+        ),
     )
 
 
@@ -294,6 +302,7 @@ def _outgoing(settings: TLSSettings, delivery: OutboundSettings | None) -> Facts
         "rejectUnauthorized": outbound.reject_unauthorized,
         "force_tls_hosts": list(outbound.force_tls_hosts.entries),
         "no_tls_hosts": list(outbound.no_tls_hosts.entries),
+        **identity_settings(outbound),
         "disable_for_failed_hosts": settings.nogo.enabled,
         "disable_expiry": settings.nogo.expiry,
     }
@@ -329,6 +338,7 @@ def as_mapping(report: TLSReport) -> Mapping[str, Any]:
     return {
         "certificates": report.certificates,
         "listeners": report.listeners,
+        "identities": report.identities,
         "incoming": report.incoming,
         "outgoing": report.outgoing,
         "mistakes": report.mistakes,

@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from harakatls.connection import TLSSummary
+from harakatls.mail.route import NextHop
 from harakatls.testing.peers import HANG_UP, SILENCE, ScriptedPeer
 from harakatls.tls.policy import Decision
 
@@ -170,6 +171,8 @@ class MemoryNetwork:
     @ivar transports: of each connection that was made.
     """
 
+    make_transport: type[MemoryTransport] = MemoryTransport
+
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.attempts: list[tuple[str, int]] = []
@@ -198,7 +201,7 @@ class MemoryNetwork:
         protocol = factory.buildProtocol(IPv4Address("TCP", host, port))
         assert protocol is not None
         peer = self._peers[host].pop(0)
-        transport = MemoryTransport(host, port, protocol, peer)
+        transport = self.make_transport(host, port, protocol, peer)
         self.transports.append(transport)
         protocol.makeConnection(transport)
         peer.connected()
@@ -238,7 +241,11 @@ class PretendedTLS:
         self._failure = failure
         self.decisions: list[Decision] = []
 
-    def connection_creator(self, decision: Decision) -> Any:
+    def identified(self, hop: NextHop, decision: Decision) -> Decision:
+        """As `ClientTLS.identified`, without any certificate."""
+        return decision
+
+    def connection_creator(self, decision: Decision, hop: NextHop | None = None) -> Any:
         """As `ClientTLS.connection_creator`."""
         self.decisions.append(decision)
         return _PretendedCreator(decision, self._failure)
@@ -246,3 +253,6 @@ class PretendedTLS:
     def summary(self, transport: object, decision: Decision) -> TLSSummary:
         """As `ClientTLS.summary`."""
         return evolve(self._summary, server_name=decision.server_name)
+
+    def keep_session(self, transport: object) -> None:
+        """As `ClientTLS.keep_session`."""

@@ -84,6 +84,22 @@ def is_resumed(connection: SSL.Connection) -> bool:
     return hasattr(lib, "SSL_session_reused") and bool(lib.SSL_session_reused(_pointer(connection)))
 
 
+def is_same_session(one: SSL.Session, other: SSL.Session) -> bool:
+    """Whether both are one session, not two of one server. Where that is unknown, they are."""
+    mine, others = (getattr(session, "_session", None) for session in (one, other))
+    return mine is None or others is None or bool(mine == others)
+
+
+def was_asked_for_one(connection: SSL.Connection) -> bool:
+    """
+    Whether the server has asked a client for a certificate, as far as that is known: up to TLS 1.2
+    always, in TLS 1.3 if it told whose certificates it takes.
+    """
+    if not hasattr(lib, "SSL_get_client_CA_list"):
+        return False
+    return bool(lib.SSL_get_client_CA_list(_pointer(connection)) != ffi.NULL)
+
+
 def verify_error_text(error: int) -> str:
     """The words and the number of a verify error: "self-signed certificate (18)"."""
     if hasattr(lib, "X509_verify_cert_error_string"):

@@ -8,6 +8,7 @@ from attrs import evolve, field, frozen
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import (
     Certificate,
@@ -70,6 +71,11 @@ class KeyPair:
         if isinstance(self.private_key, ec.EllipticCurvePrivateKey):
             return "EC"
         return type(self.private_key).__name__.removesuffix("PrivateKey")
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the certificate, in hexadecimal."""
+        return self.chain[0].fingerprint(SHA256()).hex()
 
     def validity_problem(self, now: datetime) -> str | None:
         """Why it should be replaced, though it is shown all the same; None where all is well."""

@@ -127,11 +127,18 @@ def server_context(
 
 
 def client_context(
-    parameters: ContextParameters, authenticated: bool, trust: TrustStore, verify: VerifyCallback
+    parameters: ContextParameters,
+    authenticated: bool,
+    trust: TrustStore,
+    verify: VerifyCallback,
+    pairs: Sequence[KeyPair] = (),
 ) -> SSL.Context:
     """
     @param authenticated: the server's certificate must be valid: *verify* has to see one.
+    @param pairs: to be shown to a server that asks, at most one of each kind. Which one, in TLS 1.3
+        the server's taste decides; below, it is the first.
     @raise ConfigError: OpenSSL refuses one of the parameters.
+    @raise PairRefused: it refuses a pair.
     """
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     ciphers = _ciphers(parameters)
@@ -143,6 +150,8 @@ def client_context(
         _set_groups(context, parameters, parameters.groups)
     else:
         set_groups(context, _SMALL_HELLO)  # where the library is too old for it, its own will do
+    for pair in reversed(pairs):  # below TLS 1.3, OpenSSL's client knows but the last one
+        _use(context, pair)
     trust.apply(context)
     context.set_verify(SSL.VERIFY_PEER, verify)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)

@@ -13,6 +13,8 @@ from attrs import evolve, frozen
 
 from harakatls.config.hosts import HostList, host_address, host_name
 from harakatls.mail.route import NextHop
+from harakatls.tls.certificates import CertificateStore, KeyPair
+from harakatls.tls.mutual import EVERYWHERE, EXCLUDED, HOSTS, MutualTLS
 from harakatls.tls.settings import InboundTLS, OutboundTLS
 
 
@@ -51,6 +53,8 @@ class Decision:
     @ivar authenticated: wherever TLS is used, the certificate has to be valid for *reference*.
     @ivar refusal: why nothing may be sent to this host at all for now, neither with TLS nor
         without; None where there is no such reason.
+    @ivar identity: the SHA-256 of each of our certificates that may be shown, one of each kind of
+        key; empty where none may be.
     """
 
     level: SecurityLevel
@@ -59,6 +63,7 @@ class Decision:
     reference: str | None = None
     authenticated: bool = False
     refusal: str | None = None
+    identity: tuple[str, ...] = ()
 
     @property
     def may_fall_back(self) -> bool:
@@ -138,6 +143,70 @@ def outbound_decision(
         reason = f"disable_for_failed_hosts: TLS failed with this host at {moment(failed_at)}"
         return Decision(SecurityLevel.NONE, (reason,))
     return _with_tls(hop, SecurityLevel.MAY, "no rule for this host: TLS if it is offered")
+
+
+@frozen
+class ClientIdentity:
+    """
+    Who we are for one next hop.
+
+    @ivar pairs: our certificates that it gets to see if it asks, the favourite first; empty for
+        none.
+    @ivar reason: why, in words for the operator; None where no rule is about this hop.
+    """
+
+    pairs: tuple[KeyPair, ...] = ()
+    reason: str | None = None
+
+
+def client_identity(
+    hop: NextHop, mutual: MutualTLS, certificates: CertificateStore, now: datetime
+) -> ClientIdentity:
+    """
+    Which certificate of ours *hop* gets to see if it asks for one.
+
+    None without a rule: the server's certificate is for clients, and whom we know is no matter of
+    everybody's. mutual_auth_hosts_exclude beats mutual_auth_hosts, and that beats mutual_tls. All
+    are compared with what force_tls_hosts is compared with; the address or name that is connected
+    to counts before the name under which it was found, and that before the domain.
+
+    @param certificates: client certificates; the default one, and those by name.
+    @param now: a certificate that is not valid by then is shown to nobody.
+    """
+    rules = ((value, mutual.rule(value)) for value in _identities(hop))
+    listed = next(((value, rule) for value, rule in rules if rule is not None), None)
+    if listed is None and not mutual.everywhere:
+        return ClientIdentity()
+    excluded = _listed(hop, mutual.excluded)
+    if excluded is not None:
+        return ClientIdentity((), f"{EXCLUDED} lists {excluded}: no certificate of ours is shown")
+    if listed is not None:
+        value, rule = listed
+        reason, name = f"{HOSTS} lists {value}", rule.certificate
+        found = certificates.default if name is None else certificates.named.get(name, ())
+    else:
+        reason, name = EVERYWHERE, _server_name(hop)
+        found = certificates.named.get(name or "", ())
+        if not found:
+            found, name = certificates.default, None
+    valid = tuple(pair for pair in found if pair.validity_problem(now) is None)
+    ours = "default client certificate" if name is None else f"certificate {name}"
+    if valid:
+        # No names of files: these words stand in reports to senders, too.
+        return ClientIdentity(valid, f"{reason}: our {ours} is shown if it asks for one")
+    lack = "is not valid now" if found else "cannot be used" if name is None else "is not there"
+    return ClientIdentity((), f"{reason}, but our {ours} {lack}: none is shown")
+
+
+def identified(decision: Decision, identity: ClientIdentity) -> Decision:
+    """*decision*, and who we are in it. Where TLS is not used, nobody."""
+    if decision.level is SecurityLevel.NONE or identity.reason is None:
+        return decision
+    return evolve(
+        decision,
+        identity=tuple(pair.fingerprint for pair in identity.pairs),
+        reasons=(*decision.reasons, identity.reason),
+    )
 
 
 def moment(seconds: float) -> str:

@@ -15,6 +15,7 @@ from harakatls.config.errors import MAIN, ConfigError, shown
 from harakatls.config.hosts import HostList
 from harakatls.config.ini import Ini
 from harakatls.config.section import Section
+from harakatls.tls.mutual import MutualTLS, read_mutual, tell_of_unused
 from harakatls.tls.parameters import FILE, ContextParameters, Role, read_parameters
 from harakatls.tls.redis_settings import RedisSettings, read_redis
 
@@ -34,19 +35,14 @@ _NOT_BUILT = {
     "ALPNProtocols": "",
     "session": "",
 }
-_SWITCHES_NOT_BUILT = ("mutual_tls",)
 _STAPLING, _FORMER_STAPLING = "requestOCSP", "enableOCSPStapling"
 _SECTIONS_NOT_BUILT = {
-    "mutual_auth_hosts": "client certificates are not built yet",
-    "mutual_auth_hosts_exclude": "client certificates are not built yet",
     "smtp_forward": "that plugin is not built yet",
     "smtp_proxy": "that plugin is not built yet",
     "queue/smtp_forward": "that plugin is not built yet",
     "queue/smtp_proxy": "that plugin is not built yet",
 }
 _NOT_FOR_OUTBOUND = {
-    "key": "certificates for next hops are not built yet",
-    "cert": "certificates for next hops are not built yet",
     "honorCipherOrder": "the other server chooses",
     "no_starttls_ports": "it is about incoming connections",
     "requestCert": "it is about incoming connections",
@@ -128,9 +124,11 @@ class OutboundTLS:
     """
     TLS with those to whom we connect.
 
-    No certificate of ours is ever shown: the server's is for servers, and a client's needs a rule
-    that says for whom it is.
-
+    @ivar mutual: to whom a certificate of ours is shown; where that is false, to nobody, and none
+        is read.
+    @ivar keys: the files of the default client certificates' keys.
+    @ivar certs: the files of the default client certificates, each with its chain.
+    @ivar directory: the files in config/tls, client certificates for some hosts.
     @ivar anchors: whom to trust about next hops' certificates, instead of the system's anchors;
         empty for these.
     @ivar reject_unauthorized: where TLS is used, the certificate has to be valid.
@@ -139,6 +137,10 @@ class OutboundTLS:
     """
 
     parameters: ContextParameters = field(factory=ContextParameters)
+    mutual: MutualTLS = field(factory=MutualTLS)
+    keys: tuple[PEMFile, ...] = ()
+    certs: tuple[PEMFile, ...] = ()
+    directory: tuple[PEMFile, ...] = ()
     anchors: tuple[PEMFile, ...] = ()
     reject_unauthorized: bool = False
     force_tls_hosts: HostList = field(factory=HostList)
@@ -264,8 +266,18 @@ def _outbound(config: ConfigDirectory, ini: Ini) -> OutboundTLS:
     own.unsupported(_NOT_FOR_OUTBOUND)
     role = Role(ini.main, own)
     only_own = Role(own)
+    mutual = read_mutual(ini, role)
+    keys = _files(role, config, "key", _DEFAULT_KEY)
+    certs = _files(role, config, "cert", _DEFAULT_CERT)
+    if not mutual:
+        tell_of_unused(own)
+        keys = certs = ()
     return OutboundTLS(
         parameters=read_parameters(role),
+        mutual=mutual,
+        keys=keys,
+        certs=certs,
+        directory=_directory(config) if mutual else (),
         # The main section's are those to trust about clients.
         anchors=_files(only_own, config, "ca", None),
         reject_unauthorized=role.boolean("rejectUnauthorized", False),
@@ -288,9 +300,6 @@ def _tell_what_is_not_built(ini: Ini) -> None:
     for name in (MAIN, "inbound", "outbound"):
         section = ini.section(name)
         section.unsupported(_NOT_BUILT)
-        for key in _SWITCHES_NOT_BUILT:
-            if section.boolean(key, False):
-                section.warn(key, f"has no effect; {_NOT_YET}")
         if section.text("secureProtocol", _ANY_VERSION).rstrip("; ") not in _ANY_VERSIONS:
             section.warn("secureProtocol", f"has no effect; {_NOT_YET}: use minVersion")
     for name, reason in _SECTIONS_NOT_BUILT.items():

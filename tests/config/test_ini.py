@@ -113,16 +113,22 @@ class GrammarTests(SynchronousTestCase):
         self.assertEqual(ini("\\", "\\", "a=1").main.text("a"), "1")
         self.assertEqual(ini("\\", "[s]", " \\").sections(), ("s",))
 
+    def test_wildcards(self) -> None:
+        """Where the keys are hosts, they may have a star."""
+        parsed = ini("*.example.com", "*.example.net=x")
+        self.assertEqual(parsed.main.names(), ("*.example.com", "*.example.net"))
+        self.assertTrue(parsed.main.is_bare("*.example.com"))
+        self.assertFalse(parsed.main.is_bare("*.example.net"))
+        self.assertFalse(parsed.main.is_bare("*.example.org"))
+
     def test_invalid_lines(self) -> None:
         """A line that cannot be read is skipped and told by its number, without its value."""
-        parsed = ini(
-            "joe smith=hunter2", "*.example.com", "=5", "[]", "a[]", "hunter2 is secret", "ok=1"
-        )
+        parsed = ini("joe smith=hunter2", "a(b)", "=5", "[]", "a[]", "hunter2 is secret", "ok=1")
         self.assertEqual(parsed.main.names(), ("ok",))
         self.assertEqual(len(parsed.warnings), 6)
         for number, (word, warning) in enumerate(
             zip(
-                ("'joe smith'", "'*.example.com'", "''", "'[]'", "'a[]'", "'hunter2'"),
+                ("'joe smith'", "'a(b)'", "''", "'[]'", "'a[]'", "'hunter2'"),
                 parsed.warnings,
                 strict=True,
             ),

@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import trustme
+from cryptography.x509 import load_pem_x509_certificate
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from harakatls.mail.route import NextHop
 from harakatls.service.logs import message_of
 from harakatls.service.reload import REMIND, ROUND, TLSReload
 from harakatls.service.settings import Settings
 from harakatls.tls.client import ClientTLS
+from harakatls.tls.handshake import fingerprint
+from harakatls.tls.policy import Decision, SecurityLevel
 from harakatls.tls.server import ServerTLS
 from harakatls.tls.settings import TLSSettings
 from tests.config.files import write_config
@@ -25,10 +29,12 @@ from tests.tls.peers import (
     TLS_1_3,
     chain_octets,
     client_on,
+    from_us,
     issued,
     key_octets,
     peer_of,
     plain_client,
+    plain_server,
     self_signed,
     shake_hands,
     to_us,
@@ -44,9 +50,15 @@ def files_of(leaf: trustme.LeafCert) -> dict[str, bytes]:
 
 
 def serial_of(leaf: trustme.LeafCert) -> int:
-    from cryptography.x509 import load_pem_x509_certificate
-
     return load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()).serial_number
+
+
+def fingerprint_of(leaf: trustme.LeafCert) -> str:
+    return fingerprint(load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()))
+
+
+def ask(context: SSL.Context) -> None:
+    context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
 
 
 class ReloadTestCase(SynchronousTestCase):
@@ -207,6 +219,40 @@ class ChangeTests(ReloadTestCase):
         self.write({"ca.pem": trustme.CA().cert_pem.bytes()})
         self.rounds()
         self.assertEqual(self.client.problems, ())
+
+    def test_certificates_for_next_hops(self) -> None:
+        """A new rule, and a new certificate in a file that a rule speaks of."""
+        self.begin({"tls/c.pem": key_octets(SECOND) + chain_octets(SECOND)})
+        hop = NextHop("192.0.2.7", "a.example")
+        may = Decision(SecurityLevel.MAY, ())
+        self.assertEqual(self.client.identified(hop, may), may)
+        self.write({"tls.ini": b"[mutual_auth_hosts]\na.example=second.example\n"})
+        self.rounds()
+        decision = self.client.identified(hop, may)
+        self.assertEqual(decision.identity, (fingerprint_of(SECOND),))
+        renewed = issued("second.example", kind="RSA")
+        self.write({"tls/c.pem": key_octets(renewed) + chain_octets(renewed)})
+        self.rounds()
+        again = self.client.identified(hop, may)
+        self.assertEqual(again.identity, (fingerprint_of(renewed),))
+        outcome = from_us(self.client, again, plain_server(FIRST, configure=ask))
+        shown = outcome.server.get_peer_certificate()
+        assert shown is not None
+        self.assertEqual(fingerprint(shown), again.identity[0])
+        # Who has decided before the change shows none rather than another.
+        outcome = from_us(self.client, decision, plain_server(FIRST, configure=ask))
+        self.assertIsNone(outcome.server.get_peer_certificate())
+
+    def test_wrong_certificate_for_next_hops(self) -> None:
+        """A rule without its certificate is refused as a whole; what was there is still shown."""
+        ini = "[mutual_auth_hosts]\na.example=second.example\n"
+        self.begin({"tls/c.pem": key_octets(SECOND) + chain_octets(SECOND)}, ini)
+        (self.path / "tls/c.pem").unlink()
+        log = self.rounds()
+        self.assertIn("there is no certificate second.example", " ".join(log))
+        decision = Decision(SecurityLevel.MAY, ())
+        found = self.client.identified(NextHop("192.0.2.7", "a.example"), decision)
+        self.assertEqual(found.identity, (fingerprint_of(SECOND),))
 
     def test_warning(self) -> None:
         """A key that was mistyped in the change is named, once."""

@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.connection import Connection, Endpoint
+from harakatls.mail.route import NextHop
 from harakatls.tls.binding import set_groups
 from harakatls.tls.client import ClientTLS
 from harakatls.tls.policy import Decision
@@ -270,9 +271,12 @@ def to_us(
     return shake_hands(client, server)
 
 
-def from_us(tls: ClientTLS, decision: Decision, server: SSL.Connection) -> Outcome:
-    """Our handshake, as a client, with a server."""
-    client = tls.connection_creator(decision).clientConnectionForTLS(None)  # type: ignore[arg-type]
+def from_us(
+    tls: ClientTLS, decision: Decision, server: SSL.Connection, hop: NextHop | None = None
+) -> Outcome:
+    """Our handshake, as a client, with a server. @param hop: to resume sessions."""
+    creator = tls.connection_creator(decision, hop)
+    client = creator.clientConnectionForTLS(None)  # type: ignore[arg-type]
     client.set_connect_state()
     server.set_accept_state()
     return shake_hands(client, server)

@@ -456,9 +456,7 @@ class WarningTests(SettingsTestCase):
         for text in (
             "dhparam=dhparams.pem\n",
             "secureProtocol=TLSv1_2_method\n",
-            "mutual_tls=true\n",
             "[outbound]\nsecureProtocol=TLSv1_1_method\n",
-            "[mutual_auth_hosts]\nmx.example.com\n",
             "[smtp_forward]\nminVersion=TLSv1.3\n",
         ):
             with self.subTest(text=text):

@@ -15,6 +15,8 @@ class Sink:
     @ivar bodies: the last message taken, by Message-ID.
     @ivar envelopes: (MAIL line, RCPT lines) of the last message taken, by Message-ID.
     @ivar in_clear: how many messages came without TLS.
+    @ivar resumed: for each handshake whether it resumed a session.
+    @ivar clients: the common names of the clients' certificates, where it `demands` these.
     """
 
     def __init__(
@@ -24,6 +26,8 @@ class Sink:
         self.bodies: dict[str, bytes] = {}
         self.envelopes: dict[str, tuple[str, list[str]]] = {}
         self.in_clear = 0
+        self.resumed: list[bool] = []
+        self.clients: list[str] = []
         self.replies: dict[str, str] = {}
         self._lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None
@@ -37,6 +41,12 @@ class Sink:
     def answer(self, verb: str, reply: str) -> None:
         """From now on *verb* ("RCPT", "." for the end of data) is answered with *reply*."""
         self.replies[verb] = reply
+
+    def demand(self, authority: Path) -> None:
+        """From now on clients need a certificate that this authority has issued."""
+        assert self._tls is not None
+        self._tls.load_verify_locations(authority)
+        self._tls.verify_mode = ssl.CERT_REQUIRED
 
     def close(self) -> None:
         """Refuse connections from now on; those that are open are served to their end."""
@@ -84,7 +94,9 @@ class Sink:
                 say("\r\n".join(f"250-{offer}" for offer in offers[:-1]) + f"\r\n250 {offers[-1]}")
             elif verb == "STARTTLS" and self._tls is not None:
                 say("220 go ahead")
-                connection = self._tls.wrap_socket(connection, server_side=True)
+                connection = secure = self._tls.wrap_socket(connection, server_side=True)
+                self.resumed.append(bool(secure.session_reused))
+                self.clients.extend(_common_names(secure))
                 stream, secured = connection.makefile("rb"), True
             elif verb == "MAIL":
                 sender, recipients = line, []
@@ -124,3 +136,8 @@ class Sink:
             self.envelopes[name] = (sender, list(recipients))
             self.in_clear += not secured
         say("250 2.0.0 taken")
+
+
+def _common_names(connection: ssl.SSLSocket) -> list[str]:
+    subject = (connection.getpeercert() or {}).get("subject", ())
+    return [value for entry in subject for name, value in entry if name == "commonName"]  # type: ignore
