@@ -54,7 +54,7 @@ class Responders:
         @param request: as `ocsp.request_for` makes it.
         @raise NoResponse: there was none.
         """
-        asking = Deferred.fromCoroutine(self._ask(url, request))
+        asking = _left_when_cancelled(Deferred.fromCoroutine(self._ask(url, request)))
         asking.addTimeout(TIME_LIMIT, self.clock)
         try:
             return await asking
@@ -89,6 +89,27 @@ class Responders:
         return await collected.done
 
 
+def _left_when_cancelled(asking: Deferred[bytes]) -> Deferred[bytes]:
+    """
+    Fails with CancelledError when it is cancelled.
+
+    What the agent makes of that depends on how far it has come: ResponseNeverReceived,
+    ConnectingCancelledError and others, which look as if the responder had failed.
+    """
+
+    def cancel(left: Deferred[bytes]) -> None:
+        left.errback(CancelledError())
+        asking.cancel()
+
+    def pass_on(outcome: bytes | Failure) -> None:
+        if not waiting.called:
+            waiting.callback(outcome)  # a failure as well
+
+    waiting: Deferred[bytes] = Deferred(cancel)
+    asking.addBoth(pass_on)
+    return waiting
+
+
 _TOO_LONG = f"the response has more than {MOST_OCTETS} octets"
 
 
@@ -96,10 +117,10 @@ class _Refused(NoResponse):
     """The responder speaks HTTP, but does not like the question."""
 
 
-def _reason(problem: Exception) -> str:
+def _reason(problem: BaseException | None) -> str:
     causes = getattr(problem, "reasons", None)  # ResponseFailed has a list of them
     if isinstance(causes, list) and causes and isinstance(causes[0], Failure):
-        return causes[0].getErrorMessage()
+        problem = causes[0].value
     return str(problem) or type(problem).__name__
 
 
@@ -122,7 +143,7 @@ class _Body(Protocol):
         if isinstance(reason.value, (ResponseDone, PotentialDataLoss)):
             self._end(bytes(self._collected))
         else:
-            self._end(NoResponse(f"the response is not complete: {reason.getErrorMessage()}"))
+            self._end(NoResponse(f"the response is not complete: {_reason(reason.value)}"))
 
     def _end(self, outcome: bytes | NoResponse) -> None:
         if not self.limit or self.done.called:
