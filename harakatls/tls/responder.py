@@ -28,6 +28,7 @@ _CONNECT_LIMIT = 10.0
 _MOST_ON_THE_WIRE = MOST_OCTETS + 16384  # with what is not the body
 _LONGEST_GET = 255  # RFC 5019 section 5: longer ones are no use to caches
 _OK = 200
+_LONGEST_REASON = 150  # characters; the responder may have chosen them
 _HEADERS = {b"User-Agent": [b"harakatls"], b"Accept": [b"application/ocsp-response"]}
 _TYPE = {b"Content-Type": [b"application/ocsp-request"]}
 
@@ -121,7 +122,7 @@ def _reason(problem: BaseException | None) -> str:
     causes = getattr(problem, "reasons", None)  # ResponseFailed has a list of them
     if isinstance(causes, list) and causes and isinstance(causes[0], Failure):
         problem = causes[0].value
-    return str(problem) or type(problem).__name__
+    return (str(problem) or type(problem).__name__)[:_LONGEST_REASON]
 
 
 class _Body(Protocol):

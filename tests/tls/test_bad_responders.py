@@ -170,6 +170,7 @@ class OverTheWireTests(SynchronousTestCase):
             (b"HTTP/1.1 200 OK\x1b[2J\r\n[ERROR] feigned\r\n\r\n" + der,),
             (b"HTTP/1.1 999 \xff\xfe\r\n\r\n",),
             (b"\r\n" * 1000,),
+            (b"\xff" * 10_000 + b"\r\n",),
         ):
             self.said(*pieces)
             self.assertEqual(self.shown(), b"")
