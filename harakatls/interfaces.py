@@ -195,6 +195,19 @@ class IStagedMessage(Interface):
         """Read what has been written so far; also after commit, until `abort`."""
 
 
+class ISuccessReports(Interface):
+    """Tells senders that their mail has been delivered here (RFC 3461)."""
+
+    async def delivered(
+        transaction: Transaction, recipients: tuple[Recipient, ...], message: IStagedMessage
+    ) -> None:
+        """
+        Raises nothing: the message has been delivered, with a report or without.
+
+        @param recipients: those of whom the sender, who is not null, wants to be told.
+        """
+
+
 class ISpool(Interface):
     """
     Keeps accepted messages until they are delivered.

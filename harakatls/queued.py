@@ -18,12 +18,14 @@ class Delivered:
     The next hop has taken responsibility.
 
     @ivar secured: what the connection's TLS came to; None in the clear.
+    @ivar will_report: it offers DSN, so it knows what the sender wants to be told (RFC 3461).
     """
 
     recipient: Recipient
     reply: Reply
     next_hop: NextHop
     secured: TLSSummary | None = None
+    will_report: bool = False
 
 
 @frozen
@@ -97,6 +99,7 @@ class QueuedMessage:
     @ivar size: octets of the message.
     @ivar last_replies: the last reply about a recipient, by its address as text.
     @ivar history: the last attempts, oldest first.
+    @ivar warned: the sender knows that it is late.
     """
 
     id: str
@@ -109,6 +112,7 @@ class QueuedMessage:
     attempts: int = 0
     last_replies: Mapping[str, Reply] = {}
     history: tuple[Attempt, ...] = ()
+    warned: bool = False
 
     def after_attempt(
         self, outcomes: Iterable[Outcome], attempt: Attempt, due: float

@@ -24,10 +24,13 @@ class Accept:
     @ivar reply: a positive reply in place of the stage's own.
     @ivar recipients: at the queue stage alone: the recipients that were taken. None means
         all; otherwise the next queue plugins are asked about the others.
+    @ivar delivered: at the queue stage alone: they are in their mailboxes, so whose sender asked
+        for that (NOTIFY=SUCCESS, RFC 3461) is told.
     """
 
     reply: Reply | None = None
     recipients: frozenset[Address] | None = None
+    delivered: bool = False
 
 
 @frozen

@@ -23,7 +23,9 @@ from harakatls.interfaces import (
     IRelayHook,
     IRouteHook,
     IStagedMessage,
+    ISuccessReports,
 )
+from harakatls.mail.address import Address
 from harakatls.mail.envelope import Recipient
 from harakatls.mail.route import NextHop
 from harakatls.queued import Delayed, Delivered, Failed, QueuedMessage
@@ -83,6 +85,9 @@ class HookChain:
     """
     All hooks, stage by stage.
 
+    @ivar success_reports: told of recipients that a queue plugin has put into their mailboxes, if
+        the sender asked to hear of it; it raises nothing. None where nobody sends reports.
+
     A hook that does not wait for anything costs no timer and no Deferred. One that raises, takes
     too long, or returns what is no verdict counts as TempFail, so that a broken filter lets no
     mail pass.
@@ -99,6 +104,7 @@ class HookChain:
         @param last_queue: takes what no plugin took; it has all the time it needs, since to give
             up a commit half-way is to not know whose the message is.
         """
+        self.success_reports: ISuccessReports | None = None
         self._clock = clock
         hooks: dict[str, tuple[Hook, ...]] = {}
         for stage, interface in STAGES:
@@ -190,6 +196,8 @@ class HookChain:
             verdict = await self._verdict((hook,), connection, transaction, message)
             if isinstance(verdict, Continue):
                 continue
+            if isinstance(verdict, Accept) and verdict.delivered:
+                await self._report_delivered(transaction, message, verdict.recipients)
             if not isinstance(verdict, Accept) or verdict.recipients is None:
                 return verdict
             taken = verdict.recipients
@@ -201,6 +209,23 @@ class HookChain:
                 transaction, envelope=evolve(transaction.envelope, recipients=others)
             )
         return NOBODY_QUEUED
+
+    async def _report_delivered(
+        self,
+        transaction: Transaction,
+        message: IStagedMessage,
+        taken: frozenset[Address] | None,
+    ) -> None:
+        """@param taken: as `Accept.recipients`."""
+        if self.success_reports is None or transaction.envelope.reverse_path is None:
+            return
+        told = tuple(
+            recipient
+            for recipient in transaction.envelope.recipients
+            if "SUCCESS" in recipient.notify and (taken is None or recipient.address in taken)
+        )
+        if told:
+            await self.success_reports.delivered(transaction, told, message)
 
     def disconnected(self, connection: Connection) -> Coroutine[Any, Any, None]:
         """Tell everybody."""

@@ -3,6 +3,7 @@
 from attrs import frozen
 
 SMTP_PORT = 25
+SMTP, LMTP = "smtp", "lmtp"
 
 
 @frozen
@@ -23,6 +24,7 @@ class NextHop:
     @ivar mx_name: the name under which the host was found (MX target or configured
         name): the one for SNI and the certificate; None where only an address is known.
     @ivar source: "mx", "implicit mx" (RFC 5321 section 5.1), or "route" (configured).
+    @ivar protocol: `SMTP`, or `LMTP` (RFC 2033) where the host is the last one.
     """
 
     host: str
@@ -31,3 +33,4 @@ class NextHop:
     preference: int = 0
     mx_name: str | None = None
     source: str = "mx"
+    protocol: str = SMTP

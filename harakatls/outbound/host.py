@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 
 from harakatls.connection import TLSSummary
 from harakatls.interfaces import IMessageBody, ISpool
@@ -138,12 +138,13 @@ class AtHost:
                 self._decide(recipient, reply)
 
     def _decide(self, recipient: Recipient, reply: Reply) -> None:
-        kind: type[Delivered] | type[Delayed] | type[Failed] = Delayed
+        hop, secured = self.hop, self.opened.secured
         if 200 <= reply.code < 300:
-            kind = Delivered
-        elif reply.is_permanent:
-            kind = Failed
-        self.outcomes.append(kind(recipient, reply, self.hop, self.opened.secured))
+            will_report = "DSN" in self.opened.protocol.session.capabilities
+            self.outcomes.append(Delivered(recipient, reply, hop, secured, will_report))
+        else:
+            kind = Failed if reply.is_permanent else Delayed
+            self.outcomes.append(kind(recipient, reply, hop, secured))
 
 
 # -- words ----------------------------------------------------------------------------------------
@@ -165,7 +166,7 @@ def bounded(reply: Reply) -> Reply:
         if room <= 0:
             break
     kept = tuple(lines)
-    return reply if kept == reply.lines else Reply(reply.code, reply.enhanced, kept)
+    return reply if kept == reply.lines else evolve(reply, lines=kept)
 
 
 def _printable(line: str) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
-from uuid import uuid4
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
@@ -10,11 +9,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from harakatls.interfaces import ISpool, SpoolDamaged, SpoolFull
-from harakatls.outbound import dsn
 from harakatls.outbound.delivery import Result
+from harakatls.outbound.dsn import Reporter, report_envelope
 from harakatls.outbound.log import log_given_up
-from harakatls.outbound.reports import Takers, hand_over
-from harakatls.outbound.retry import judged, next_attempt
+from harakatls.outbound.notices import Action, Notice, notices, warning_is_due
+from harakatls.outbound.original import Original, returned
+from harakatls.outbound.reports import Takers, hand_over, unique_id
+from harakatls.outbound.retry import judged, last_attempt, next_attempt
 from harakatls.queued import Attempt, Delayed, Delivered, Failed, Outcome, QueuedMessage
 
 _log = Logger()
@@ -31,24 +32,20 @@ class Observers(Takers, Protocol):
     def failed(self, queued: QueuedMessage, outcome: Failed) -> Awaitable[None]: ...
 
 
-def unique_id() -> str:
-    """Not to be guessed."""
-    return str(uuid4()).upper()
-
-
 @frozen
 class Recorder:
     """
     @ivar intervals: temp_fail_intervals.
-    @ivar me: our host name, for reports.
+    @ivar delay_warning_time: seconds until the sender of a delayed message is told; 0 is never.
     @ivar may_wait: whether it is worth to wait for space on the disk; not when the server stops.
     """
 
     spool: ISpool
     observers: Observers
     intervals: Sequence[float]
-    me: str
+    reporter: Reporter
     clock: IReactorTime
+    delay_warning_time: float = 0.0
     may_wait: Callable[[], bool] = lambda: True
     new_id: Callable[[], str] = unique_id
 
@@ -71,14 +68,14 @@ class Recorder:
         settled = queued.after_attempt(outcomes, attempt, now if due is None else due)
         if due is None:
             log_given_up(settled, outcomes, now)
-        failures = tuple(
-            dsn.Undelivered(outcome, before.reply)
-            for before, outcome in zip(result.outcomes, outcomes, strict=True)
-            if isinstance(outcome, Failed)
-        )
-        if failures:
-            settled = await self._with_report(queued, settled, failures)
+        warns = not result.interrupted and warning_is_due(queued, self.delay_warning_time, now)
+        if warns and settled.pending:
+            settled = evolve(settled, warned=True)
+        told = notices(queued, zip(result.outcomes, outcomes, strict=True), warns)
+        if told:
+            settled = await self._with_report(queued, settled, told)
         else:
+            _log_double_bounce(queued, outcomes)
             await self._settle(settled)
         await self._tell(settled, outcomes)
         return settled
@@ -118,27 +115,14 @@ class Recorder:
     # -- reports --------------------------------------------------------------------------------
 
     async def _with_report(
-        self, before: QueuedMessage, settled: QueuedMessage, failures: Sequence[dsn.Undelivered]
+        self, before: QueuedMessage, settled: QueuedMessage, told: Sequence[Notice]
     ) -> QueuedMessage:
         """
         Record *settled* and queue the report about it: one transaction.
 
-        @return: what was recorded. Where the report cannot be queued, those it is about stay
-            pending.
+        @return: what was recorded. Where the report cannot be queued, those who failed stay
+            pending; who was delivered has been, and who is only late is told the next time.
         """
-        told = dsn.wanted(before, failures)
-        if not told:
-            if before.envelope.reverse_path is None:
-                _log.warn(
-                    "double bounce {queue_id} domain={domain}: nobody to tell of {recipients}"
-                    " recipients: {response}",
-                    queue_id=before.id,
-                    domain=before.domain,
-                    recipients=len(failures),
-                    response=str(failures[0].failed.reply),
-                )
-            await self._settle(settled)
-            return settled
         try:
             await self._queue_report(settled, told)
         except (SpoolFull, SpoolDamaged) as problem:
@@ -150,48 +134,65 @@ class Recorder:
         else:
             return settled
         # Nobody has been told, so they are not settled; they will be tried, and fail, again.
-        untold = {failure.failed.recipient for failure in told}
-        waiting = evolve(
-            settled,
-            pending=tuple(r for r in before.pending if r in settled.pending or r in untold),
-            attempts=before.attempts,
-            due=self.clock.seconds() + NOT_REPORTED,
-        )
+        untold = {notice.recipient for notice in told if notice.action is Action.FAILED}
+        waiting = evolve(settled, warned=before.warned)
+        if untold:
+            waiting = evolve(
+                waiting,
+                pending=tuple(r for r in before.pending if r in settled.pending or r in untold),
+                attempts=before.attempts,
+                due=self.clock.seconds() + NOT_REPORTED,
+            )
         await self._settle(waiting)
         return waiting
 
-    async def _queue_report(self, settled: QueuedMessage, told: Sequence[dsn.Undelivered]) -> None:
+    async def _queue_report(self, settled: QueuedMessage, told: Sequence[Notice]) -> None:
         staged = await self.spool.stage(f"{self.new_id()}.1")
         try:
-            header = await self._header(settled)
+            original = await self._original(settled, told)
             now, token = self.clock.seconds(), self.new_id()
-            await staged.write(dsn.report(settled, told, header, self.me, now, token))
-            envelope = dsn.report_envelope(settled)
+            until = last_attempt(settled.attempts, self.intervals, settled.due)
+            report = self.reporter.report(settled, told, original, now, token, until)
+            await staged.write(report)
+            envelope = report_envelope(settled, report)
             if not await hand_over(self.observers, staged, envelope, settled):
                 # A plugin has it. A crash just now sends it twice, which is better than never.
                 await self._settle(settled)
         finally:
             await staged.abort()
         _log.info(
-            "report {queue_id} about {about} to {sender}",
+            "report {queue_id} about {about} to {sender}: {actions}",
             queue_id=staged.id,
             about=settled.id,
             sender=str(settled.envelope.reverse_path),
+            actions=" ".join(dict.fromkeys(notice.action.value for notice in told)),
         )
 
-    async def _header(self, queued: QueuedMessage) -> bytes:
-        """The original's header; empty where it cannot be read."""
+    async def _original(self, queued: QueuedMessage, told: Sequence[Notice]) -> Original:
+        """
+        What is returned of the message; nothing where it cannot be read.
+
+        All of it only where it was asked for and something failed (RFC 3461 section 4.3).
+        """
+        failed = any(notice.action is Action.FAILED for notice in told)
         try:
             body = self.spool.open_body(queued)
             try:
-                start = b""
-                while len(start) < dsn.HEADER_OCTETS:
-                    chunk = await body.read(dsn.HEADER_OCTETS)
-                    if not chunk:
-                        break
-                    start += chunk
+                return await returned(body, failed and queued.envelope.parameters.ret == "FULL")
             finally:
                 body.close()
         except (SpoolDamaged, OSError):
-            return b""
-        return dsn.original_header(start)
+            return Original()
+
+
+def _log_double_bounce(queued: QueuedMessage, outcomes: Sequence[Outcome]) -> None:
+    failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
+    if failed and queued.envelope.reverse_path is None:
+        _log.warn(
+            "double bounce {queue_id} domain={domain}: nobody to tell of {recipients}"
+            " recipients: {response}",
+            queue_id=queued.id,
+            domain=queued.domain,
+            recipients=len(failed),
+            response=str(failed[0].reply),
+        )

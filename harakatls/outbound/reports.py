@@ -1,21 +1,39 @@
 """
-Gives a report of ours to the queue plugins, as accepted mail is given to them.
+Gives reports of ours to the queue plugins, as accepted mail is given to them.
 
 The sender may be at home here, where a plugin delivers (queue/maildir): no host in the world would
 take the report for us.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
+from uuid import uuid4
 
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from harakatls.connection import Connection, Endpoint, Transaction
-from harakatls.interfaces import IMessageBody, IStagedMessage
-from harakatls.mail.envelope import Envelope
+from harakatls.interfaces import (
+    IMessageBody,
+    ISpool,
+    IStagedMessage,
+    ISuccessReports,
+    SpoolDamaged,
+    SpoolFull,
+)
+from harakatls.mail.envelope import Envelope, Recipient
+from harakatls.outbound.dsn import Reporter, report_envelope
+from harakatls.outbound.notices import Action, Notice
+from harakatls.outbound.original import returned
 from harakatls.queued import QueuedMessage
+from harakatls.smtp.reply import Reply
 from harakatls.verdict import Accept, Verdict
 
+_log = Logger()
+
+DELIVERED = Reply.of(250, "2.0.0", "Delivered")
 OURSELVES = Endpoint("127.0.0.1", 0)  # in place of a peer: the report comes from nobody else
 
 
@@ -27,14 +45,66 @@ class Takers(Protocol):
     ) -> Awaitable[Verdict]: ...
 
 
+def unique_id() -> str:
+    """Not to be guessed."""
+    return str(uuid4()).upper()
+
+
+@implementer(ISuccessReports)
+@frozen
+class LocalReports:
+    """Tells senders of mail that was delivered on this machine, by a queue plugin."""
+
+    spool: ISpool
+    takers: Takers
+    reporter: Reporter
+    clock: IReactorTime
+    new_id: Callable[[], str] = unique_id
+
+    async def delivered(
+        self, transaction: Transaction, recipients: Sequence[Recipient], message: IStagedMessage
+    ) -> None:
+        """As `ISuccessReports.delivered`."""
+        now = self.clock.seconds()
+        about = QueuedMessage(
+            transaction.id, transaction.envelope, "", now, now, message.size, pending=()
+        )
+        told = [Notice(who, Action.DELIVERED, DELIVERED, DELIVERED) for who in recipients]
+        try:
+            body = message.open()
+            try:
+                original = await returned(body, full=False)
+            finally:
+                body.close()
+            report = self.reporter.report(about, told, original, now, self.new_id())
+            await self._send(report, report_envelope(about, report))
+        except (SpoolFull, SpoolDamaged) as problem:
+            _log.error(
+                "the report that {id} was delivered cannot be queued: {problem}",
+                id=transaction.id,
+                problem=str(problem),
+            )
+        except Exception:
+            _log.failure("the report that {id} was delivered failed", id=transaction.id)
+
+    async def _send(self, report: bytes, envelope: Envelope) -> None:
+        staged = await self.spool.stage(f"{self.new_id()}.1")
+        try:
+            await staged.write(report)
+            await hand_over(self.takers, staged, envelope, None)
+        finally:
+            await staged.abort()
+
+
 async def hand_over(
-    takers: Takers, staged: IStagedMessage, envelope: Envelope, settling: QueuedMessage
+    takers: Takers, staged: IStagedMessage, envelope: Envelope, settling: QueuedMessage | None
 ) -> bool:
     """
     Have somebody take a report; the durable queue does it where nobody else will.
 
     @param staged: the report.
-    @param settling: the message it is about, see `IStagedMessage.commit`.
+    @param settling: the message it is about, see `IStagedMessage.commit`; None where that is in
+        no queue.
     @return: *settling* was settled in the transaction that queued the report; if not, a plugin has
         the report, and *settling* is still to be settled.
     @raise SpoolFull, SpoolDamaged: nobody has it.
@@ -61,7 +131,7 @@ class _Report:
     @ivar problem: why a commit failed.
     """
 
-    def __init__(self, staged: IStagedMessage, settling: QueuedMessage) -> None:
+    def __init__(self, staged: IStagedMessage, settling: QueuedMessage | None) -> None:
         self._staged = staged
         self._settling = settling
         self.id = staged.id

@@ -20,6 +20,15 @@ def next_attempt(attempts: int, intervals: Sequence[float], now: float) -> float
     return now + intervals[attempts - 1] if attempts <= len(intervals) else None
 
 
+def last_attempt(attempts: int, intervals: Sequence[float], due: float) -> float:
+    """
+    When what is tried next at *due* is tried for the last time, if it never gets through.
+
+    @param attempts: how many were made.
+    """
+    return due + sum(intervals[attempts:])
+
+
 def given_up(outcome: Delayed) -> Failed:
     """
     What a delay becomes when no further attempt is made.

@@ -16,7 +16,9 @@ from twisted.python.failure import Failure
 
 from harakatls.interfaces import ISpool, SpoolDamaged, SpoolFull
 from harakatls.outbound.delivery import OURS, Result
-from harakatls.outbound.recorder import Observers, Recorder, unique_id
+from harakatls.outbound.dsn import Reporter
+from harakatls.outbound.recorder import Observers, Recorder
+from harakatls.outbound.reports import unique_id
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import Delayed, QueuedMessage
 
@@ -64,8 +66,9 @@ class QueueRunner(Service):
             spool,
             chain,
             settings.temp_fail_intervals,
-            me,
+            Reporter(me, settings.templates),
             clock,
+            settings.delay_warning_time,
             lambda: bool(self.running),
             new_id,
         )

@@ -8,6 +8,7 @@ from harakatls.config.directory import ConfigDirectory
 from harakatls.config.errors import shown
 from harakatls.config.hosts import HostList
 from harakatls.config.section import LONGEST_WAIT, Section
+from harakatls.outbound.templates import NO_TEMPLATES, Templates
 
 _OLD_FILES = (
     "concurrency_max",
@@ -33,16 +34,11 @@ _WITHOUT_EFFECT = {
     "pool_concurrency_max": "",
     "ipv6_enabled": "use inet_prefer",
 }
-_FILES_WITHOUT_EFFECT = (
-    "outbound.bounce_message",
-    "outbound.bounce_message_html",
-    "outbound.bounce_message_image",
-)
-
 # Text in the comment of a Received field (RFC 5322 section 3.2.2), where these would need quoting.
 _COMMENT_TEXT = re.compile(r"[ !-'*-\[\]-~]{1,200}")
 
 _INTERVAL = re.compile(r"([0-9]{1,9})\s*([smhd])\s*(?:\*\s*([0-9]{1,4}))?", re.IGNORECASE)
+_TIME = re.compile(r"([0-9]{1,9})\s*([smhd])", re.IGNORECASE)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SHORTEST_INTERVAL = 5
 _MOST_INTERVALS = 1000
@@ -84,6 +80,8 @@ class OutboundSettings:
     @ivar local_mx_ok: an MX may be this very machine.
     @ivar inet_prefer: C{v4}, C{v6} or C{default}: which addresses of one host to try first.
     @ivar public_ip: the address under which the world sees us, if that is none of this machine.
+    @ivar delay_warning_time: how long a message waits until its sender is told; 0 is never.
+    @ivar templates: the operator's own words for reports.
     """
 
     disabled: bool = False
@@ -101,6 +99,8 @@ class OutboundSettings:
     local_mx_ok: bool = False
     inet_prefer: str = "default"
     public_ip: HostList = field(factory=HostList)
+    delay_warning_time: float = 0.0
+    templates: Templates = NO_TEMPLATES
 
     @classmethod
     def load(cls, config: ConfigDirectory) -> "OutboundSettings":
@@ -108,9 +108,6 @@ class OutboundSettings:
         main = config.ini("outbound.ini").main
         old = {key: _where(config, main, key) for key in _OLD_FILES}
         main.unsupported(_WITHOUT_EFFECT)
-        for file in _FILES_WITHOUT_EFFECT:
-            if config.exists(file):
-                config.warn(file, "has no effect in harakatls; bounces have one form")
         usual = cls()
         return cls(
             disabled=old["disabled"].boolean("disabled", usual.disabled),
@@ -127,6 +124,8 @@ class OutboundSettings:
             local_mx_ok=main.boolean("local_mx_ok", usual.local_mx_ok),
             inet_prefer=main.choice("inet_prefer", ("default", "v4", "v6"), usual.inet_prefer),
             public_ip=config.ini("smtp.ini").main.hosts("public_ip"),
+            delay_warning_time=_delay_warning_time(main),
+            templates=Templates.load(config),
         )
 
 
@@ -155,6 +154,16 @@ def _received_header(section: Section, usual: str | None) -> str | None:
             "nor 'disabled'",
         )
     return text
+
+
+def _delay_warning_time(section: Section) -> float:
+    """C{4h}, as in Postfix; but there a number alone is of hours, so here it must have its unit."""
+    text = section.text("delay_warning_time", "0")
+    found = _TIME.fullmatch(text)
+    if text != "0" and (not found or int(found[1]) * _UNITS[found[2].lower()] > LONGEST_WAIT):
+        expected = "expected a time such as 4h (s, m, h or d), or 0 for no warnings"
+        raise section.error("delay_warning_time", f"{shown(text)} is not a time; {expected}")
+    return float(int(found[1]) * _UNITS[found[2].lower()]) if found else 0.0
 
 
 def _temp_fail_intervals(intervals: Section, failures: Section) -> tuple[float, ...]:

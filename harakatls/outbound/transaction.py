@@ -9,8 +9,8 @@ from harakatls.mail.envelope import Envelope, Recipient
 from harakatls.mail.header import header_length
 from harakatls.outbound.protocol import ConnectionBroken, OutboundProtocol
 from harakatls.outbound.settings import OutboundSettings
-from harakatls.smtp.client import mail_parameters
 from harakatls.smtp.events import Asked
+from harakatls.smtp.parameters import mail_parameters, rcpt_parameters
 from harakatls.smtp.reply import Reply
 
 RECIPIENTS = 100  # RFC 5321 section 4.5.3.1.8: what every server takes in one transaction
@@ -126,10 +126,14 @@ class Transaction:
         parameters = mail_parameters(envelope, self.size, session.capabilities)
         return session.mail(envelope.reverse_path, parameters)
 
+    def _rcpt(self, recipient: Recipient) -> bytes:
+        session = self.protocol.session
+        return session.rcpt(recipient, rcpt_parameters(recipient, session.capabilities))
+
     async def _pipelined(self) -> tuple[list[Recipient], Reply | None]:
         """All of it at once (RFC 2920); then the answers, which are read in any case."""
         session, seconds = self.protocol.session, self.settings.command_timeout
-        commands = [self._mail(), *(session.rcpt(r) for r in self.recipients), session.data()]
+        commands = [self._mail(), *(self._rcpt(r) for r in self.recipients), session.data()]
         self.protocol.send(b"".join(commands))
         mail = await self.protocol.answer(Asked.MAIL, seconds)
         if not _accepts(mail):
@@ -154,7 +158,7 @@ class Transaction:
             return [], None
         accepted: list[Recipient] = []
         for recipient in self.recipients:
-            reply = await self._ask(Asked.RCPT, self.protocol.session.rcpt(recipient))
+            reply = await self._ask(Asked.RCPT, self._rcpt(recipient))
             accepted.extend(self._accepted(recipient, reply))
             if reply.code == 421:  # it closes the connection (RFC 5321 section 4.2.2)
                 self._answer_all(self.recipients, reply)

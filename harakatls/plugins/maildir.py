@@ -98,7 +98,7 @@ class MaildirDelivery:
             directory=str(self.directory),
             file=file,
         )
-        return Accept(recipients=frozenset(local))
+        return Accept(recipients=frozenset(local), delivered=True)
 
     async def _deliver(self, fields: bytes, body: IMessageBody) -> str:
         """@return: the name of the new file."""

@@ -25,6 +25,8 @@ from harakatls.inbound.settings import ListenerSettings
 from harakatls.interfaces import IResolver, ISpool
 from harakatls.outbound.connector import Connector, over_tcp
 from harakatls.outbound.delivery import Delivery
+from harakatls.outbound.dsn import Reporter
+from harakatls.outbound.reports import LocalReports
 from harakatls.outbound.resolver import system_resolver
 from harakatls.outbound.routing import Routing
 from harakatls.outbound.runner import QueueRunner
@@ -168,6 +170,8 @@ class Server(Service):
             thread_caller(self._reactor),
         )
         _, chain = load_all(settings, spool, self._server_tls, resolver, self._reactor)
+        reporter = Reporter(settings.me, settings.outbound.templates)
+        chain.success_reports = LocalReports(spool, chain, reporter, self._reactor)
         self._runner = self._runner_for(chain, spool, resolver)
         self._factory_for = lambda listener: self._factory(listener, chain, spool)
         self._stapler.startService()  # before the ports: the first client is to see what is kept

@@ -4,7 +4,7 @@ import re
 from collections import deque
 
 from harakatls.mail.address import Address
-from harakatls.mail.envelope import Envelope, Recipient
+from harakatls.mail.envelope import Recipient
 from harakatls.smtp.capabilities import Capabilities
 from harakatls.smtp.data import DotEncoder
 from harakatls.smtp.errors import LocalProtocolError, RemoteProtocolError
@@ -33,43 +33,6 @@ _AFTER = {asked: state for row in CLIENT_MOVES.values() for asked, state in row.
 _NOBODY: Recipient | None = None
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PLAINTEXT = "the server sent plaintext behind STARTTLS"
-
-
-def needs_smtputf8(envelope: Envelope) -> bool:
-    """
-    The message may only be given to a server that offers SMTPUTF8 (RFC 6531 section 3.2).
-
-    So it was sent to us, or an address has a local part beyond ASCII.
-    """
-    path = envelope.reverse_path
-    return (
-        envelope.parameters.smtputf8
-        or (path is not None and not path.is_ascii)
-        or not all(recipient.address.is_ascii for recipient in envelope.recipients)
-    )
-
-
-def mail_parameters(envelope: Envelope, size: int, capabilities: Capabilities) -> str:
-    """
-    What is said behind the path of MAIL: "" or " SIZE=1000 BODY=8BITMIME SMTPUTF8".
-
-    An 8-bit message goes to a server without 8BITMIME as well: changing it would break its
-    signatures, and servers that cut the eighth bit off are no longer met.
-
-    @param size: octets of the message.
-    @raise LocalProtocolError: the message needs SMTPUTF8, which is not offered: ask
-        `needs_smtputf8` before.
-    """
-    words = []
-    if "SIZE" in capabilities:
-        words.append(f" SIZE={size}")
-    if envelope.parameters.body is not None and "8BITMIME" in capabilities:
-        words.append(f" BODY={envelope.parameters.body}")
-    if needs_smtputf8(envelope):
-        if "SMTPUTF8" not in capabilities:
-            raise LocalProtocolError("the message needs SMTPUTF8, which is not offered")
-        words.append(" SMTPUTF8")
-    return "".join(words)
 
 
 class ClientSession:

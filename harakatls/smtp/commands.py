@@ -3,12 +3,11 @@
 import binascii
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
 
 from attrs import field, frozen
 
 from harakatls.mail.address import AddressError, parse_forward_path, parse_reverse_path
-from harakatls.mail.envelope import NO_PARAMETERS, MailParameters, Recipient
+from harakatls.mail.envelope import NO_PARAMETERS, Recipient
 from harakatls.smtp.capabilities import Capabilities
 from harakatls.smtp.events import (
     AuthReceived,
@@ -25,6 +24,7 @@ from harakatls.smtp.events import (
     UnrecognizedReceived,
     VerifyReceived,
 )
+from harakatls.smtp.parameters import read_mail_parameters, read_rcpt_parameters
 from harakatls.smtp.refusals import (
     AUTH_NOT_BASE64,
     AUTH_SYNTAX,
@@ -44,7 +44,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PATH = re.compile(r' *(<[^"<> ]*(?:"(?:[^"\\]|\\.)*"[^"<> ]*)*>)')
 _NAKED_PATH = re.compile(r" *([^\s<>]+)")
 _MECHANISM = re.compile(r"[A-Z0-9_-]{1,20}\Z")  # RFC 4422 section 3.1
-_SIZE_DIGITS = 20  # RFC 1870 section 4
 
 
 @frozen
@@ -172,7 +171,7 @@ def _mail(argument: str, grammar: Grammar) -> MailReceived:
         reverse_path = parse_reverse_path(path)
     except AddressError as problem:
         refuse(Reply.of(501, "5.1.7", f"Bad sender address: {problem}"))
-    parameters = _mail_parameters(rest, grammar) if rest else NO_PARAMETERS
+    parameters = read_mail_parameters(rest, grammar.offered) if rest else NO_PARAMETERS
     if not path.isascii() and not parameters.smtputf8:
         refuse(SENDER_NOT_ASCII)
     return MailReceived(reverse_path, parameters)
@@ -184,11 +183,10 @@ def _rcpt(argument: str, grammar: Grammar) -> RcptReceived:
         address = parse_forward_path(path)
     except AddressError as problem:
         refuse(Reply.of(501, "5.1.3", f"Bad recipient address: {problem}"))
-    if rest:
-        _unknown_parameter("RCPT", rest.split()[0])
+    given = read_rcpt_parameters(rest, grammar.offered, grammar.utf8) if rest else {}
     if not grammar.utf8 and not path.isascii():
         refuse(RECIPIENT_NOT_ASCII)
-    return RcptReceived(Recipient(address))
+    return RcptReceived(Recipient(address, **given))
 
 
 def _path_and_rest(argument: str, keyword: str, syntax: Reply) -> tuple[str, str]:
@@ -211,77 +209,6 @@ def _path_and_rest(argument: str, keyword: str, syntax: Reply) -> tuple[str, str
     if rest and rest[0] != " ":
         refuse(syntax)
     return path, rest
-
-
-@frozen
-class _Parameter:
-    """
-    One parameter of MAIL.
-
-    @ivar capability: what must have been offered for it.
-    @ivar name: its attribute of MailParameters.
-    @ivar read: its value, or None without one, as Python's; raises ValueError.
-    """
-
-    capability: str
-    name: str
-    read: Callable[[str | None], object]
-
-
-def _read_size(value: str | None) -> int:
-    if not value or not value.isdigit() or not value.isascii() or len(value) > _SIZE_DIGITS:
-        raise ValueError("octets")
-    return int(value)
-
-
-def _read_body(value: str | None) -> str:
-    if value is None or value.upper() not in ("7BIT", "8BITMIME"):
-        raise ValueError("7BIT or 8BITMIME")
-    return value.upper()
-
-
-def _read_smtputf8(value: str | None) -> bool:
-    if value is not None:
-        raise ValueError("no value")
-    return True
-
-
-def _read_auth(value: str | None) -> None:
-    if not value:
-        raise ValueError("a mailbox or <>")
-
-
-_FORGOTTEN = ""
-_MAIL_PARAMETERS: Mapping[str, _Parameter] = {
-    "SIZE": _Parameter("SIZE", "size", _read_size),
-    "BODY": _Parameter("8BITMIME", "body", _read_body),
-    "SMTPUTF8": _Parameter("SMTPUTF8", "smtputf8", _read_smtputf8),
-    # RFC 4954 section 5: who is not trusted to say so is taken to have said <>.
-    "AUTH": _Parameter("AUTH", _FORGOTTEN, _read_auth),
-}
-
-
-def _mail_parameters(text: str, grammar: Grammar) -> MailParameters:
-    given: dict[str, Any] = {}
-    for word in text.split():
-        keyword, equals, value = word.partition("=")
-        keyword = keyword.upper()
-        parameter = _MAIL_PARAMETERS.get(keyword)
-        if parameter is None or parameter.capability not in grammar.offered:
-            _unknown_parameter("MAIL", word)
-        if parameter.name in given:
-            refuse(Reply.of(501, "5.5.4", f"{keyword} is given twice"))
-        try:
-            given[parameter.name] = parameter.read(value if equals else None)
-        except ValueError as expected:
-            refuse(Reply.of(501, "5.5.4", f"{keyword} takes {expected}"))
-    given.pop(_FORGOTTEN, None)
-    return MailParameters(**given)
-
-
-def _unknown_parameter(verb: str, word: str) -> NoReturn:
-    keyword = ascii(word.partition("=")[0][:40])[1:-1]
-    refuse(Reply.of(555, "5.5.4", f"Unsupported parameter of {verb}: {keyword}"))
 
 
 COMMANDS: Mapping[str, Command] = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from attrs import frozen
+from attrs import field, frozen
 
 from harakatls.smtp.errors import RemoteProtocolError
 
@@ -50,11 +50,14 @@ class Reply:
     @ivar code: 200 to 599.
     @ivar enhanced: None where RFC 2034 allows none (greeting, EHLO, 3yz) or the peer gave none.
     @ivar lines: at least one; without code and enhanced status, without line ends.
+    @ivar heard: a peer said it, not we; for those who have to tell (RFC 3464 section 2.3.6). Two
+        replies that say the same are equal all the same.
     """
 
     code: int
     enhanced: EnhancedStatus | None
     lines: tuple[str, ...]
+    heard: bool = field(default=False, eq=False, repr=False)
 
     @classmethod
     def of(cls, code: int, enhanced: str | None, *lines: str) -> "Reply":
@@ -165,9 +168,9 @@ class ReplyParser:
 def _with_status(code: int, lines: list[str]) -> Reply:
     found = _STATUS_AND_SPACE.match(lines[0])
     if found is None or int(found[1]) != code // 100:
-        return Reply(code, None, tuple(lines))
+        return Reply(code, None, tuple(lines), heard=True)
     status = EnhancedStatus(int(found[1]), int(found[2]), int(found[3]))
-    return Reply(code, status, tuple(_without(status, line) for line in lines))
+    return Reply(code, status, tuple(_without(status, line) for line in lines), heard=True)
 
 
 def _without(status: EnhancedStatus, line: str) -> str:

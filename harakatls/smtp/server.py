@@ -49,8 +49,8 @@ CHUNK = 65536
 ABSURD_MESSAGE = 20
 
 # What an offered extension adds to the length of a command line: RFC 1870 section 3, RFC 6152
-# section 2, RFC 6531 section 3.1, RFC 4954 section 5.
-_LONGER_LINES = {"SIZE": 26, "8BITMIME": 17, "SMTPUTF8": 10, "AUTH": 500}
+# section 2, RFC 6531 section 3.1, RFC 4954 section 5; NOTIFY and ORCPT at their longest.
+_LONGER_LINES = {"SIZE": 26, "8BITMIME": 17, "SMTPUTF8": 10, "AUTH": 500, "DSN": 537}
 
 _TLS_HANDSHAKE = b"\x16\x03"  # record type and the major version of TLS
 _WEB_VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "OPTIONS", "CONNECT", "TRACE", "PRI"})
@@ -87,7 +87,7 @@ class SessionLimits:
         """What a session with these limits does by itself, to be offered."""
         utf8 = ("SMTPUTF8",) if self.smtputf8 else ()
         return Capabilities.of(
-            "PIPELINING", "8BITMIME", *utf8, f"SIZE {self.message}", "ENHANCEDSTATUSCODES"
+            "PIPELINING", "8BITMIME", *utf8, f"SIZE {self.message}", "ENHANCEDSTATUSCODES", "DSN"
         )
 
 

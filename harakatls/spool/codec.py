@@ -49,6 +49,8 @@ def encode(queued: QueuedMessage) -> str:
             for attempt in queued.history
         ]
         parts.append(f'"history":{_to_text(history)}')
+    if queued.warned:
+        parts.append('"warned":true')
     return ",".join(parts) + "}"
 
 
@@ -93,6 +95,7 @@ def _queued(document: dict[str, Any]) -> QueuedMessage:
             address: _to_reply(*reply) for address, reply in document.get("replies", {}).items()
         },
         history=tuple(_to_attempt(*attempt) for attempt in document.get("history", ())),
+        warned=_truth(document.get("warned", False)),
     )
 
 

@@ -54,7 +54,12 @@ class SampleTests(SynchronousTestCase):
         config.lines("plugins")
         asked = {path.name for path in config.missing}
         optional = {name for name in asked if name.endswith((".pem", ".timeout"))}
-        older = {name for name in asked if name.startswith("outbound.") and name != "outbound.ini"}
+        older = {name for name in asked if name.startswith("outbound.")} - {
+            "outbound.ini",
+            "outbound.bounce_message",
+            "outbound.bounce_message_html",
+            "outbound.bounce_message_image",
+        }
         self.assertEqual(NAMES, (asked - optional - older) | {"host_list.anti_spoof"})
         for name in NAMES:
             self.assertTrue(sample(name).startswith(f"# {name}: "), name)

@@ -101,6 +101,7 @@ class HelloTests(SynchronousTestCase):
                 "250-SMTPUTF8",
                 "250-SIZE 26214400",
                 "250-ENHANCEDSTATUSCODES",
+                "250-DSN",
                 "250 STARTTLS",
             ],
         )

@@ -10,9 +10,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.mail.envelope import MailParameters
 from harakatls.mail.route import NextHop
-from harakatls.outbound import dsn
+from harakatls.outbound.dsn import Reporter, report_envelope
+from harakatls.outbound.notices import Action, Notice
+from harakatls.outbound.original import HEADER_OCTETS, Original, original_header
 from harakatls.outbound.retry import given_up
-from harakatls.queued import Attempt, Delayed, Failed, QueuedMessage, Trial
+from harakatls.queued import Attempt, Delayed, QueuedMessage, Trial
 from harakatls.smtp.reply import Reply
 from harakatls.testing.values import ARRIVED, MESSAGE, NEXT_HOP, queued_message, recipient
 
@@ -22,9 +24,14 @@ BOB = recipient()
 UNKNOWN = Reply.of(550, "5.1.1", "No such user here")
 
 
-def undelivered(reply: Reply = UNKNOWN, who: str = str(BOB.address)) -> dsn.Undelivered:
+def heard(reply: Reply) -> Reply:
+    """As a server says it."""
+    return evolve(reply, heard=True)
+
+
+def undelivered(reply: Reply = UNKNOWN, who: str = str(BOB.address)) -> Notice:
     """At the usual next hop."""
-    return dsn.Undelivered(Failed(recipient(who), reply, NEXT_HOP), reply)
+    return Notice(recipient(who), Action.FAILED, heard(reply), heard(reply), NEXT_HOP)
 
 
 def tried(queued: QueuedMessage, *trials: Trial) -> QueuedMessage:
@@ -34,17 +41,18 @@ def tried(queued: QueuedMessage, *trials: Trial) -> QueuedMessage:
 
 def report(
     queued: QueuedMessage | None = None,
-    *failures: dsn.Undelivered,
-    header: bytes = dsn.original_header(MESSAGE),
+    *told: Notice,
+    original: Original = Original(original_header(MESSAGE)),  # noqa: B008
+    until: float | None = None,
 ) -> bytes:
     """With one unknown user where nothing else is said."""
-    return dsn.report(
+    return Reporter(ME).report(
         queued or tried(queued_message(), Trial("mx.recipient.example [192.0.2.1]:25", "550")),
-        failures or (undelivered(),),
-        header,
-        ME,
+        told or (undelivered(),),
+        original,
         NOW,
         "c0ffee",
+        until,
     )
 
 
@@ -96,7 +104,7 @@ class FormTests(SynchronousTestCase):
 
     def test_the_envelope_has_the_null_reverse_path(self) -> None:
         """A report that cannot be delivered does not come back (RFC 5321 section 4.5.5)."""
-        envelope = dsn.report_envelope(queued_message())
+        envelope = report_envelope(queued_message(), b"")
         self.assertIsNone(envelope.reverse_path)
         self.assertEqual([str(r.address) for r in envelope.recipients], ["alice@sender.example"])
 
@@ -149,9 +157,9 @@ class StatusTests(SynchronousTestCase):
     def test_the_senders_envelope_id(self) -> None:
         """A sender that gave ENVID finds it again (RFC 3461 section 4.4)."""
         queued = tried(queued_message())
-        envelope = evolve(queued.envelope, parameters=MailParameters(envid="QQ314159"))
+        envelope = evolve(queued.envelope, parameters=MailParameters(envid="QQ  3=14"))
         group = status(report(evolve(queued, envelope=envelope)))[0]
-        self.assertEqual(group["Original-Envelope-Id"], "QQ314159")
+        self.assertEqual(group["Original-Envelope-Id"], "QQ  3=14")
 
     def test_each_recipient(self) -> None:
         """Address, action, status, host, its words and the time of each."""
@@ -174,7 +182,8 @@ class StatusTests(SynchronousTestCase):
         """The status is final, and the diagnostic is what the server really said."""
         later = Reply.of(451, "4.7.1", "Greylisted")
         failed = given_up(Delayed(BOB, later, NEXT_HOP))
-        group = status(report(None, dsn.Undelivered(failed, later)))[1]
+        notice = Notice(BOB, Action.FAILED, failed.reply, heard(later), NEXT_HOP)
+        group = status(report(None, notice))[1]
         self.assertEqual(group["Status"], "5.7.1")
         self.assertEqual(group["Diagnostic-Code"], "smtp; 451 4.7.1 Greylisted")
 
@@ -185,14 +194,77 @@ class StatusTests(SynchronousTestCase):
 
     def test_a_host_without_name(self) -> None:
         """A next hop that is an address is written as an address literal."""
-        failed = Failed(BOB, UNKNOWN, NextHop("192.0.2.7", "recipient.example"))
-        group = status(report(None, dsn.Undelivered(failed, UNKNOWN)))[1]
+        hop = NextHop("192.0.2.7", "recipient.example")
+        group = status(report(None, evolve(undelivered(), next_hop=hop)))[1]
         self.assertEqual(group["Remote-MTA"], "dns; [192.0.2.7]")
 
     def test_no_host_at_all(self) -> None:
         """A domain that does not exist has no host that could have said so."""
-        failed = Failed(BOB, UNKNOWN, None)
-        self.assertIsNone(status(report(None, dsn.Undelivered(failed, UNKNOWN)))[1]["Remote-MTA"])
+        notice = Notice(BOB, Action.FAILED, UNKNOWN, UNKNOWN)
+        self.assertIsNone(status(report(None, notice))[1]["Remote-MTA"])
+
+    def test_our_own_reason(self) -> None:
+        """What no server said is not put into the mouth of one (RFC 3464 section 2.3.6)."""
+        ours = Reply.of(451, "4.7.5", "TLS is required, but it failed")
+        group = status(report(None, Notice(BOB, Action.FAILED, ours, ours, NEXT_HOP)))[1]
+        self.assertIsNone(group["Remote-MTA"])
+        self.assertEqual(
+            group["Diagnostic-Code"], "x-harakatls; 451 4.7.5 TLS is required, but it failed"
+        )
+        self.assertEqual(group["Status"], "5.7.5")
+
+    def test_the_original_recipient(self) -> None:
+        """ORCPT comes back as it was given (RFC 3461 section 4.2)."""
+        for original, told in (
+            ("rfc822;list+x@mx.example", "rfc822; list+x@mx.example"),
+            ("utf-8;j\xf6rg@mx.example", "utf-8; j\\x{F6}rg@mx.example"),
+        ):
+            bob = evolve(BOB, original=original)
+            octets = report(None, evolve(undelivered(), recipient=bob))
+            self.assertEqual(status(octets)[1]["Original-Recipient"], told)
+            self.assertTrue(octets.isascii())
+
+
+class OtherReportsTests(SynchronousTestCase):
+    """Reports that are not about failures."""
+
+    def test_a_delay(self) -> None:
+        """The sender learns that nothing is to be done yet, and how long it may take."""
+        later = heard(Reply.of(451, "4.7.1", "Greylisted"))
+        octets = report(None, Notice(BOB, Action.DELAYED, later, later, NEXT_HOP), until=NOW + 60)
+        group = status(octets)[1]
+        self.assertEqual(group["Action"], "delayed")
+        self.assertEqual(group["Status"], "4.7.1")
+        self.assertEqual(group["Will-Retry-Until"], "Tue, 14 Nov 2023 23:14:20 -0000")
+        self.assertEqual(parsed(octets)["Subject"], "delay notice")
+        text = " ".join(words(octets).split())
+        self.assertIn("ONLY A WARNING", text)
+        self.assertIn("until Tue, 14 Nov 2023 23:14:20 -0000", text)
+        self.assertIn("451 4.7.1 Greylisted", text)
+
+    def test_success(self) -> None:
+        """Passed on to a server that will say no more, or in the mailbox: it is told apart."""
+        kept = heard(Reply.of(250, None, "Kept"))
+        for action, phrase in (
+            (Action.RELAYED, "was passed on to a server"),
+            (Action.DELIVERED, "was delivered to the addresses below"),
+        ):
+            octets = report(None, Notice(BOB, action, kept, kept, NEXT_HOP))
+            group = status(octets)[1]
+            self.assertEqual(group["Action"], action.value)
+            self.assertEqual(group["Status"], "2.0.0")
+            self.assertEqual(parsed(octets)["Subject"], "success notice")
+            self.assertIn(phrase, " ".join(words(octets).split()))
+
+    def test_all_in_one(self) -> None:
+        """One message, one report, whatever became of each recipient."""
+        kept = heard(Reply.of(250, "2.0.0", "Kept"))
+        ann = Notice(recipient("ann@recipient.example"), Action.RELAYED, kept, kept, NEXT_HOP)
+        octets = report(None, undelivered(), ann)
+        self.assertEqual([g["Action"] for g in status(octets)[1:]], ["failed", "relayed"])
+        self.assertEqual(parsed(octets)["Subject"], "failure notice")
+        text = words(octets)
+        self.assertLess(text.index("<bob@recipient.example>"), text.index("<ann@"))
 
 
 class WordsTests(SynchronousTestCase):
@@ -252,19 +324,19 @@ class HeaderTests(SynchronousTestCase):
     def test_a_huge_header_is_cut_at_a_line(self) -> None:
         """A report stays small whatever the message was."""
         start = b"X-Long: 0123456789\r\n" * 4000
-        cut = dsn.original_header(start[: dsn.HEADER_OCTETS])
-        self.assertLessEqual(len(cut), dsn.HEADER_OCTETS)
-        self.assertGreater(len(cut), dsn.HEADER_OCTETS - 100)
+        cut = original_header(start[:HEADER_OCTETS])
+        self.assertLessEqual(len(cut), HEADER_OCTETS)
+        self.assertGreater(len(cut), HEADER_OCTETS - 100)
         self.assertTrue(cut.endswith(b"0123456789\r\n"))
 
     def test_a_header_without_body(self) -> None:
         """A message that is all header comes back whole."""
-        self.assertEqual(dsn.original_header(b"A: b\r\nC: d\r\n"), b"A: b\r\nC: d\r\n")
+        self.assertEqual(original_header(b"A: b\r\nC: d\r\n"), b"A: b\r\nC: d\r\n")
 
     def test_a_header_in_utf8(self) -> None:
         """It comes back as it was, in a part that any server carries (RFC 6533)."""
         header = "Subject: Grüße\r\n".encode()
-        octets = report(header=header)
+        octets = report(original=Original(header))
         part = parts(octets)[2]
         self.assertEqual(part.get_content_type(), "message/global-headers")
         self.assertTrue(octets.isascii())
@@ -285,22 +357,48 @@ class SMTPUTF8Tests(SynchronousTestCase):
     def test_a_sender_beyond_ascii_needs_the_extension(self) -> None:
         """The report to such a sender asks the next hop for SMTPUTF8."""
         queued = tried(queued_message("jörg@sender.example"))
-        self.assertTrue(dsn.report_envelope(queued).parameters.smtputf8)
-        self.assertFalse(dsn.report_envelope(queued_message()).parameters.smtputf8)
+        self.assertTrue(report_envelope(queued, b"").parameters.smtputf8)
+        self.assertFalse(report_envelope(queued_message(), b"").parameters.smtputf8)
         self.assertIn("jörg@sender.example".encode(), report(queued))
 
 
-class WantedTests(SynchronousTestCase):
-    """Who is told."""
+class WholeMessageTests(SynchronousTestCase):
+    """RET=FULL."""
 
-    def test_nobody_of_a_message_from_nobody(self) -> None:
-        """Two servers never send each other reports about reports for ever."""
-        self.assertEqual(dsn.wanted(queued_message(None), [undelivered()]), ())
+    def returned(self, message: bytes) -> Any:
+        """The last part, and the whole report."""
+        octets = report(original=Original(message, True))
+        self.assertEqual(len(parts(octets)), 3)
+        return parts(octets)[2], octets
 
-    def test_not_who_asked_for_silence(self) -> None:
-        """NOTIFY=NEVER is obeyed (RFC 3461 section 4.1)."""
-        never = evolve(BOB, notify=frozenset({"NEVER"}))
-        failure = evolve(BOB, notify=frozenset({"FAILURE", "DELAY"}))
-        failures = [dsn.Undelivered(Failed(who, UNKNOWN), UNKNOWN) for who in (never, failure, BOB)]
-        told = dsn.wanted(queued_message(), failures)
-        self.assertEqual([u.failed.recipient for u in told], [failure, BOB])
+    def test_ascii(self) -> None:
+        """The sender gets back what was sent."""
+        part, octets = self.returned(MESSAGE)
+        self.assertEqual(part.get_content_type(), "message/rfc822")
+        self.assertIn(MESSAGE, octets)
+        self.assertEqual(parsed(octets)["References"], "<1@sender.example>")
+        self.assertIn("Your message stands below", words(octets))
+        self.assertIsNone(report_envelope(queued_message(), octets).parameters.body)
+
+    def test_eight_bit(self) -> None:
+        """A text in UTF-8 comes back as it was, and is declared for what it is."""
+        message = MESSAGE + "Grüße\r\n".encode()
+        part, octets = self.returned(message)
+        self.assertEqual(part.get_content_type(), "message/rfc822")
+        self.assertEqual(part["Content-Transfer-Encoding"], "8bit")
+        self.assertEqual(parsed(octets)["Content-Transfer-Encoding"], "8bit")
+        self.assertIn(message, octets)
+        self.assertEqual(report_envelope(queued_message(), octets).parameters.body, "8BITMIME")
+
+    def test_header_in_utf8(self) -> None:
+        """A message of SMTPUTF8 is encoded, so that it comes back everywhere."""
+        message = "Subject: Grüße\r\n\r\nBye\r\n".encode()
+        _, octets = self.returned(message)
+        self.assertTrue(octets.isascii())
+        encoded = octets.partition(b"message/global\r\n")[2].partition(b"\r\n\r\n")[2]
+        self.assertEqual(b64decode(encoded.partition(b"--=_")[0]), message)
+
+    def test_a_message_with_a_forged_boundary(self) -> None:
+        """What looks like the end of a part in the message ends none: nobody knows the token."""
+        part, _ = self.returned(MESSAGE + b"--=_guess--\r\n")
+        self.assertEqual(part.get_content_type(), "message/rfc822")

@@ -24,9 +24,9 @@ from harakatls.testing.values import ARRIVED, MESSAGE, NEXT_HOP, SENDER, envelop
 from harakatls.verdict import ACCEPT, CONTINUE, Accept, Reject, TempFail, Verdict
 
 ME = "mta.example"
-OK = Reply.of(250, "2.0.0", "Kept")
-LATER = Reply.of(451, "4.7.1", "Later")
-NEVER = Reply.of(550, "5.1.1", "No such user")
+OK = evolve(Reply.of(250, "2.0.0", "Kept"), heard=True)
+LATER = evolve(Reply.of(451, "4.7.1", "Later"), heard=True)
+NEVER = evolve(Reply.of(550, "5.1.1", "No such user"), heard=True)
 TRIAL = Trial("mx.recipient.example [192.0.2.1]:25", "what it said")
 
 Attempt = Callable[[QueuedMessage], Any]

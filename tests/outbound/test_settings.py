@@ -35,7 +35,7 @@ class LoadTests(SynchronousTestCase):
             "disabled=true\nconcurrency_max=7\nenable_tls=false\ntemp_fail_intervals=10s\n"
             "always_split=true\nreceived_header=queued here\nconnect_timeout=1\n"
             "handshake_timeout=2\ngreeting_timeout=3\ncommand_timeout=4\ndata_timeout=5\n"
-            "end_of_data_timeout=6\nlocal_mx_ok=true\ninet_prefer=v6\n",
+            "end_of_data_timeout=6\nlocal_mx_ok=true\ninet_prefer=v6\ndelay_warning_time=4h\n",
             {"smtp.ini": "public_ip=192.0.2.25"},
         )
         self.assertEqual(
@@ -56,6 +56,7 @@ class LoadTests(SynchronousTestCase):
                 local_mx_ok=True,
                 inet_prefer="v6",
                 public_ip=HostList.parse(["192.0.2.25"]),
+                delay_warning_time=14400.0,
             ),
         )
 
@@ -127,6 +128,8 @@ class LoadTests(SynchronousTestCase):
             ("connect_timeout=0", "connect_timeout: '0' is not a number of seconds"),
             ("end_of_data_timeout=soon", "end_of_data_timeout: 'soon' is not"),
             ("enable_tls=maybe", "enable_tls: 'maybe' is neither true nor false"),
+            ("delay_warning_time=4", "delay_warning_time: '4' is not a time; expected a time such"),
+            ("delay_warning_time=99999d", "delay_warning_time: '99999d' is not a time"),
             ("temp_fail_intervals=60 min", "temp_fail_intervals: '60 min' is not an interval"),
         ):
             self.assertIn(f"outbound.ini {words}", self.refused(text))
@@ -137,7 +140,6 @@ class LoadTests(SynchronousTestCase):
             self,
             {
                 "outbound.ini": "pool_timeout=1\nipv6_enabled=1\npool_concurrency_max=1\nfoo=1\n",
-                "outbound.bounce_message": "x",
             },
         )
         OutboundSettings.load(config)
@@ -148,7 +150,6 @@ class LoadTests(SynchronousTestCase):
                 "outbound.ini pool_concurrency_max: has no effect in harakatls",
                 "outbound.ini ipv6_enabled: has no effect in harakatls; use inet_prefer",
                 "outbound.ini foo: unknown key",
-                "outbound.bounce_message: has no effect in harakatls; bounces have one form",
             ),
         )
 

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.mail.address import Address
 from harakatls.mail.envelope import Envelope, MailParameters, Recipient
-from harakatls.smtp.client import ClientSession, mail_parameters
+from harakatls.smtp.client import ClientSession
 from harakatls.smtp.errors import RemoteProtocolError
 from harakatls.smtp.events import (
     NEED_DATA,
@@ -21,6 +21,7 @@ from harakatls.smtp.events import (
     RcptReceived,
     ServerEvent,
 )
+from harakatls.smtp.parameters import mail_parameters, rcpt_parameters
 from harakatls.smtp.reply import Reply
 from harakatls.smtp.server import ServerSession, SessionLimits
 from harakatls.smtp.states import State
@@ -101,7 +102,9 @@ class Pair:
         client = self.client
         parameters = mail_parameters(envelope, len(text), client.capabilities)
         group = [client.mail(envelope.reverse_path, parameters)]
-        group += map(client.rcpt, envelope.recipients)
+        group += [
+            client.rcpt(r, rcpt_parameters(r, client.capabilities)) for r in envelope.recipients
+        ]
         group.append(client.data())
         self.say(b"".join(group))
         self.say(client.body(text) + client.end_body())
@@ -121,12 +124,16 @@ class PairTests(SynchronousTestCase):
         pair.say(client.hello("client.example"))
         self.assertNotIn("STARTTLS", client.capabilities)
         utf8 = Recipient(Address("j\xf6rg", "mx.example"))
-        envelope = Envelope(JOE, (ANN, utf8), MailParameters(body="8BITMIME"))
+        told = evolve(
+            ANN, original="rfc822;list@mx.example", notify=frozenset({"SUCCESS", "DELAY"})
+        )
+        parameters = MailParameters(body="8BITMIME", ret="FULL", envid="a+b c=d")
+        envelope = Envelope(JOE, (told, utf8), parameters)
         text = "Subject: \xfc\r\n\r\n.\r\n..\r\nend".encode()
         pair.send(envelope, text)
         received, arrived = pair.mail[0]
         self.assertEqual(received.recipients, envelope.recipients)
-        self.assertEqual(received.parameters, MailParameters(len(text), "8BITMIME", smtputf8=True))
+        self.assertEqual(received.parameters, evolve(parameters, size=len(text), smtputf8=True))
         self.assertEqual(arrived, text + b"\r\n")
         pair.say(client.quit())
         self.assertEqual((client.state, pair.server.state), (State.CLOSED, State.CLOSED))

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.mail.address import Address
-from harakatls.mail.envelope import Envelope, MailParameters, Recipient
 from harakatls.smtp.capabilities import Capabilities
-from harakatls.smtp.client import ClientSession, mail_parameters, needs_smtputf8
+from harakatls.smtp.client import ClientSession
 from harakatls.smtp.errors import LocalProtocolError, RemoteProtocolError
 from harakatls.smtp.events import NEED_DATA, Answered, Asked
 from harakatls.smtp.reply import Reply
@@ -470,29 +469,3 @@ def _at(step: int) -> ClientSession:
     if step == 3:
         session.end_body()
     return session
-
-
-class MailParametersTests(SynchronousTestCase):
-    def said(self, envelope: Envelope, *offered: str) -> str:
-        return mail_parameters(envelope, 1000, Capabilities.of(*offered))
-
-    def test_only_what_is_offered(self) -> None:
-        """A server hears what it offered to understand, and nothing else."""
-        eight = Envelope(JOE, (ANN,), MailParameters(size=5, body="8BITMIME"))
-        self.assertEqual(self.said(eight), "")
-        self.assertEqual(self.said(eight, "SIZE", "8BITMIME"), " SIZE=1000 BODY=8BITMIME")
-        self.assertEqual(self.said(Envelope(JOE, (ANN,)), "SIZE 9", "8BITMIME"), " SIZE=1000")
-
-    def test_smtputf8(self) -> None:
-        """A message that needs SMTPUTF8 says so, and is not sent where it is not offered."""
-        for envelope in (
-            Envelope(UTF8, (ANN,)),
-            Envelope(None, (ANN, Recipient(UTF8))),
-            Envelope(JOE, (ANN,), MailParameters(smtputf8=True)),
-        ):
-            self.assertTrue(needs_smtputf8(envelope))
-            self.assertEqual(self.said(envelope, "SMTPUTF8"), " SMTPUTF8")
-            self.assertRaises(LocalProtocolError, self.said, envelope, "SIZE")
-        for envelope in (Envelope(JOE, (ANN,)), Envelope(None)):
-            self.assertFalse(needs_smtputf8(envelope))
-            self.assertEqual(self.said(envelope, "SMTPUTF8"), "")

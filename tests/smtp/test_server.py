@@ -194,7 +194,7 @@ class HelloTests(SynchronousTestCase):
         self.assertEqual(
             SessionLimits(message=1000).capabilities,
             Capabilities.of(
-                "PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 1000", "ENHANCEDSTATUSCODES"
+                "PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 1000", "ENHANCEDSTATUSCODES", "DSN"
             ),
         )
         self.assertNotIn("SMTPUTF8", SessionLimits(smtputf8=False).capabilities)

@@ -56,6 +56,7 @@ messages = st.builds(
     st.integers(0, 1000),
     st.dictionaries(texts, replies, max_size=3),
     st.lists(attempts, max_size=3).map(tuple),
+    st.booleans(),
 )
 
 TO = Recipient(parse_address("to@one.example"))
@@ -97,6 +98,12 @@ class CodecTests(SynchronousTestCase):
                 "to": [["to", "one.example"]],
             },
         )
+
+    def test_what_is_said_once(self) -> None:
+        """After a restart nobody is warned again; a row of an older version has no warning."""
+        self.assertTrue(decode(encode(evolve(PLAIN, warned=True))).warned)
+        self.assertNotIn("warned", encode(PLAIN))
+        self.assertFalse(decode(encode(PLAIN)).warned)
 
     def test_whole_seconds(self) -> None:
         """A time that somebody wrote without a fraction is a time."""
@@ -142,6 +149,7 @@ class CodecTests(SynchronousTestCase):
             ("history", [[1.0]]),
             ("history", [[1.0, [["host", "result", "tls", "reasons"]]]]),
             ("history", [["x", []]]),
+            ("warned", 1),
             ("parameters", []),
             ("parameters", {"size": "x"}),
             ("parameters", {"smtputf8": 1}),
