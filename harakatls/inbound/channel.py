@@ -41,10 +41,11 @@ class Channel(Protocol):
         Fails with HandshakeFailed; the connection is of no use then.
         """
 
-    def close(self, linger: bool) -> None:
+    def close(self, linger: bool, last: bytes = b"") -> None:
         """
         Close when all has been sent; what still comes is thrown away.
 
+        @param last: sent before.
         @param linger: the peer may be in the middle of sending. Its octets are taken for a while,
             since otherwise the reset that they cause could overtake our last reply.
         """

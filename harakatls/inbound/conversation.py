@@ -165,12 +165,13 @@ class Conversation:
                 dialogue.end(replies.SHUTTING_DOWN, "shutdown")
             elif self._input_ended:
                 dialogue.end(None, "the peer ended", linger=False)
+        if dialogue.closing:
+            self._channel.close(dialogue.linger, dialogue.take_replies())
+            return
         dialogue.flush()
         if self._unread:
             self._unread = 0
             self._channel.resume()
-        if dialogue.closing:
-            self._channel.close(dialogue.linger)
 
     def _break_down(self, failure: Failure) -> None:
         """The peer learns nothing but that it was not its fault."""

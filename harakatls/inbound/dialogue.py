@@ -135,10 +135,15 @@ class Dialogue:
 
     def flush(self) -> None:
         """Send the replies that are ready, all at once."""
-        if self._replies:
-            octets = b"".join(self._replies)
-            self._replies.clear()
+        octets = self.take_replies()
+        if octets:
             self._channel.write(octets)
+
+    def take_replies(self) -> bytes:
+        """The replies that are ready, for somebody else to send."""
+        octets = b"".join(self._replies)
+        self._replies.clear()
+        return octets
 
     async def _let_others(self) -> None:
         self.resting = True

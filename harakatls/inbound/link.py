@@ -3,9 +3,13 @@
 from typing import Any
 
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.tcp import Connection as TCPConnection
+from twisted.python.failure import Failure
 
 from harakatls.tls.layer import TLSBroken, TLSLayer
+
+_DONE = Failure(CONNECTION_DONE)
 
 
 class Link:
@@ -16,12 +20,13 @@ class Link:
     @ivar layer: None in the clear.
     """
 
-    __slots__ = ("_direct", "_transport", "layer")
+    __slots__ = ("_direct", "_has_more", "_transport", "layer")
 
     def __init__(self, transport: Any) -> None:
         """@param transport: an ITCPTransport."""
         self._transport = transport
         self._direct = isinstance(transport, TCPConnection)
+        self._has_more = False  # TLS has something to send that goes with the next reply
         self.layer: TLSLayer | None = None
 
     def write(self, octets: bytes) -> None:
@@ -34,6 +39,7 @@ class Link:
         if layer is not None:
             layer.encrypt(octets)
             octets = layer.outgoing()
+            self._has_more = False
         self._send(octets)
 
     def start_tls(self, creator: IOpenSSLServerConnectionCreator) -> None:
@@ -44,47 +50,65 @@ class Link:
 
     def decrypt(self, octets: bytes) -> list[bytes]:
         """
-        What the peer's octets say; the handshake's answers, and alerts, go out.
+        What the peer's octets say.
 
-        @raise TLSBroken: see `TLSLayer.decrypt`; and whatever escapes from a callback.
+        What TLS itself answers (the handshake, new keys) waits for `write` or `flush`, so that it
+        goes along with the reply where there is one: a write that wakes the peer costs more than
+        all else that is done here.
+
+        @raise TLSBroken: see `TLSLayer.decrypt`; and whatever escapes from a callback. The alert
+            has been sent.
         """
         layer = self.layer
         assert layer is not None
-        if layer.established:
-            try:
-                pieces = layer.decrypt(octets)
-            except TLSBroken:
-                self._send(layer.outgoing())
-                raise
-            if layer.is_answering:
-                layer.is_answering = False
-                self._send(layer.outgoing())
-            return pieces
+        shaking = not layer.established
         try:
-            return layer.decrypt(octets)
-        finally:
+            pieces = layer.decrypt(octets)
+        except BaseException:
             self._send(layer.outgoing())
+            raise
+        self._has_more = shaking or layer.is_answering
+        layer.is_answering = False
+        return pieces
 
-    def close(self, linger: bool) -> None:
+    def flush(self) -> None:
+        """Send what no reply has taken along."""
+        if self._has_more and self.layer is not None:
+            self._has_more = False
+            self._send(self.layer.outgoing())
+
+    def close(self, linger: bool, last: bytes = b"") -> None:
         """
         Close when all has been sent.
 
         @param linger: only our side, so that what the peer still sends can be taken.
+        @param last: is sent before, together with what TLS says at its end.
         """
-        if self.layer is not None:
-            self.layer.close()
-            self._send(self.layer.outgoing())
+        layer = self.layer
+        if layer is not None:
+            if last:
+                try:
+                    layer.encrypt(last)
+                except TLSBroken:
+                    pass  # there may be an alert to send
+            layer.close()
+            last = layer.outgoing()
+            self._has_more = False
+        self._send(last)
+        transport = self._transport
         if linger:
-            self._transport.loseWriteConnection()
+            transport.loseWriteConnection()
+        elif self._direct and self._is_idle():
+            # What the reactor would do at its next turn, without asking whether it may write.
+            transport.connectionLost(_DONE)
         else:
-            self._transport.loseConnection()
+            transport.loseConnection()
 
     def _send(self, octets: bytes) -> None:
         transport = self._transport
         if not octets:
             return
-        # The last of these is no promise of Twisted's, but has been there since its beginning.
-        if not self._direct or transport.dataBuffer or transport._tempDataBuffer:
+        if not self._direct or not self._is_idle():
             transport.write(octets)
             return
         sent = transport.writeSomeData(octets)
@@ -92,3 +116,8 @@ class Link:
             transport.write(octets)  # and the reactor finds out that the connection is lost
         elif sent < len(octets):
             transport.write(octets[sent:])
+
+    def _is_idle(self) -> bool:
+        """Nothing waits to go out."""
+        # The last of these is no promise of Twisted's, but has been there since its beginning.
+        return not (self._transport.dataBuffer or self._transport._tempDataBuffer)

@@ -172,7 +172,7 @@ class InboundProtocol(Protocol):
             if not resting.called:
                 resting.callback(None)
 
-    def close(self, linger: bool) -> None:
+    def close(self, linger: bool, last: bytes = b"") -> None:
         if self._closing:
             return
         self._closing = True
@@ -180,9 +180,10 @@ class InboundProtocol(Protocol):
         transport = self.transport
         transport.unregisterProducer()
         self._cancel_deadline()
-        self._deadline = self.factory.clock.callLater(CLOSE_TIMEOUT, self.abort)
         transport.resumeProducing()
-        self._link.close(linger and not self._heard_out)
+        self._link.close(linger and not self._heard_out, last)
+        if not self._gone:
+            self._deadline = self.factory.clock.callLater(CLOSE_TIMEOUT, self.abort)
 
     def abort(self) -> None:
         if not self._gone:
@@ -244,6 +245,7 @@ class InboundProtocol(Protocol):
         if pieces and not self._closing:
             # Together, so that commands in several records are answered in one.
             self._conversation.received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        self._link.flush()
         if layer.ended and not self._closing:
             self._conversation.input_ended()
 

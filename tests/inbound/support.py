@@ -69,7 +69,9 @@ class RecordingChannel:
         self.handshake = Deferred()
         return self.handshake
 
-    def close(self, linger: bool) -> None:
+    def close(self, linger: bool, last: bytes = b"") -> None:
+        if last:
+            self.write(last)
         self.closed = self.closed or ("linger" if linger else "close")
 
     def abort(self) -> None:

@@ -4,8 +4,10 @@ import socket
 from typing import Any
 
 from OpenSSL import SSL
+from twisted.internet.error import ConnectionDone
 from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.tcp import Connection as TCPConnection
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.inbound.link import Link
@@ -18,6 +20,7 @@ class WaitingRoom:
 
     def __init__(self) -> None:
         self.writers: set[object] = set()
+        self.readers: set[object] = set()
 
     def addWriter(self, writer: object) -> None:
         self.writers.add(writer)
@@ -26,9 +29,10 @@ class WaitingRoom:
         self.writers.discard(writer)
 
     def addReader(self, reader: object) -> None:
-        """Nobody reads."""
+        self.readers.add(reader)
 
-    removeReader = addReader
+    def removeReader(self, reader: object) -> None:
+        self.readers.discard(reader)
 
 
 class LinkTests(SynchronousTestCase):
@@ -39,22 +43,44 @@ class LinkTests(SynchronousTestCase):
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         self.peer.setblocking(False)
         self.reactor = WaitingRoom()
-        protocol: Any = object()
+        self.ended: list[type | None] = []
+        protocol: Any = self
         reactor: Any = self.reactor
         self.transport: Any = TCPConnection(ours, protocol, reactor)
         self.transport.connected = True
+        self.transport.startReading()
         self.link = Link(self.transport)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """As the protocol of the transport."""
+        self.ended.append(reason.type)
 
     def taken(self) -> bytes:
         """What the peer gets, while the reactor serves our side."""
         found = b""
         while True:
             try:
-                found += self.peer.recv(1 << 20)
+                octets = self.peer.recv(1 << 20)
+                if not octets:  # the end
+                    return found
+                found += octets
             except BlockingIOError:
                 if not self.reactor.writers:
                     return found
                 self.transport.doWrite()
+
+    def shaken(self) -> SSL.Connection:
+        """TLS was started: the client, whose last flight is still to be carried over."""
+        client = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+        client.set_connect_state()
+        self.assertRaises(SSL.WantReadError, client.do_handshake)
+        creator: Any = RecordingTLS()
+        self.link.start_tls(creator)
+        self.link.decrypt(client.bio_read(1 << 16))
+        self.link.flush()
+        client.bio_write(self.taken())
+        client.do_handshake()
+        return client
 
     def test_at_once(self) -> None:
         """A reply is with the peer before the reactor's next turn."""
@@ -103,18 +129,67 @@ class LinkTests(SynchronousTestCase):
 
     def test_over_tls(self) -> None:
         """Inside of TLS as well."""
-        client = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
-        client.set_connect_state()
-        self.assertRaises(SSL.WantReadError, client.do_handshake)
-        creator: Any = RecordingTLS()
-        self.link.start_tls(creator)
-        self.link.decrypt(client.bio_read(1 << 16))
-        client.bio_write(self.taken())
-        client.do_handshake()
+        client = self.shaken()
         self.assertEqual(self.link.decrypt(client.bio_read(1 << 16)), [])
         self.link.write(b"250 OK\r\n")
         client.bio_write(self.taken())
         self.assertEqual(client.recv(100), b"250 OK\r\n")
+
+    def test_handshake_and_reply_go_together(self) -> None:
+        """
+        What TLS says at the end of the handshake is sent with the first reply: each write that
+        wakes the peer costs more than the reply itself.
+        """
+        client = self.shaken()
+        client.send(b"EHLO client.example\r\n")
+        pieces = self.link.decrypt(client.bio_read(1 << 16))
+        self.assertEqual(pieces, [b"EHLO client.example\r\n"])
+        self.assertEqual(self.taken(), b"")
+        self.link.write(b"250 OK\r\n")
+        client.bio_write(self.taken())
+        self.assertEqual(client.recv(100), b"250 OK\r\n")
+        self.link.flush()
+        self.assertEqual(self.taken(), b"")
+
+    def test_close(self) -> None:
+        """Where nothing waits the peer sees the end at once, behind the last words."""
+        self.link.close(False, b"221 bye\r\n")
+        self.assertEqual(self.peer.recv(100), b"221 bye\r\n")
+        self.assertEqual(self.peer.recv(100), b"")
+        self.assertEqual(self.ended, [ConnectionDone])
+        self.assertEqual(self.reactor.readers, set())
+
+    def test_close_while_octets_wait(self) -> None:
+        """Nothing that was said before the end is lost."""
+        octets = b"".join(b"%07d\r\n" % number for number in range(200_000))
+        self.link.write(octets)
+        self.link.close(False, b"221 bye\r\n")
+        self.assertEqual(self.ended, [])
+        self.assertEqual(self.taken(), octets + b"221 bye\r\n")
+
+    def test_close_to_a_peer_that_is_gone(self) -> None:
+        """The reactor finds out, as with every write."""
+        self.peer.close()
+        self.link.close(False, b"221 bye\r\n")
+        self.assertEqual((self.ended, self.reactor.writers), ([], {self.transport}))
+
+    def test_close_one_side(self) -> None:
+        """A peer that is in the middle of sending is heard out."""
+        self.link.close(True, b"421 no\r\n")
+        self.assertEqual(self.taken(), b"421 no\r\n")
+        self.assertEqual(self.peer.recv(100), b"")
+        self.assertEqual(self.ended, [])
+        self.assertEqual(self.peer.send(b"still talking"), 13)
+
+    def test_close_over_tls(self) -> None:
+        """The last reply and the end of TLS are one write."""
+        client = self.shaken()
+        self.link.decrypt(client.bio_read(1 << 16))
+        self.link.close(False, b"221 bye\r\n")
+        client.bio_write(self.peer.recv(1 << 16))
+        self.assertEqual(client.recv(100), b"221 bye\r\n")
+        self.assertRaises(SSL.ZeroReturnError, client.recv, 100)
+        self.assertEqual(self.peer.recv(100), b"")
 
     def test_garbage_for_tls(self) -> None:
         """What is no TLS raises, in words for the operator."""
