@@ -212,9 +212,18 @@ class Conversation:
             self._rest()
 
     def _finish(self) -> None:
-        finishing = Deferred.fromCoroutine(self._conclude())
-        finishing.addErrback(self._lose_thread)
-        finishing.chainDeferred(self.ended)
+        concluding = self._conclude()
+        try:
+            awaited = concluding.send(None)
+        except StopIteration:
+            self.ended.callback(None)
+        except Exception:
+            self._lose_thread(Failure())  # type: ignore[no-untyped-call]
+            self.ended.callback(None)
+        else:
+            finishing = Deferred.fromCoroutine(self._go_on(concluding, awaited))
+            finishing.addErrback(self._lose_thread)
+            finishing.chainDeferred(self.ended)
 
     async def _conclude(self) -> None:
         try:

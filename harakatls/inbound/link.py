@@ -1,5 +1,6 @@
 """The transport of one connection, in the clear or inside of TLS."""
 
+from socket import socket
 from typing import Any
 
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
@@ -9,7 +10,7 @@ from twisted.python.failure import Failure
 
 from harakatls.tls.layer import TLSBroken, TLSLayer
 
-_DONE = Failure(CONNECTION_DONE)
+_DONE = Failure(CONNECTION_DONE)  # type: ignore[no-untyped-call]
 
 
 class Link:
@@ -20,12 +21,13 @@ class Link:
     @ivar layer: None in the clear.
     """
 
-    __slots__ = ("_direct", "_has_more", "_transport", "layer")
+    __slots__ = ("_has_more", "_socket", "_transport", "layer")
 
     def __init__(self, transport: Any) -> None:
         """@param transport: an ITCPTransport."""
         self._transport = transport
-        self._direct = isinstance(transport, TCPConnection)
+        is_tcp = isinstance(transport, TCPConnection)
+        self._socket: socket | None = transport.getHandle() if is_tcp else None
         self._has_more = False  # TLS has something to send that goes with the next reply
         self.layer: TLSLayer | None = None
 
@@ -98,7 +100,7 @@ class Link:
         transport = self._transport
         if linger:
             transport.loseWriteConnection()
-        elif self._direct and self._is_idle():
+        elif self._socket is not None and self._is_idle():
             # What the reactor would do at its next turn, without asking whether it may write.
             transport.connectionLost(_DONE)
         else:
@@ -108,13 +110,17 @@ class Link:
         transport = self._transport
         if not octets:
             return
-        if not self._direct or not self._is_idle():
+        if self._socket is None or not self._is_idle():
             transport.write(octets)
             return
-        sent = transport.writeSomeData(octets)
-        if isinstance(sent, Exception):
+        try:
+            sent = self._socket.send(octets)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
             transport.write(octets)  # and the reactor finds out that the connection is lost
-        elif sent < len(octets):
+            return
+        if sent < len(octets):
             transport.write(octets[sent:])
 
     def _is_idle(self) -> bool:

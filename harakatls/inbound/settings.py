@@ -71,7 +71,7 @@ class ListenerSettings:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, cache_hash=True)
 class InboundSettings:
     """
     Times are seconds, sizes octets.

@@ -40,6 +40,11 @@ class Capabilities:
     def __iter__(self) -> Iterator[str]:
         return iter(self._keywords)
 
+    @property
+    def items(self) -> tuple[tuple[str, str], ...]:
+        """Keywords with their parameters, in order."""
+        return tuple(self._keywords.items())
+
     def parameters(self, keyword: str) -> str:
         """What stands behind *keyword*; "" where nothing does or it is not there."""
         return self._keywords.get(keyword, "")

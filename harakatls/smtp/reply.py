@@ -103,6 +103,16 @@ class Reply:
         out.append(f"{self.code} {status}{last}\r\n")
         return "".join(out).encode("utf-8", "replace")
 
+    def wire_before(self, others: bytes) -> bytes:
+        """
+        The octets of a longer reply, which begins with this one.
+
+        @param others: the octets of the lines that follow, as L{wire} gives them.
+        """
+        wire = self.wire
+        hyphen = wire.rfind(b"\n", 0, -1) + 4  # in the last line
+        return b"".join((wire[:hyphen], b"-", wire[hyphen + 1 :], others))
+
     def __str__(self) -> str:
         """On one line, for logs and bounces: ``550 5.1.1 No such user``."""
         status = f" {self.enhanced}" if self.enhanced else ""

@@ -1,6 +1,7 @@
 """The server's side of a conversation: bytes in, events out, replies back to bytes."""
 
-from typing import NoReturn
+from functools import lru_cache
+from typing import NamedTuple, NoReturn
 
 from attrs import frozen
 
@@ -55,6 +56,7 @@ _LONGER_LINES = {"SIZE": 26, "8BITMIME": 17, "SMTPUTF8": 10, "AUTH": 500, "DSN":
 _TLS_HANDSHAKE = b"\x16\x03"  # record type and the major version of TLS
 _WEB_VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "OPTIONS", "CONNECT", "TRACE", "PRI"})
 
+_OK = 250
 _INTERMEDIATE = 300
 _NEGATIVE = 400
 _CLOSING = 421
@@ -89,6 +91,32 @@ class SessionLimits:
         return Capabilities.of(
             "PIPELINING", "8BITMIME", *utf8, f"SIZE {self.message}", "ENHANCEDSTATUSCODES", "DSN"
         )
+
+
+class _Offer(NamedTuple):
+    """
+    What the answer to EHLO offers.
+
+    @ivar longer: so many octets more may a command line have.
+    @ivar lines: all lines of the answer but the first, as they are sent.
+    """
+
+    grammar: Grammar
+    longer: int
+    lines: bytes
+
+
+@lru_cache(maxsize=64)  # there are two or three, unless a plugin makes more
+def _offer(items: tuple[tuple[str, str], ...], secured: bool, utf8: bool) -> _Offer:
+    """@param items: the extensions with their parameters, some of which may not be had now."""
+    # RFC 4954 section 4: a password that was sent in the clear is known to others.
+    capabilities = Capabilities(dict(items)).without("STARTTLS" if secured else "AUTH")
+    if not utf8:
+        capabilities = capabilities.without("SMTPUTF8")
+    longer = sum(octets for name, octets in _LONGER_LINES.items() if name in capabilities)
+    _, *lines = capabilities.to_reply("").lines
+    wire = Reply(_OK, None, tuple(lines)).wire if lines else b""
+    return _Offer(Grammar(capabilities), longer, wire)
 
 
 class ServerSession:
@@ -308,21 +336,14 @@ class ServerSession:
         event = self._awaiting
         if type(event) is not HelloReceived:
             raise LocalProtocolError("there is no HELO or EHLO to accept")
-        if not event.extended:
-            capabilities = Capabilities()
-        if self.secured:
-            capabilities = capabilities.without("STARTTLS")
-        else:
-            # RFC 4954 section 4: a password that was sent in the clear is known to others.
-            capabilities = capabilities.without("AUTH")
-        if not self._limits.smtputf8:
-            capabilities = capabilities.without("SMTPUTF8")
+        items = capabilities.items if event.extended else ()
+        offer = _offer(items, self.secured, self._limits.smtputf8)
         self._accepted(event)
         self._awaiting = None
-        self._grammar = Grammar(capabilities)
-        longer = sum(octets for name, octets in _LONGER_LINES.items() if name in capabilities)
-        self._line_limit = self._limits.line + longer
-        return capabilities.to_reply(greeting).wire
+        self._grammar = offer.grammar
+        self._line_limit = self._limits.line + offer.longer
+        first = Reply(_OK, None, (greeting,))
+        return first.wire_before(offer.lines) if offer.lines else first.wire
 
     def tls_started(self) -> None:
         """The handshake is done: back to the start, without another greeting."""

@@ -125,16 +125,18 @@ def _forget_errors() -> None:
 # which find it once more and raise what they always raise.
 
 _SPACE = 65536
-_CALLS = ("SSL_read", "SSL_write", "BIO_read", "BIO_write")
-_PARTS = ("_ssl", "_into_ssl", "_from_ssl")
+_CALLS = ("SSL_read", "SSL_write", "BIO_read", "BIO_write", "SSL_get_error", "SSL_ERROR_WANT_READ")
+_HAS_CALLS = all(hasattr(lib, name) for name in _CALLS)
 _of_thread = threading.local()  # C code runs without the interpreter's lock
 
 
 def has_record_calls(connection: SSL.Connection) -> bool:
     """Whether the four functions below may be used with it."""
-    return all(hasattr(lib, name) for name in _CALLS) and all(
-        getattr(connection, name, None) is not None for name in _PARTS
-    )
+    try:
+        parts = (connection._ssl, connection._into_ssl, connection._from_ssl)
+    except AttributeError:
+        return False
+    return _HAS_CALLS and None not in parts
 
 
 def feed(connection: SSL.Connection, octets: bytes) -> bool:
@@ -142,10 +144,12 @@ def feed(connection: SSL.Connection, octets: bytes) -> bool:
     return bool(lib.BIO_write(connection._into_ssl, octets, len(octets)) == len(octets))
 
 
-def read_record(connection: SSL.Connection) -> bytes:
-    """What one record says; b"" where there is none, or something is wrong."""
+def read_record(connection: SSL.Connection) -> bytes | None:
+    """What one record says; None where there is none, b"" where something else is to be told."""
     space = _space()
     count = lib.SSL_read(connection._ssl, space, _SPACE)
+    if count <= 0 and lib.SSL_get_error(connection._ssl, count) == lib.SSL_ERROR_WANT_READ:
+        return None
     return _octets(space, count)
 
 

@@ -9,6 +9,7 @@ go to OpenSSL all the same, which answers with the right alert.
 
 import struct
 from enum import Enum, auto
+from functools import lru_cache
 
 from attrs import frozen
 
@@ -161,6 +162,7 @@ def _numbers(content: bytes, prefix: int) -> tuple[int, ...]:
     return struct.unpack(f"!{(len(content) - prefix) // 2}H", content[prefix:])
 
 
+@lru_cache(maxsize=256)  # asked for twice for each connection, and mostly the same
 def readable_name(name: bytes) -> str | None:
     """A server name as it was sent, in the spelling used for comparing; None for nonsense."""
     try:

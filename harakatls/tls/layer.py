@@ -128,17 +128,26 @@ class TLSLayer:
         # complete records are counted.
         while self._records and not self.ended:
             self._records -= 1
-            if self._quick and (piece := read_record(connection)):
-                pieces.append(piece)
-                continue
+            if self._quick:
+                piece = read_record(connection)
+                if piece is None:
+                    self._no_more_data()
+                    break
+                if piece:
+                    pieces.append(piece)
+                    continue
             try:
                 pieces.append(connection.recv(_AT_MOST))
             except SSL.WantReadError:
-                self._records = 0  # some were not data: tickets, key updates
-                self.is_answering = True
+                self._no_more_data()
             except SSL.ZeroReturnError:
                 self.ended = True
         return pieces
+
+    def _no_more_data(self) -> None:
+        """Some of the records were none: tickets, key updates."""
+        self._records = 0
+        self.is_answering = True
 
     def _shake(self) -> None:
         try:

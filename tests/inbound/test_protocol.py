@@ -1,6 +1,7 @@
 """Octets in and out: socket options, TLS, limits, peers that are slow or gone, and stopping."""
 
 from typing import Any
+from uuid import RFC_4122, UUID
 
 from attrs import evolve
 from OpenSSL import SSL
@@ -45,6 +46,7 @@ from tests.inbound.transports import (
 from tests.tls.records import RecordWriter
 
 STARTTLS = b"STARTTLS\r\n"
+UUID_4 = (RFC_4122, 4)
 # The beginning of a TLS record with a ClientHello of 5 octets, which cannot be read as one.
 HELLO = b"\x16\x03\x01\x00\x09\x01\x00\x00\x05hello"
 
@@ -116,7 +118,8 @@ class ConnectionTests(ProtocolTestCase):
             _, transport = self.connect()
             connection = [a for stage, a in self.plugin.asked if stage == "connect"][-1][0]
             self.assertIn(f"({connection.id[:6]})", transport.text())
-            self.assertRegex(connection.id, r"^[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}$")
+            self.assertEqual(connection.id, str(UUID(connection.id)).upper())
+            self.assertEqual((UUID(connection.id).variant, UUID(connection.id).version), UUID_4)
             ids.add(connection.id)
         self.assertEqual(len(ids), 3)
 

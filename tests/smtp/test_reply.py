@@ -37,6 +37,13 @@ class WireTests(SynchronousTestCase):
         reply = Reply.of(550, "5.7.1", "No", "", "Really")
         self.assertEqual(reply.wire, b"550-5.7.1 No\r\n550-5.7.1 \r\n550 5.7.1 Really\r\n")
 
+    def test_before_others(self) -> None:
+        """Lines that were written before go behind any others; the client sees one reply."""
+        for line in ("mx.example Hello", "", "word " * 300):
+            others = Reply.of(250, None, "PIPELINING", "SIZE 1000")
+            whole = Reply.of(250, None, line, "PIPELINING", "SIZE 1000")
+            self.assertEqual(Reply.of(250, None, line).wire_before(others.wire), whole.wire)
+
     def test_no_line_ends_in_text(self) -> None:
         """A text with line ends, of a plugin or a peer, is no second reply."""
         reply = Reply.of(250, "2.0.0", "OK\r\n550 no\x00\x85\u2028\x7f")

@@ -151,6 +151,23 @@ class HelloTests(SynchronousTestCase):
         )
         self.assertIsInstance(session.next_event(), MailReceived)
 
+    def test_offers_are_not_mixed_up(self) -> None:
+        """What was offered to one client is not what another is offered, in the clear or not."""
+        offers = [
+            Capabilities.of("SIZE 1000", "STARTTLS", "AUTH PLAIN", *more)
+            for more in ((), ("PIPELINING",))
+        ]
+        for _ in range(2):
+            for implicit_tls, left in ((False, b"STARTTLS"), (True, b"AUTH PLAIN")):
+                for offered, last in zip(offers, (b"", b"PIPELINING"), strict=True):
+                    session = ServerSession(SessionLimits(), implicit_tls)
+                    session.greet(WELCOME)
+                    session.receive(EHLO)
+                    session.next_event()
+                    said = session.accept_hello("mx.example", offered).split(b"\r\n")
+                    expected = [b"mx.example", b"SIZE 1000", left] + ([last] if last else [])
+                    self.assertEqual([line[4:] for line in said if line], expected)
+
     def test_helo(self) -> None:
         """HELO is told nothing, and may use nothing."""
         session = session_in(State.GREETED)

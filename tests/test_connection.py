@@ -1,0 +1,35 @@
+"""What is known of a connection."""
+
+from attrs import evolve
+from twisted.trial.unittest import SynchronousTestCase
+
+from harakatls.connection import Connection, Endpoint, Hello, TLSSummary
+
+ALL_KNOWN = Connection(
+    "0A",
+    Endpoint("192.0.2.1", 4000),
+    Endpoint("198.51.100.1", 25),
+    True,
+    Hello("client.example", True),
+    TLSSummary("TLSv1.2", "ECDHE-RSA-AES128-GCM-SHA256", 128),
+    "bob",
+    True,
+    {"karma": 1},
+)
+
+
+class FactTests(SynchronousTestCase):
+    def test_greeted(self) -> None:
+        """A new HELO changes nothing else, and plugins keep their notes."""
+        hello = Hello("other.example", False)
+        connection = ALL_KNOWN.greeted(hello)
+        self.assertEqual(connection, evolve(ALL_KNOWN, hello=hello))
+        self.assertIs(connection.notes, ALL_KNOWN.notes)
+
+    def test_shaken(self) -> None:
+        """Nothing that was said in the clear is known after the handshake."""
+        summary = TLSSummary("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256)
+        connection = ALL_KNOWN.shaken(summary)
+        expected = evolve(ALL_KNOWN, hello=None, secured=summary, authenticated_as=None)
+        self.assertEqual(connection, expected)
+        self.assertIs(connection.notes, ALL_KNOWN.notes)
