@@ -99,7 +99,7 @@ class CertificateTests(TLSFlowTestCase):
     """A server that wants a certificate of ours."""
 
     def test_it_gets_one(self) -> None:
-        """By the rule for it, and the log says which rule that was."""
+        """H.35: by the rule for it, and the log says which rule that was."""
         for version in VERSIONS:
             self.setUp()
             peer = SecurePeer(served(version=version, demanding=True))

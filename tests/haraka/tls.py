@@ -225,22 +225,37 @@ TLS = (
         "a second error, when nobody listens any more, ends nothing",
         (f"{OUT}.ClientSocketTests.test_after_the_failure",),
     ),
-    Check(35, "mutual_auth_hosts: a host and its certificate", missing="mutual_auth_hosts"),
+    Check(
+        35,
+        "mutual_auth_hosts: a host and its certificate",
+        (
+            "tls.test_mutual.RuleTests.test_listed",
+            "flows.test_tls_to_peer.CertificateTests.test_it_gets_one",
+        ),
+    ),
     Check(
         36,
         "mutual_auth_hosts_exclude counts more than mutual_tls; bare entries count",
-        missing="mutual_auth_hosts_exclude",
+        ("tls.test_mutual.RuleTests.test_excluded", "tls.test_mutual.RuleTests.test_listed"),
+        ours="it counts more than mutual_auth_hosts as well",
     ),
-    Check(37, "mutual_tls: the certificate that is named like the host", missing="mutual_tls"),
+    Check(
+        37,
+        "mutual_tls: the certificate that is named like the host",
+        ("tls.test_mutual.RuleTests.test_named_like_the_host",),
+    ),
     Check(
         38,
         "without certificates for it, none is shown",
-        ("tls.test_document_sections.OutboundSectionTests.test_certificate",),
+        (
+            "tls.test_document_sections.OutboundSectionTests.test_certificate",
+            "tls.test_mutual.ReasonTests.test_pure",
+        ),
     ),
     Check(
         39,
         "the options that were handed in stay as they were",
-        (f"{OUT}.ClientSocketTests.test_settings_stay",),
+        (f"{OUT}.ClientSocketTests.test_settings_stay", "tls.test_mutual.ReasonTests.test_pure"),
         ours="nobody can change them",
     ),
     Check(
