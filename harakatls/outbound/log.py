@@ -97,11 +97,12 @@ def _place(queued: QueuedMessage, hop: NextHop | None) -> dict[str, Any]:
 def _tls(secured: TLSSummary | None, decision: Decision | None) -> dict[str, Any]:
     reasons = "; ".join(decision.reasons) if decision is not None else ""
     if secured is None:
-        return {"tls": "N", "cipher": "", "verified": False, "tls_reasons": reasons}
-    return {
-        "tls": secured.protocol,
-        "cipher": secured.cipher,
-        "verified": secured.verified,
-        "resumed": secured.resumed,
-        "tls_reasons": reasons,
-    }
+        facts: dict[str, Any] = {"tls": "N", "cipher": "", "verified": False, "resumed": False}
+    else:
+        facts = {
+            "tls": secured.protocol,
+            "cipher": secured.cipher,
+            "verified": secured.verified,
+            "resumed": secured.resumed,
+        }
+    return {**facts, "tls_reasons": reasons}

@@ -90,6 +90,14 @@ def is_same_session(one: SSL.Session, other: SSL.Session) -> bool:
     return mine is None or others is None or bool(mine == others)
 
 
+def session_octets(session: SSL.Session) -> int:
+    """How large a session is, with its ticket and the peer's certificate; 0 where it is unknown."""
+    inner = getattr(session, "_session", None)
+    if inner is None or not hasattr(lib, "i2d_SSL_SESSION"):
+        return 0
+    return max(int(lib.i2d_SSL_SESSION(inner, ffi.NULL)), 0)
+
+
 def was_asked_for_one(connection: SSL.Connection) -> bool:
     """
     Whether the server has asked a client for a certificate, as far as that is known: up to TLS 1.2
@@ -98,6 +106,11 @@ def was_asked_for_one(connection: SSL.Connection) -> bool:
     if not hasattr(lib, "SSL_get_client_CA_list"):
         return False
     return bool(lib.SSL_get_client_CA_list(_pointer(connection)) != ffi.NULL)
+
+
+def tells_resumed() -> bool:
+    """Whether L{is_resumed} can be believed."""
+    return hasattr(lib, "SSL_session_reused")
 
 
 def verify_error_text(error: int) -> str:

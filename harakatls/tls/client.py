@@ -20,7 +20,13 @@ from harakatls.config.hosts import host_address
 from harakatls.connection import TLSSummary
 from harakatls.interfaces import HasHandle
 from harakatls.mail.route import NextHop
-from harakatls.tls.binding import is_resumed, is_same_session, was_asked_for_one
+from harakatls.tls.binding import (
+    is_resumed,
+    is_same_session,
+    session_octets,
+    tells_resumed,
+    was_asked_for_one,
+)
 from harakatls.tls.certificates import UNREADABLE, alternative_names, told_names
 from harakatls.tls.contexts import TrustStore, client_context
 from harakatls.tls.handshake import (
@@ -33,7 +39,7 @@ from harakatls.tls.handshake import (
 from harakatls.tls.identities import client_certificates
 from harakatls.tls.pairing import trust_anchors
 from harakatls.tls.policy import Decision, client_identity, identified
-from harakatls.tls.sessions import LONGEST_LIFE, KeptSession, SessionKey, Sessions
+from harakatls.tls.sessions import LONGEST_LIFE, MOST_OCTETS, KeptSession, SessionKey, Sessions
 from harakatls.tls.settings import OutboundTLS
 
 _NAMES_SHOWN = 3
@@ -216,7 +222,9 @@ class _ClientConnection(JudgingConnection):
 
     def keep_session(self) -> None:
         history, session = self._history, self.get_session()
-        if history is None or session is None:
+        if history is None or session is None or not tells_resumed():
+            return
+        if session_octets(session) + self._chain_octets() > MOST_OCTETS:
             return
         if self.offered is None or not is_resumed(self):
             kept = KeptSession(session, self.judgement(), self._expiry(history.seconds()))
@@ -227,6 +235,10 @@ class _ClientConnection(JudgingConnection):
         else:
             kept = evolve(self.offered, session=session)
         history.sessions.keep(history.key, kept)
+
+    def _chain_octets(self) -> int:
+        chain = self.get_peer_cert_chain() or ()
+        return sum(len(crypto.dump_certificate(crypto.FILETYPE_ASN1, c)) for c in chain)
 
     def _expiry(self, now: float) -> float:
         latest = now + LONGEST_LIFE

@@ -16,7 +16,10 @@ from harakatls.tls.handshake import Judgement
 from harakatls.tls.policy import Decision, SecurityLevel
 
 MOST_SESSIONS = 2000
-"""Of some 5 KiB each, with the certificates of the host."""
+"""Of some 8 KiB each, with the certificates of the host."""
+
+MOST_OCTETS = 16384
+"""Of a session that is kept: a host may make its tickets and its chain as large as it likes."""
 
 MOST_FOR_ONE = 4
 """As many connections to one host at once as find a session each."""

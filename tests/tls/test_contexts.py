@@ -9,18 +9,23 @@ from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.config.errors import ConfigError
+from harakatls.mail.route import NextHop
 from harakatls.tls import binding
 from harakatls.tls.certificates import KeyPair
+from harakatls.tls.client import ClientTLS
 from harakatls.tls.contexts import PairRefused, TrustStore, client_context, server_context
 from harakatls.tls.handshake import verify
 from harakatls.tls.pairing import default_pairs
 from harakatls.tls.parameters import ContextParameters
-from harakatls.tls.policy import ClientCertificate
+from harakatls.tls.policy import ClientCertificate, Decision, SecurityLevel
+from harakatls.tls.settings import OutboundTLS
 from tests.tls.peers import (
     TLS_1_2,
     TLS_1_3,
     Outcome,
+    Transport,
     authority,
+    from_us,
     pem_files,
     plain_client,
     shake_hands,
@@ -153,6 +158,23 @@ class BindingTests(SynchronousTestCase):
         self.assertIn("18", binding.verify_error_text(18))
         outcome = shaken(server_context(PARAMETERS, [pair()], b"x"))
         self.assertFalse(binding.is_resumed(outcome.server))
+
+    def test_sessions(self) -> None:
+        """Where it cannot be told whether a session was resumed, none is offered."""
+        self.without("SSL_session_reused", "SSL_get_client_CA_list", "i2d_SSL_SESSION")
+        tls, hop = ClientTLS(OutboundTLS()), NextHop("192.0.2.7", "example.net")
+        context = server_context(PARAMETERS, [pair()], b"x")
+        decision = Decision(SecurityLevel.MAY, ())
+        for _ in range(2):
+            outcome = from_us(tls, decision, SSL.Connection(context, None), hop)
+            self.assertTrue(outcome.succeeded)
+            self.assertFalse(getattr(outcome.client, "offered", True))
+            tls.keep_session(Transport(outcome.client))
+            outcome.client.shutdown()
+            session = outcome.client.get_session()
+            assert session is not None
+            self.assertEqual(binding.session_octets(session), 0)
+            self.assertFalse(binding.was_asked_for_one(outcome.client))
 
     def test_errors_are_forgotten(self) -> None:
         """A refused curve leaves no error behind that another connection would be blamed for."""

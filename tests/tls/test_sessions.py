@@ -264,6 +264,14 @@ class ResumptionTests(SessionTestCase):
             getattr(creator.clientConnectionForTLS(None), "offered", 0)  # type: ignore[arg-type]
         )
 
+    def test_large(self) -> None:
+        """A host with a chain or with tickets as large as can be does not fill the memory."""
+        for version in VERSIONS:
+            names = [f"{'x' * 60}.{'y' * 60}.n{number}.example" for number in range(130)]
+            context = server_context(version, authority().issue_cert(HOST, *names))
+            self.shaken(context)
+            self.assertFalse(self.shaken(context).resumed)
+
     def test_cut_connection(self) -> None:
         """Of a connection that is cut, the session costs one full handshake at most."""
         for version in VERSIONS:

@@ -27,7 +27,7 @@ KEYS = (
 )
 SECTIONS = (
     *("main", "inbound", "outbound", "no_tls_hosts", "redis", "smtp_forward"),
-    *("mutual_auth_hosts", "y"),
+    *("mutual_auth_hosts", "mutual_auth_hosts_exclude", "y"),
 )
 
 
