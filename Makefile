@@ -97,7 +97,7 @@ interop: $(INSTALLED) interop-peers
 # What cannot be installed is named, and the tests that need it are skipped; in CI that is an error.
 interop-peers:
 	@.ci/need postfix=postfix swaks=swaks perl:Net::SSLeay=libnet-ssleay-perl msmtp=msmtp \
-		openssl=openssl node=nodejs npm=npm || [[ -z $${CI:-} ]]
+		dovecot=dovecot-lmtpd openssl=openssl node=nodejs npm=npm || [[ -z $${CI:-} ]]
 	@if [[ ! -e $(NODEMAILER) || tests/interop/package.json -nt $(NODEMAILER) ]]; then \
 		echo "installing nodemailer"; \
 		npm install --prefix tests/interop --no-save --no-package-lock --no-audit --no-fund \

@@ -3,6 +3,7 @@
 from attrs import frozen
 
 SMTP_PORT = 25
+LMTP_PORT = 24
 SMTP, LMTP = "smtp", "lmtp"
 
 

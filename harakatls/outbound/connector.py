@@ -30,7 +30,7 @@ from twisted.python.failure import Failure
 
 from harakatls.connection import TLSSummary
 from harakatls.interfaces import HasHandle, ITLSMemory
-from harakatls.mail.route import NextHop
+from harakatls.mail.route import LMTP, NextHop
 from harakatls.outbound.protocol import ConnectionBroken, OutboundProtocol
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.smtp.client import ClientSession
@@ -215,7 +215,8 @@ class Connector:
 
     async def _connected(self, hop: NextHop) -> OutboundProtocol:
         seconds = self.settings.connect_timeout
-        protocol = OutboundProtocol(ClientSession(), self.clock, self._open.discard)
+        session = ClientSession(lmtp=hop.protocol == LMTP)
+        protocol = OutboundProtocol(session, self.clock, self._open.discard)
         self._open.add(protocol)
         connected = False
         try:
@@ -239,14 +240,18 @@ class Connector:
         await self._hello(protocol)
 
     async def _hello(self, protocol: OutboundProtocol) -> None:
-        """EHLO; HELO for those who do not know it (RFC 5321 section 3.2)."""
-        for extended in (True, False):
+        """EHLO; HELO for those who do not know it (RFC 5321 section 3.2). LMTP has LHLO alone."""
+        lmtp = protocol.session.lmtp
+        for extended in (True,) if lmtp else (True, False):
             protocol.send(protocol.session.hello(self.me, extended))
             reply = await protocol.answer(Asked.HELLO, self.settings.command_timeout)
             if reply.code == 250:
                 return
             if not reply.is_permanent:
                 break
+        if lmtp and reply.is_permanent:
+            # A mistake in the configuration, which is no reason to return all mail.
+            raise _Unusable(Reply.of(451, "4.5.1", f"LHLO was refused, so it is no LMTP: {reply}"))
         raise _Unusable(reply)
 
     async def _secured(

@@ -70,7 +70,7 @@ class Transaction:
         else:
             # RFC 2920 section 3.1: a server that says 354 without recipients gets a lone dot.
             self.protocol.send(self.protocol.session.end_body())
-            await self.protocol.answer(Asked.BODY, self.settings.end_of_data_timeout)
+            await self._end_of_data()
 
     # -- before anything is sent --------------------------------------------------------------
 
@@ -181,12 +181,21 @@ class Transaction:
     # -- the message --------------------------------------------------------------------------
 
     async def _message(self, accepted: Sequence[Recipient], body: IMessageBody) -> None:
-        reply = await self.protocol.send_body(self.top, body, self.settings.data_timeout)
-        if reply is None:
-            self.unsettled = True
-            reply = await self.protocol.answer(Asked.BODY, self.settings.end_of_data_timeout)
-            self.unsettled = False
-        self._answer_all(accepted, reply)
+        refusal = await self.protocol.send_body(self.top, body, self.settings.data_timeout)
+        if refusal is not None:
+            self._answer_all(accepted, refusal)
+            return
+        self.unsettled = True
+        if self.protocol.session.lmtp:
+            # RFC 2033 section 4.2: an answer for each, in the order of RCPT.
+            for recipient in accepted:
+                self._answer_all((recipient,), await self._end_of_data())
+        else:
+            self._answer_all(accepted, await self._end_of_data())
+        self.unsettled = False
+
+    async def _end_of_data(self) -> Reply:
+        return await self.protocol.answer(Asked.BODY, self.settings.end_of_data_timeout)
 
     def _answer_all(self, recipients: Sequence[Recipient], reply: Reply) -> None:
         for recipient in recipients:

@@ -16,7 +16,7 @@ from harakatls.connection import Connection, Transaction
 from harakatls.interfaces import IAskedLast, IRcptHook, IRelayHook, IRouteHook, Site
 from harakatls.mail.address import AddressError, to_a_label
 from harakatls.mail.envelope import Recipient
-from harakatls.mail.route import SMTP_PORT, NextHop
+from harakatls.mail.route import LMTP, LMTP_PORT, SMTP, SMTP_PORT, NextHop
 from harakatls.queued import QueuedMessage
 from harakatls.smtp.reply import Reply
 from harakatls.verdict import ACCEPT, CONTINUE, Reject, Verdict
@@ -24,6 +24,7 @@ from harakatls.verdict import ACCEPT, CONTINUE, Reject, Verdict
 log = Logger()
 
 ANY = "any"  # the key of the route of all domains that have none of their own
+_PORTS = {SMTP: SMTP_PORT, LMTP: LMTP_PORT}
 _ANY_DOMAIN = "*"  # what it is kept under: mail for a domain "any" is mail for that domain
 ACTIONS = ("accept", "continue", "deny")
 NOT_ALLOWED = Reject(Reply.of(550, "5.7.1", "You are not allowed to relay"))
@@ -36,11 +37,11 @@ class Destination:
     One line of relay_dest_domains.ini.
 
     @ivar action: what becomes of recipients in this domain; None where it was not said.
-    @ivar next_hop: where its mail goes: (host, port); None leaves that to others.
+    @ivar next_hop: where its mail goes: (host, port, protocol); None leaves that to others.
     """
 
     action: str | None = None
-    next_hop: tuple[str, int] | None = None
+    next_hop: tuple[str, int, str] | None = None
 
 
 @frozen
@@ -102,17 +103,22 @@ def _destination(section: Section, key: str) -> Destination:
         raise section.error(key, f"nexthop {problem}") from None
 
 
-def parse_next_hop(text: object) -> tuple[str, int]:
+def parse_next_hop(text: object) -> tuple[str, int, str]:
     """
-    ``host``, ``host:port``, ``192.0.2.1:port``, ``[2001:db8::1]:port`` or ``2001:db8::1``.
+    ``host``, ``host:port``, ``192.0.2.1:port``, ``[2001:db8::1]:port`` or ``2001:db8::1``; behind
+    ``lmtp://`` it speaks LMTP, as it speaks SMTP without or behind ``smtp://``.
 
-    @return: host, as IP address or A-labels, and port.
+    @return: host, as IP address or A-labels, port, and protocol.
     @raise ValueError: *text* is none of these; in words for the operator.
     """
     wrong = ValueError(f"{shown(str(text))} is not a host or host:port")
     if not isinstance(text, str):
         raise wrong
-    host, port = text.strip(), ""
+    scheme, slashes, rest = text.strip().partition("://")
+    protocol = scheme.lower() if slashes else SMTP
+    if protocol not in _PORTS:
+        raise ValueError(f"{shown(text)} is neither smtp:// nor lmtp://")
+    host, port = (rest if slashes else scheme), ""
     if host.startswith("["):
         host, bracket, port = host[1:].partition("]")
         if not bracket or (port and not port.startswith(":")):
@@ -131,7 +137,7 @@ def parse_next_hop(text: object) -> tuple[str, int]:
             name = host_name(host)
         except ValueError:
             raise wrong from None
-    return name, int(port) if port else SMTP_PORT
+    return name, int(port) if port else _PORTS[protocol], protocol
 
 
 def load(site: Site) -> "Relay":
@@ -161,9 +167,10 @@ class Relay:
         destination = destinations.get(domain) or destinations.get(_ANY_DOMAIN)
         if not self.settings.force_routing or destination is None or destination.next_hop is None:
             return None
-        host, port = destination.next_hop
+        host, port, protocol = destination.next_hop
         name = None if _is_address(host) else host
-        return (NextHop(host, domain, port, mx_name=name, source="route"),)
+        hop = NextHop(host, domain, port, mx_name=name, source="route", protocol=protocol)
+        return (hop,)
 
 
 @implementer(IRcptHook, IAskedLast)

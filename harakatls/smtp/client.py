@@ -48,6 +48,7 @@ class ClientSession:
 
     @ivar state: where the conversation stands by the answers that were given out.
     @ivar capabilities: of the last EHLO; nothing before, after HELO, and after `tls_started`.
+    @ivar lmtp: it is LMTP (RFC 2033) that is spoken.
     """
 
     __slots__ = (
@@ -59,11 +60,11 @@ class ClientSession:
         "_extended",
         "_hoped",
         "_lines",
-        "_lmtp",
         "_outstanding",
         "_parser",
         "_secured",
         "capabilities",
+        "lmtp",
         "state",
     )
 
@@ -71,7 +72,7 @@ class ClientSession:
         """@param lmtp: LHLO, and an answer for each recipient at the end of the data (RFC 2033)."""
         self.state = CONNECTED
         self.capabilities = Capabilities()
-        self._lmtp = lmtp
+        self.lmtp = lmtp
         self._secured = False
         self._extended = False  # the last hello was EHLO or LHLO
         self._lines = LineBuffer()
@@ -167,7 +168,7 @@ class ClientSession:
         elif asked is Asked.RCPT and recipient is not None:
             self._accepted.append(recipient)
         elif asked is Asked.DATA:
-            if self._lmtp and not self._accepted:
+            if self.lmtp and not self._accepted:
                 # RFC 2033 section 4.2 forbids it: nobody is there whose answer could be awaited.
                 raise RemoteProtocolError("354 without any recipient")
             self._encoder = DotEncoder()
@@ -190,10 +191,10 @@ class ClientSession:
 
         @param name: ours: a host name (A-labels) or address literal.
         """
-        if self._lmtp and not extended:
+        if self.lmtp and not extended:
             raise LocalProtocolError("LMTP has no HELO")
         self._extended = extended
-        verb = "LHLO" if self._lmtp else "EHLO" if extended else "HELO"
+        verb = "LHLO" if self.lmtp else "EHLO" if extended else "HELO"
         return self._ask(Asked.HELLO, f"{verb} {name}")
 
     def start_tls(self) -> bytes:
@@ -299,7 +300,7 @@ class ClientSession:
 
     def _message_sent(self) -> None:
         self._encoder = None
-        recipients = self._accepted if self._lmtp else (_NOBODY,)
+        recipients = self._accepted if self.lmtp else (_NOBODY,)
         self._outstanding.extend((Asked.BODY, recipient) for recipient in recipients)
         self._hoped = READY
 

@@ -144,6 +144,7 @@ class ScriptedPeer:
 _USUAL: dict[str, Answer] = {
     "connect": "220 peer.example ESMTP",
     "EHLO": "250-peer.example\n250-PIPELINING\n250-8BITMIME\n250 SIZE 26214400",
+    "LHLO": "250-peer.example\n250-PIPELINING\n250 8BITMIME",
     "HELO": "250 peer.example",
     "STARTTLS": "220 2.0.0 Go ahead",
     "MAIL": "250 2.1.0 Sender ok",
@@ -162,8 +163,8 @@ class ObligingPeer(ScriptedPeer):
         ObligingPeer(MAIL="451 4.7.1 Later", RCPT=["250 Ok", "550 5.1.1 No such user"])
 
     A list is used up, then the usual answers follow. `connect` is the greeting and `end` the
-    answer to the message. What depends on a command that was refused is refused with 503, where
-    nothing else is said.
+    answer to the message; in LMTP (LHLO) that is one line for each recipient. What depends on a
+    command that was refused is refused with 503, where nothing else is said.
     """
 
     def __init__(
@@ -198,7 +199,7 @@ class ObligingPeer(ScriptedPeer):
         needed = {"RCPT": "MAIL", "DATA": "RCPT"}.get(verb)
         if needed is not None and needed not in self._accepted:
             return f"503 5.5.1 {needed} first"
-        if verb == "EHLO" and self._extensions:
+        if verb in ("EHLO", "LHLO") and self._extensions:
             offered = [e for e in self._extensions if not (self.secured and e == "STARTTLS")]
             *first, last = ["peer.example", *offered]
             return "\n".join([*(f"250-{line}" for line in first), f"250 {last}"])

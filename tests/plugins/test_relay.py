@@ -191,12 +191,15 @@ class NextHopTests(SynchronousTestCase):
     def test_spellings(self) -> None:
         """Names, addresses and ports as operators write them."""
         for text, hop in (
-            ("mx.example", ("mx.example", 25)),
-            ("MX.example.:2525", ("mx.example", 2525)),
-            ("192.0.2.1:2525", ("192.0.2.1", 2525)),
-            ("[2001:DB8::1]", ("2001:db8::1", 25)),
-            ("[2001:db8::1]:465", ("2001:db8::1", 465)),
-            ("2001:db8::1", ("2001:db8::1", 25)),
+            ("mx.example", ("mx.example", 25, "smtp")),
+            ("MX.example.:2525", ("mx.example", 2525, "smtp")),
+            ("192.0.2.1:2525", ("192.0.2.1", 2525, "smtp")),
+            ("[2001:DB8::1]", ("2001:db8::1", 25, "smtp")),
+            ("[2001:db8::1]:465", ("2001:db8::1", 465, "smtp")),
+            ("2001:db8::1", ("2001:db8::1", 25, "smtp")),
+            ("smtp://mx.example", ("mx.example", 25, "smtp")),
+            ("LMTP://127.0.0.1", ("127.0.0.1", 24, "lmtp")),
+            ("lmtp://[::1]:2424", ("::1", 2424, "lmtp")),
         ):
             self.assertEqual(parse_next_hop(text), hop)
 
@@ -210,7 +213,12 @@ class NextHopTests(SynchronousTestCase):
             "[::1",
             "[::1]25",
             "a/b",
-            "smtp://a",
+            "smtp://",
+            "://a",
+            "smtp:a:25",
+            "lmtp:///var/run/lmtp",
+            "http://a",
+            "lmtp://smtp://a",
             "a:25:3",
             None,
         ):
@@ -220,7 +228,7 @@ class NextHopTests(SynchronousTestCase):
     def test_any_text(self, text: str) -> None:
         """Whatever the text is, the answer is a hop or ValueError."""
         try:
-            host, port = parse_next_hop(text)
+            host, port, _ = parse_next_hop(text)
         except ValueError:
             return
         self.assertTrue(host)
@@ -230,7 +238,7 @@ class NextHopTests(SynchronousTestCase):
     def test_any_address(self, address: Any, port: int) -> None:
         """Every address with every port is understood."""
         text = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
-        host, found = parse_next_hop(text)
+        host, found, _ = parse_next_hop(text)
         self.assertEqual(found, port)
         mapped = getattr(address, "ipv4_mapped", None)
         self.assertEqual(ip_address(host), mapped or address)

@@ -1,0 +1,97 @@
+"""The running server delivers into the mailboxes of Dovecot, over LMTP."""
+
+import smtplib
+from email import message_from_string
+from email.message import Message
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.interop.dovecot import Dovecot
+from tests.support import Instance, wait_until
+
+SENDER = "sender@store.test"
+ANN, BEN, NOBODY = "ann@store.test", "ben@store.test", "nobody@store.test"
+
+
+class LMTPTests(SynchronousTestCase):
+    dovecot: Dovecot
+    instance: Instance
+
+    def start(self, settings: str = "") -> None:
+        """@param settings: of Dovecot."""
+        self.dovecot = Dovecot(SENDER, ANN, BEN, settings=settings)
+        self.addCleanup(self.dovecot.remove)
+        self.dovecot.start()
+        hop = f"lmtp://127.0.0.1:{self.dovecot.port}"
+        self.instance = Instance.make(
+            "mx.test",
+            files={
+                "relay_acl_allow": "127.0.0.1/32\n",
+                "relay_dest_domains.ini": f'[domains]\nstore.test={{"nexthop":"{hop}"}}\n',
+                "outbound.ini": "temp_fail_intervals=5s\n",
+                "tls.ini": "",
+            },
+        )
+        self.addCleanup(self.instance.remove)
+        self.instance.start()
+
+    def send(self, subject: str, *recipients: str, notify: str = "FAILURE", lines: int = 1) -> None:
+        text = f"From: {SENDER}\r\nSubject: {subject}\r\n\r\n" + ".A line.\r\n" * lines
+        with smtplib.SMTP("127.0.0.1", self.instance.port, "client.test", timeout=20) as client:
+            client.sendmail(SENDER, recipients, text, rcpt_options=[f"NOTIFY={notify}"])
+
+    def mail_of(self, user: str) -> Message:
+        """The one message of *user*."""
+        try:
+            (text,) = wait_until(lambda: self.dovecot.mailbox(user), f"mail for {user}", 30)
+        except AssertionError as error:
+            logs = f"{self.instance.log()}\n{self.dovecot.log()}"
+            raise AssertionError(f"{error}:\n{logs}") from None
+        return message_from_string(text)
+
+    def test_each_recipient(self) -> None:
+        """Two have the message; the sender hears of the one that does not exist, and no other."""
+        self.start()
+        self.send("to three", ANN, NOBODY, BEN)
+        for user in ("ann", "ben"):
+            self.assertEqual(self.mail_of(user)["Subject"], "to three")
+        report = self.mail_of("sender")
+        self.assertEqual(report.get_content_type(), "multipart/report")
+        groups = report.get_payload()[1].get_payload()  # type: ignore[index, union-attr]
+        assert isinstance(groups, list)
+        (told,) = groups[1:]
+        assert isinstance(told, Message)
+        self.assertEqual(told["Final-Recipient"], f"rfc822; {NOBODY}")
+        self.assertRegex(str(told["Diagnostic-Code"]), r"smtp; 550 5\.1\.1 .*User doesn't exist")
+
+    def test_delivered(self) -> None:
+        """Dovecot sends no reports of success, so we say that the mail is in the mailbox."""
+        self.start()
+        self.send("tell me", ANN, notify="SUCCESS")
+        self.assertEqual(self.mail_of("ann")["Subject"], "tell me")
+        self.assertIn("Action: delivered", self.mail_of("sender").as_string())
+
+    def test_an_answer_for_each(self) -> None:
+        """One mailbox that is full holds up no other: its owner's copy is tried again alone."""
+        self.start("mail_plugins = quota\nplugin {\n  quota = maildir:User quota\n}\n" + _QUOTAS)
+        users = self.dovecot.directory / "users"
+        users.write_text(
+            users.read_text().replace(
+                f"{BEN}:{{PLAIN}}x::::::", f"{BEN}:{{PLAIN}}x::::::userdb_quota_rule=*:bytes=10"
+            )
+        )
+        self.send("large", ANN, BEN, lines=3000)
+        self.assertEqual(self.mail_of("ann")["Subject"], "large")
+        log = wait_until(
+            lambda: self.instance.log() if "bounced" in self.instance.log() else "", "bounce", 30
+        )
+        self.assertIn("delivered", log)
+        self.assertEqual(self.dovecot.mailbox("ben"), [])
+        self.assertEqual(len(self.dovecot.mailbox("ann")), 1)
+
+
+_QUOTAS = """\
+protocol lmtp {
+  mail_plugins = quota
+}
+"""
