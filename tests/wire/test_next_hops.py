@@ -71,4 +71,5 @@ class NextHopTests(SynchronousTestCase):
         self.delivered("first")
         self.assertEqual(self.sink.clients[-1], "ours.test")
         self.assertEqual(self.sink.in_clear, 0)
-        self.assertIn("our certificate ours.test is shown", self.instance.log())
+        reason = "our certificate ours.test is shown"
+        wait_until(lambda: reason in self.instance.log(), f"reason: {self.instance.log()}")
