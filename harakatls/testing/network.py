@@ -1,6 +1,6 @@
 """Connections in memory between a client and the servers of `testing.peers`."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from errno import ECONNREFUSED
 from typing import Any
 
@@ -171,7 +171,7 @@ class MemoryNetwork:
     @ivar transports: of each connection that was made.
     """
 
-    make_transport: type[MemoryTransport] = MemoryTransport
+    make_transport: Callable[[str, int, IProtocol, ScriptedPeer], MemoryTransport] = MemoryTransport
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock

@@ -1,13 +1,21 @@
-"""Servers in memory with which TLS is spoken in earnest."""
+"""
+Servers in memory with which TLS is spoken in earnest.
 
-from collections.abc import Callable
+Theirs is OpenSSL's alone. The client's goes through Twisted's layer, as on a TCP connection.
+"""
+
+from functools import partial
 from typing import Any
 
 from OpenSSL import SSL
+from twisted.internet._newtls import _BypassTLS
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from harakatls.testing.network import MemoryNetwork, MemoryTransport
-from harakatls.testing.peers import HANG_UP, ObligingPeer
-from harakatls.tls.layer import TLSBroken, TLSLayer
+from harakatls.testing.peers import HANG_UP, ObligingPeer, ScriptedPeer
 
 
 class SecurePeer(ObligingPeer):
@@ -26,91 +34,116 @@ class SecurePeer(ObligingPeer):
     def connect(self) -> SSL.Connection:
         """For one connection."""
         self.connection = SSL.Connection(self._context, None)
+        self.connection.set_accept_state()
         return self.connection
+
+    def decrypt(self, octets: bytes) -> None:
+        """From the client, cut anywhere; to be obeyed."""
+        assert self.connection is not None
+        self.connection.bio_write(octets)
+        try:
+            if not self.secured:
+                self.connection.do_handshake()
+                self.started_tls()
+            while True:
+                self.received(self.connection.recv(1 << 16))
+        except (SSL.WantReadError, SSL.ZeroReturnError):
+            pass
+        except SSL.Error:
+            self.ending = HANG_UP  # behind the alert
+            self.output.clear()
+
+    def encrypted(self) -> bytes:
+        """All that it has to say by now; b"" for nothing."""
+        assert self.connection is not None
+        if self.secured and self.output:
+            self.connection.sendall(bytes(self.output))
+            self.output.clear()
+        try:
+            return self.connection.bio_read(1 << 24)
+        except SSL.WantReadError:
+            return b""
 
 
 class TLSTransport(MemoryTransport):
-    """As `MemoryTransport`, and with a `SecurePeer` the handshake is a real one."""
+    """
+    As `MemoryTransport`, and with a `SecurePeer` the handshake is a real one.
 
-    _ours: TLSLayer | None = None
-    _theirs: TLSLayer | None = None
-    _told_us = _told_them = False
+    @ivar client: what uses it.
+    """
+
+    def __init__(
+        self, host: str, port: int, protocol: IProtocol, peer: ScriptedPeer, clock: Clock
+    ) -> None:
+        super().__init__(host, port, protocol, peer)
+        self.client = protocol
+        self._clock: Any = clock
+        self._tls: TLSMemoryBIOProtocol | None = None
+        self._secure: SecurePeer | None = None
 
     def startTLS(self, contextFactory: Any, normal: bool = True) -> bool:
         if not isinstance(self.peer, SecurePeer):
             return super().startTLS(contextFactory, normal)
         self.creator = contextFactory
-        self._ours = TLSLayer(contextFactory.clientConnectionForTLS(None), server=False)
-        self._theirs = TLSLayer(self.peer.connect())
-        self._ours.begin()
+        self._secure = self.peer
+        self._secure.connect()
+        factory = TLSMemoryBIOFactory(contextFactory, True, Factory(), self._clock)
+        self._tls = TLSMemoryBIOProtocol(factory, self.protocol, False)
+        self.protocol = self._tls
+        self._tls.makeConnection(_BypassTLS(MemoryTransport, self))
         return True
 
     def getHandle(self) -> SSL.Connection:
         """As Twisted's TLS transports have it."""
-        assert self._ours is not None
-        return self._ours.connection
+        assert self._tls is not None
+        handle: SSL.Connection = self._tls.getHandle()
+        return handle
+
+    def write(self, data: bytes) -> None:
+        if self._tls is None:
+            super().write(data)
+        else:
+            self._tls.write(data)
 
     def loseConnection(self) -> None:
-        super().loseConnection()
-        if self._ours is not None and not self._output:
-            self._ours.close()
+        if self._tls is None:
+            super().loseConnection()
+        else:
+            self._tls.loseConnection()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if self._tls is None:
+            super().registerProducer(producer, streaming)
+        else:
+            self._tls.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        if self._tls is None:
+            super().unregisterProducer()
+        else:
+            self._tls.unregisterProducer()
 
     def _to_peer(self) -> bool:
-        ours, theirs = self._ours, self._theirs
-        if ours is None or theirs is None:
+        if self._secure is None:
             return super()._to_peer()
-        if self._output:
-            data, self._output = bytes(self._output), bytearray()
-            ours.encrypt(data)
-        octets = ours.outgoing()
-        if not octets or self.peer.ending:
+        if not self._output or self.peer.ending:
             return False
-        try:
-            pieces = theirs.decrypt(octets)
-        except TLSBroken:
-            self.peer.ending = HANG_UP  # behind the alert
-            return True
-        if theirs.established and not self._told_them:
-            self._told_them = True
-            self.peer.started_tls()
-        for piece in pieces:
-            self.peer.received(piece)
+        data, self._output = bytes(self._output), bytearray()
+        self._secure.decrypt(data)
         return True
 
     def _from_peer(self) -> bool:
-        ours, theirs = self._ours, self._theirs
-        if ours is None or theirs is None:
+        if self._secure is None:
             return super()._from_peer()
-        if self.peer.output and theirs.established:
-            data, self.peer.output = bytes(self.peer.output), bytearray()
-            theirs.encrypt(data)
-        octets = theirs.outgoing()
-        if not octets:
-            return False
-        protocol: Any = self.protocol
-        try:
-            pieces = ours.decrypt(octets)
-        except TLSBroken as problem:
-            alert = ours.outgoing()
-            if alert:
-                self._hear(theirs.decrypt, alert)
-            self._end(problem)
-            return True
-        if ours.established and not self._told_us:
-            self._told_us = True
-            protocol.handshakeCompleted()
-        for piece in pieces:
-            protocol.dataReceived(piece)
-        return True
-
-    def _hear(self, decrypt: Callable[[bytes], object], alert: bytes) -> None:
-        try:
-            decrypt(alert)
-        except TLSBroken:
-            pass
+        octets = self._secure.encrypted()
+        if octets:
+            self.protocol.dataReceived(octets)
+        return bool(octets)
 
 
 class TLSNetwork(MemoryNetwork):
     """As `MemoryNetwork`, for peers of both kinds."""
 
-    make_transport = TLSTransport
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.make_transport = partial(TLSTransport, clock=clock)

@@ -114,6 +114,17 @@ class SettingsTests(SynchronousTestCase):
             self.assertEqual(list(outbound.force_tls_hosts.entries), [])
             self.assertEqual(list(outbound.no_tls_hosts.entries), [])
 
+    def test_scalars(self) -> None:
+        """44: a list that is written as one value is a list of one; Haraka drops some of these."""
+        settings = self.load(
+            "no_starttls_ports=2525\nrequireAuthorized=465\n[outbound]\n"
+            "force_tls_hosts=first.example.com\nno_tls_hosts=127.0.0.2\n"
+        )
+        self.assertEqual(settings.inbound.no_starttls_ports, frozenset({2525}))
+        self.assertEqual(settings.inbound.require_authorized, frozenset({465}))
+        self.assertEqual(list(settings.outbound.force_tls_hosts.entries), ["first.example.com"])
+        self.assertEqual(list(settings.outbound.no_tls_hosts.entries), ["127.0.0.2"])
+
     def test_independent(self) -> None:
         """6: nobody can change what another one has read."""
         first = self.load(F1)

@@ -1,8 +1,7 @@
 """
 Deliveries as the config directory makes them, to servers in memory whose TLS is OpenSSL's.
 
-The client's side is all ours, from the next hop to the octets; below it is Twisted's layer of TLS,
-as on a TCP connection.
+The client's side is all ours, from the next hop to the octets; but for the TCP connection.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,14 +10,8 @@ from typing import Any
 import trustme
 from attrs import define
 from OpenSSL import SSL
-from twisted.internet._newtls import _BypassTLS
-from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IProtocol, IProtocolFactory
-from twisted.internet.protocol import Factory
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.connection import TLSSummary
@@ -31,13 +24,12 @@ from harakatls.outbound.routing import Routing
 from harakatls.plugins.spool import DurableQueue
 from harakatls.queued import Delayed, Delivered, Outcome
 from harakatls.service.settings import Settings
-from harakatls.testing.network import MemoryTransport
-from harakatls.testing.peers import BREAK_OFF, ObligingPeer
 from harakatls.testing.values import ARRIVED, FixedBody, FixedResolver, queued_message
 from harakatls.tls.client import ClientTLS
 from harakatls.tls.nogo import Direction, MemoryTLSMemory
 from harakatls.tls.nogo_redis import RedisTLSMemory
 from tests.config.files import write_config
+from tests.flows.tls_network import SecurePeer, TLSNetwork
 from tests.tls.documented import Configure
 from tests.tls.peers import authority, issued, plain_server
 from tests.tls.test_nogo_redis import PretendedRedis
@@ -50,13 +42,8 @@ UNTRUSTED = issued(MX, by="Other Trust")
 OTHER_NAME = issued("else.example.net")
 
 
-class SecuringPeer(ObligingPeer):
-    """
-    A server that offers STARTTLS and can do it.
-
-    @ivar server: its side of TLS.
-    @ivar error: what was wrong with TLS, as it sees it.
-    """
+class SecuringPeer(SecurePeer):
+    """A server whose TLS is given as for `plain_server`."""
 
     def __init__(
         self,
@@ -65,124 +52,18 @@ class SecuringPeer(ObligingPeer):
         configure: Configure | None = None,
         **answers: Any,
     ) -> None:
-        super().__init__("STARTTLS", **answers)
-        self.server = plain_server(leaf, version, configure)
-        self.server.set_accept_state()
-        self.error: SSL.Error | None = None
+        super().__init__(plain_server(leaf, version, configure).get_context(), **answers)
+
+    @property
+    def server(self) -> SSL.Connection:
+        """Its side of TLS."""
+        assert self.connection is not None, "TLS was not begun"
+        return self.connection
 
     @property
     def in_the_clear(self) -> list[str]:
         """The commands that anybody could read on the way."""
         return [said.line.partition(" ")[0] for said in self.said if not said.secured]
-
-
-class SecuringTransport(MemoryTransport):
-    """
-    To one of these.
-
-    @ivar client: what uses it.
-    @ivar tls: Twisted's layer, once TLS was begun.
-    """
-
-    def __init__(
-        self, host: str, port: int, protocol: IProtocol, peer: SecuringPeer, clock: Clock
-    ) -> None:
-        super().__init__(host, port, protocol, peer)
-        self.client = protocol
-        self.tls: TLSMemoryBIOProtocol | None = None
-        self._other = peer
-        self._clock: Any = clock
-
-    def startTLS(self, contextFactory: object, normal: bool = True) -> bool:
-        creator: Any = contextFactory
-        factory = TLSMemoryBIOFactory(creator, True, Factory(), self._clock)
-        self.tls = TLSMemoryBIOProtocol(factory, self.protocol, False)
-        self.protocol = self.tls
-        self.tls.makeConnection(_BypassTLS(MemoryTransport, self))
-        return True
-
-    def getHandle(self) -> SSL.Connection:
-        """As Twisted's TLS transports have it."""
-        assert self.tls is not None
-        handle: SSL.Connection = self.tls.getHandle()
-        return handle
-
-    def write(self, data: bytes) -> None:
-        if self.tls is None:
-            super().write(data)
-        else:
-            self.tls.write(data)
-
-    def loseConnection(self) -> None:
-        if self.tls is None:
-            super().loseConnection()
-        else:
-            self.tls.loseConnection()
-
-    def _to_peer(self) -> bool:
-        if self.tls is None:
-            return super()._to_peer()
-        data, self._output = bytes(self._output), bytearray()
-        if not data:
-            return False
-        server = self._other.server
-        server.bio_write(data)
-        try:
-            if not self._other.secured:
-                server.do_handshake()
-                self._other.started_tls()
-            while True:
-                self._other.received(server.recv(1 << 16))
-        except (SSL.WantReadError, SSL.ZeroReturnError):
-            pass
-        except SSL.Error as error:
-            self._other.error, self._other.ending = error, BREAK_OFF
-        return True
-
-    def _from_peer(self) -> bool:
-        if self.tls is None:
-            return super()._from_peer()
-        server, output = self._other.server, self.peer.output
-        if output and self._other.secured and self._other.error is None:
-            server.sendall(bytes(output))
-        output.clear()
-        try:
-            octets = server.bio_read(1 << 20)
-        except SSL.WantReadError:
-            return False
-        self.protocol.dataReceived(octets)
-        return True
-
-
-class SecuringNetwork:
-    """Servers by address; each connection is answered by the next of them."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.peers: dict[str, list[SecuringPeer]] = {}
-        self.transports: list[SecuringTransport] = []
-        self._clock = clock
-
-    def connect(
-        self, host: str, port: int, factory: IProtocolFactory, seconds: float
-    ) -> "Deferred[IProtocol]":
-        """As `outbound.connector.Connect`."""
-        if not self.peers.get(host):
-            return fail(ConnectError())
-        protocol = factory.buildProtocol(IPv4Address("TCP", host, port))
-        assert protocol is not None
-        peer = self.peers[host].pop(0)
-        self.transports.append(SecuringTransport(host, port, protocol, peer, self._clock))
-        protocol.makeConnection(self.transports[-1])
-        peer.connected()
-        return succeed(protocol)
-
-    def flush(self) -> None:
-        """Move octets until all is quiet; no time passes."""
-        quiet = False
-        while not quiet:
-            self._clock.advance(0)
-            moved = [transport.pump() for transport in self.transports]
-            quiet = not any(moved)
 
 
 @define
@@ -231,7 +112,7 @@ class NextHopTestCase(SynchronousTestCase):
 
     def sender(
         self, ini: str, files: Mapping[str, str | bytes] | None = None
-    ) -> tuple[Delivery, SecuringNetwork]:
+    ) -> tuple[Delivery, TLSNetwork]:
         """Deliveries as tls.ini and the other files in config/ have them."""
         usual: dict[str, str | bytes] = {
             "me": "mta.example\n",
@@ -253,7 +134,7 @@ class NextHopTestCase(SynchronousTestCase):
         site = Site(settings.config, settings.me, self.clock, unused, unused, resolver, unused)
         plugins = load_plugins(site, settings.plugins, plugin_factories())
         outbound, tls = settings.outbound, settings.tls
-        network = SecuringNetwork(self.clock)
+        network = TLSNetwork(self.clock)
         client = ClientTLS(tls.outbound)
         self.assertEqual(client.problems, ())
         connector = Connector(
@@ -290,19 +171,19 @@ class NextHopTestCase(SynchronousTestCase):
     def attempt(
         self,
         delivery: Delivery,
-        network: SecuringNetwork,
+        network: TLSNetwork,
         peer: SecuringPeer,
         host: str = ADDRESS,
         recipient: str = "bob@recipient.example",
         attempts: int = 0,
+        *others: SecuringPeer,
     ) -> Sent:
         """
-        @param peer: the server that is met first at *host*.
+        @param peer: the server that is met next at *host*.
         @param attempts: how many there were before.
+        @param others: who are met behind it.
         """
-        network.peers.setdefault(host, [])
-        if peer not in network.peers[host]:
-            network.peers[host].insert(0, peer)
+        network.serve(host, peer, *others)
         queued = queued_message(recipients=[recipient], attempts=attempts)
         running = Deferred.fromCoroutine(delivery.attempt(queued))
         network.flush()

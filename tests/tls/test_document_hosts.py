@@ -2,6 +2,8 @@
 The TLS document about hosts: no_tls_hosts, no_starttls_ports, force_tls_hosts, and [redis].
 """
 
+from datetime import UTC, datetime, timedelta
+
 from tests.tls.documented import OTHER, SMTP, SMTPS, SUBMISSION, Documented, DocumentTestCase
 from tests.tls.next_hops import (
     ADDRESS,
@@ -13,7 +15,7 @@ from tests.tls.next_hops import (
     SecuringPeer,
     Sent,
 )
-from tests.tls.peers import TLS_1_2, VERSIONS, issued
+from tests.tls.peers import TLS_1_2, VERSIONS, authority, issued
 
 NO_TLS_HOSTS = """\
 [no_tls_hosts]
@@ -36,6 +38,10 @@ disable_for_failed_hosts = true
 disable_expiry = 604800
 disable_inbound_expiry = 3600
 """
+EXPIRED = authority().issue_cert(
+    *("address.example", "network.example", "mx.example.org", "shared.example"),
+    not_after=datetime.now(UTC) - timedelta(days=1),
+)
 WEEK, HOUR = 604800, 3600
 
 
@@ -137,11 +143,11 @@ class ForcedHostsTests(NextHopTestCase):
 
     def test_invalid_certificate(self) -> None:
         """
-        Untrusted, or for another name: nothing is sent, whatever rejectUnauthorized says; others
-        on the same host get their mail.
+        Untrusted, expired, or for another name: nothing is sent, whatever rejectUnauthorized
+        says; others on the same host get their mail.
         """
         reject = "rejectUnauthorized=false\n"
-        for leaf in (UNTRUSTED, OTHER_NAME):
+        for leaf in (UNTRUSTED, OTHER_NAME, EXPIRED):
             for version in VERSIONS:
                 for recipient, mx in self.forced:
                     peer = SecuringPeer(leaf, version)
@@ -188,8 +194,7 @@ class ForcedHostsTests(NextHopTestCase):
         """An attempt with TLS 1.3 alone; who connects a second time meets another server."""
         delivery, network = self.sender(f"{FORCED}{OURS}minVersion=TLSv1.3\n")
         second = SecuringPeer(PEER, TLS_1_2)
-        network.peers[host] = [peer, second]
-        return self.attempt(delivery, network, peer, host, recipient, attempts), second
+        return self.attempt(delivery, network, peer, host, recipient, attempts, second), second
 
     def test_nexthop(self) -> None:
         """The list is matched against nexthop in relay_dest_domains.ini, too."""

@@ -8,8 +8,9 @@ from pathlib import Path
 import trustme
 from cryptography.x509 import ocsp
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 
+from harakatls.tls.responder import NoResponse
 from harakatls.tls.stapling import Stapler
 from tests.tls.documented import (
     GOOD_CLIENT,
@@ -237,6 +238,7 @@ class StaplingTests(DocumentTestCase):
     def setUp(self) -> None:
         self.certificate = leaf()  # it names a responder
         self.asked: list[str] = []
+        self.is_down = False
 
     def begin(self, ini: str, queue: Path | None = None, warnings: int = 0) -> Documented:
         """A server starts; the responder answers at once, with what is good for six days."""
@@ -245,6 +247,8 @@ class StaplingTests(DocumentTestCase):
 
         def ask(url: str, request: bytes) -> "Deferred[bytes]":
             self.asked.append(url)
+            if self.is_down:
+                return fail(NoResponse("the responder is down"))
             now = datetime.fromtimestamp(server.clock.seconds(), UTC)
             return succeed(respond(self.certificate, begin=now - DAY, end=now + 6 * DAY))
 
@@ -306,6 +310,21 @@ class StaplingTests(DocumentTestCase):
             server.clock.advance(DAY.total_seconds())
             self.assertGreater(self.next_update(self.stapled(server)), server.clock.seconds())
         self.assertIn(len(self.asked), range(3, 12))
+
+    def test_out_of_date(self) -> None:
+        """A responder that is gone: its last response for as long as that is valid, then none."""
+        server = self.begin("requestOCSP=true\n")
+        first = self.stapled(server)
+        self.is_down = True
+        end = self.next_update(first)
+        server.clock.advance(end - 1 - server.clock.seconds())
+        self.assertEqual(self.stapled(server), first)
+        server.clock.advance(2)
+        for port, version in self.each_way():
+            self.assertEqual(self.stapled(server, port, version), b"")
+        self.is_down = False
+        server.clock.advance(3700)
+        self.assertNotEqual(self.stapled(server), b"")
 
     def test_restart(self) -> None:
         """Better than the document: after a restart they need not be fetched again."""
