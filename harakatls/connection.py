@@ -64,7 +64,8 @@ class Connection:
     @ivar id: unique, upper-case UUID; transactions are id.1, id.2 and so on.
     @ivar implicit_tls: the listener speaks TLS from the start.
     @ivar relaying: the peer may send mail to any domain.
-    @ivar notes: for plugins only; the same dictionary for the life of the connection.
+    @ivar notes: for plugins only; the same dictionary for the life of the connection, so across
+        STARTTLS: not for what the peer says.
     """
 
     id: str

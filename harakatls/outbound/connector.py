@@ -298,6 +298,8 @@ class Connector:
         try:
             await self._hello(protocol)
         except ConnectionBroken as problem:
+            if protocol.given_up:  # a host that is slow, or does not keep to SMTP, can do TLS
+                raise
             # In TLS 1.3 a server may object to our side of the handshake only now.
             raise ConnectionBroken(f"right after the handshake: {problem}", securing=True) from None
         except _Unusable as problem:
@@ -309,7 +311,9 @@ class Connector:
 def _explained(
     problem: ConnectionBroken, creator: IOpenSSLClientConnectionCreator
 ) -> ConnectionBroken:
-    """What is known of a handshake that failed."""
+    """What is known of a handshake that failed, if it was that."""
+    if not problem.securing:
+        return problem
     words = getattr(creator, "failure", None) or str(problem)
     remark = getattr(creator, "remark", None)
     if remark is not None:

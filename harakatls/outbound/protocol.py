@@ -75,6 +75,8 @@ class OutboundProtocol(Protocol):
 
     Used by one coroutine at a time. There is one timer for the whole connection; each wait sets it
     anew.
+
+    @ivar given_up: it was we who broke the connection off.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class OutboundProtocol(Protocol):
         self._leaving = False
         self._unread = 0
         self._problem: str | None = None  # why nothing can be said any more
+        self.given_up = False
 
     # -- what Twisted tells ---------------------------------------------------------------------
 
@@ -312,6 +315,7 @@ class OutboundProtocol(Protocol):
     def _break(self, problem: str) -> None:
         if self._problem is None:
             self._problem = problem
+            self.given_up = True
             self._transport().abortConnection()
         self._wake()
 

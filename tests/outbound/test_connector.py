@@ -160,6 +160,22 @@ class FallbackTests(ConnectorTestCase):
             peer = ObligingPeer("STARTTLS", EHLO=[usual, ending])
             self.assertIsNone(self.opened(peer, ObligingPeer(), earlier=1).secured)
 
+    def test_what_comes_later(self) -> None:
+        """
+        A host that is slow or speaks nonsense inside of TLS can do TLS: what it was to get is not
+        sent in the clear for that, now or later.
+        """
+        for later in (SILENCE, "what is this?"):
+            self.setUp()
+            slow = ObligingPeer("STARTTLS", EHLO=["250-peer.example\n250 STARTTLS", later])
+            running = self.open(slow, ObligingPeer("STARTTLS"), earlier=1, nogo=NOGO)
+            self.pass_time(OutboundSettings().command_timeout + 1)
+            unusable = self.successResultOf(running)
+            assert isinstance(unusable, Unusable), unusable
+            self.assertIn("while waiting for the answer to EHLO", str(unusable.reply))
+            self.assertEqual(len(self.network.attempts), 1)
+            self.assertIsNotNone(self.opened(earlier=1, nogo=NOGO).secured)
+
     def test_a_handshake_that_hangs(self) -> None:
         """handshake_timeout ends it, as a failure of TLS."""
         settings = OutboundSettings(handshake_timeout=9.0)
