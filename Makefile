@@ -15,6 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 NODEMAILER := tests/interop/node_modules/nodemailer/package.json
+SSLYZE := $(VENV).sslyze
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 TEST_LOG := _trial_temp.test.log
@@ -97,11 +98,18 @@ interop: $(INSTALLED) interop-peers
 # What cannot be installed is named, and the tests that need it are skipped; in CI that is an error.
 interop-peers:
 	@.ci/need postfix=postfix swaks=swaks perl:Net::SSLeay=libnet-ssleay-perl msmtp=msmtp \
-		dovecot=dovecot-lmtpd openssl=openssl node=nodejs npm=npm || [[ -z $${CI:-} ]]
+		dovecot=dovecot-lmtpd openssl=openssl testssl=testssl.sh node=nodejs npm=npm \
+		|| [[ -z $${CI:-} ]]
 	@if [[ ! -e $(NODEMAILER) || tests/interop/package.json -nt $(NODEMAILER) ]]; then \
 		echo "installing nodemailer"; \
 		npm install --prefix tests/interop --no-save --no-package-lock --no-audit --no-fund \
 			--loglevel=error </dev/null && touch $(NODEMAILER) || [[ -z $${CI:-} ]]; \
+	fi
+	@if [[ ! -e $(SSLYZE)/installed || tests/interop/sslyze.txt -nt $(SSLYZE)/installed ]]; then \
+		echo "installing sslyze"; \
+		$(BIN)/python -m venv $(SSLYZE) && $(SSLYZE)/bin/python -m pip install -qq \
+			--disable-pip-version-check -r tests/interop/sslyze.txt </dev/null \
+			&& touch $(SSLYZE)/installed || [[ -z $${CI:-} ]]; \
 	fi
 
 lint: $(INSTALLED)
