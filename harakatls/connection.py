@@ -32,7 +32,8 @@ class TLSSummary:
     What a finished handshake came to.
 
     @ivar protocol: as OpenSSL writes it, "TLSv1.3".
-    @ivar cipher: the IANA or OpenSSL name, "TLS_AES_256_GCM_SHA384".
+    @ivar cipher: the name that OpenSSL has for it; for TLS 1.3 that is IANA's,
+        "TLS_AES_256_GCM_SHA384".
     @ivar bits: the strength of the cipher.
     @ivar server_name: SNI as A-label, or None.
     @ivar peer_names: the DNS names (else the common name) of the peer's certificate.

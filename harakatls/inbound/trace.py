@@ -10,6 +10,7 @@ from functools import lru_cache
 from harakatls.connection import Connection, TLSSummary, Transaction
 from harakatls.inbound.replies import product
 from harakatls.mail.address import Address
+from harakatls.tls.suites import registered_name
 
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}\Z")
 _NOT_IN_HOST = re.compile(r"[^A-Za-z0-9._:\[\]-]")
@@ -59,11 +60,12 @@ class TraceFields:
         secured = connection.secured
         self._tls = ""
         if secured is not None:
-            # RFC 8314 section 4.3 registers the clause.
+            # RFC 8314 section 4.3 has the clause, and wants the suite by its registered name.
+            suite = registered_name(secured.cipher)
             facts = [_word(secured.protocol), _word(secured.group or "")]
             facts += ["verified"] if secured.verified else []
             comment = " ".join(fact for fact in facts if fact)
-            self._tls = f"\r\n\ttls {_word(secured.cipher)} ({comment})"
+            self._tls = f"\r\n\ttls {_word(suite)} ({comment})"
 
 
 def with_protocol(connection: Connection) -> str:

@@ -52,6 +52,11 @@ class ReceivedTests(SynchronousTestCase):
         self.assertIn(" tls TLS_AES_256_GCM_SHA384 (TLSv1.3 X25519);", field)
         verified = connection(secured=evolve(SUMMARY, verified=True, group=None))
         self.assertIn("(TLSv1.3 verified);", value(received(verified)))
+        older = evolve(SUMMARY, protocol="TLSv1.2", cipher="ECDHE-RSA-AES256-GCM-SHA384")
+        self.assertIn(
+            " tls TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 (TLSv1.2 X25519);",
+            value(received(connection(secured=older))),
+        )
 
     def test_protocols(self) -> None:
         """RFC 3848 and RFC 6531 name each way of transmission."""

@@ -17,15 +17,15 @@ PROFILES = "lib/python3*/site-packages/sslyze/mozilla_tls_profile/*.json"
 LIMIT = 120  # seconds; it takes about ten
 
 # Left out of Mozilla's "intermediate", which is for browsers' servers:
-# - ciphers with CBC or without forward secrecy that Mozilla's "old" still has: mail servers that know
-#   none better would send in the clear;
+# - ciphers with CBC or without forward secrecy that Mozilla's "old" still has: mail servers that
+#   know none better would send in the clear;
 ALSO_CIPHERS_OF = "old"
 NEVER = "3DES"
 # - the two curves of the library's that are stronger than any that Mozilla lists.
 ALSO_CURVES = ("secp521r1", "X448")
 
 # What Mozilla says nothing about, by the names that sslyze gives them.
-CLAIMS = {
+CLAIMS: dict[str, dict[str, bool | str]] = {
     "tls_1_3_early_data": {"supports_early_data": False},
     "session_renegotiation": {
         "supports_secure_renegotiation": True,
@@ -42,7 +42,9 @@ def profile() -> dict[str, Any]:
     (path,) = HOME.glob(PROFILES)
     configurations = json.loads(path.read_text())["configurations"]
     wanted: dict[str, Any] = configurations["intermediate"]
-    more = [name for name in configurations[ALSO_CIPHERS_OF]["ciphers"]["iana"] if NEVER not in name]
+    more = [
+        name for name in configurations[ALSO_CIPHERS_OF]["ciphers"]["iana"] if NEVER not in name
+    ]
     wanted["ciphers"]["iana"] += more
     wanted["tls_curves"] += ALSO_CURVES
     return wanted

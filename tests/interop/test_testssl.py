@@ -19,9 +19,9 @@ LIMIT = 240  # seconds; it takes about 60
 # fare), and the order of ciphers (-P), which takes longest and which tests.tls sees to.
 CHECKS = ("-p", "-s", "-f", "-S", "-U")
 
-# From the first one on, something is to be done. Below are DEBUG, INFO, OK and LOW, which is what it
-# says of ciphers with CBC: these are there for servers that would send in the clear without them.
-# WARN is about testssl.sh itself, as when its OpenSSL lacks an old algorithm.
+# From the first one on, something is to be done. Below are DEBUG, INFO, OK and LOW, which is what
+# it says of ciphers with CBC: these are there for servers that would send in the clear without
+# them. WARN is about testssl.sh itself, as when its OpenSSL lacks an old algorithm.
 GRAVE = ("MEDIUM", "HIGH", "CRITICAL", "FATAL")
 
 # What has to have been looked at for a report to count: one of each of CHECKS.
