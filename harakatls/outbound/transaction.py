@@ -9,6 +9,7 @@ from harakatls.mail.envelope import Envelope, Recipient
 from harakatls.mail.header import header_length
 from harakatls.outbound.protocol import ConnectionBroken, OutboundProtocol
 from harakatls.outbound.settings import OutboundSettings
+from harakatls.outbound.seven_bit import seven_bit
 from harakatls.smtp.events import Asked
 from harakatls.smtp.parameters import mail_parameters, rcpt_parameters
 from harakatls.smtp.reply import Reply
@@ -50,7 +51,10 @@ class Transaction:
             self._answer_all(self.recipients, refusal)
             return
         # Before MAIL, so that nothing is begun with a message that cannot be read.
-        body = self.open_body()
+        body = await self._suitable_body()
+        if isinstance(body, Reply):
+            self._answer_all(self.recipients, body)
+            return
         try:
             await self._transfer(body)
         finally:
@@ -74,16 +78,21 @@ class Transaction:
 
     # -- before anything is sent --------------------------------------------------------------
 
+    async def _suitable_body(self) -> IMessageBody | Reply:
+        """The message as this server takes it, or why it does not."""
+        if "8BITMIME" in self.protocol.session.capabilities:
+            return self.open_body()
+        body = await seven_bit(self.open_body)
+        if isinstance(body, Reply):
+            return body
+        self.size = body.size + len(self.top)
+        return self._too_large() or body
+
     async def _refused_beforehand(self) -> Reply | None:
         """What this server cannot take, by what it offers."""
-        capabilities = self.protocol.session.capabilities
-        limit = capabilities.size_limit
-        if limit is not None and self.size > limit:
-            # RFC 1870 section 6.2
-            text = f"The message has {self.size} octets, the server takes {limit}"
-            return Reply.of(552, "5.3.4", text)
-        if "SMTPUTF8" in capabilities:
-            return None
+        too_large = self._too_large()
+        if too_large is not None or "SMTPUTF8" in self.protocol.session.capabilities:
+            return too_large
         if not self._addresses_are_ascii():
             text = "An address is not ASCII, and the server does not offer SMTPUTF8"
             return Reply.of(550, "5.6.7", text)
@@ -91,6 +100,14 @@ class Transaction:
             text = "The header is not ASCII, and the server does not offer SMTPUTF8"
             return Reply.of(550, "5.6.9", text)
         return None
+
+    def _too_large(self) -> Reply | None:
+        limit = self.protocol.session.capabilities.size_limit
+        if limit is None or self.size <= limit:
+            return None
+        # RFC 1870 section 6.2
+        text = f"The message has {self.size} octets, the server takes {limit}"
+        return Reply.of(552, "5.3.4", text)
 
     def _addresses_are_ascii(self) -> bool:
         sender = self.envelope.reverse_path

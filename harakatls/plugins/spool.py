@@ -1,19 +1,58 @@
 """The durable queue: takes whatever no other plugin took, for delivery from here."""
 
+from email.utils import formatdate
+
 from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from harakatls.connection import Connection, Transaction
 from harakatls.interfaces import IQueueHook, IStagedMessage, Site, SpoolFull
+from harakatls.mail.header import count, field, header_length
 from harakatls.smtp.reply import Reply
 from harakatls.verdict import ACCEPT, TempFail, Verdict
 
 NO_SPACE = Reply.of(452, "4.3.1", "Insufficient system storage, try later")
+HEADER_OCTETS = 65536  # of a message are looked at
 
 
-def load(_site: Site) -> "DurableQueue":
+def load(site: Site) -> "DurableQueue":
     """The message knows the spool it is staged in."""
-    return DurableQueue()
+    return DurableQueue(Completion(site.me, site.clock))
+
+
+@frozen
+class Completion:
+    """
+    What a client that submits mail may leave out (RFC 6409 sections 8.1 and 8.2): many servers
+    refuse or mistrust mail without it.
+
+    Only for clients that may relay: other mail is not ours to change (RFC 5321 section 6.4).
+    """
+
+    me: str
+    clock: IReactorTime
+
+    async def complete(self, transaction: Transaction, message: IStagedMessage) -> None:
+        """Put the missing fields on top."""
+        body = message.open()
+        try:
+            start = b""
+            while len(start) < HEADER_OCTETS and header_length(start) is None:
+                chunk = await body.read(HEADER_OCTETS - len(start))
+                if not chunk:
+                    break
+                start += chunk
+        finally:
+            body.close()
+        length = header_length(start)
+        if length is None and len(start) >= HEADER_OCTETS:
+            return  # the rest of such a header may hold anything
+        header = start if length is None else start[:length]
+        if not count(header, b"Date"):
+            message.prepend(field("Date", formatdate(self.clock.seconds())))
+        if not count(header, b"Message-Id"):
+            message.prepend(f"Message-Id: <{transaction.id}@{self.me}>\r\n".encode())
 
 
 @implementer(IQueueHook)
@@ -23,13 +62,19 @@ class DurableQueue:
     Commits every message to the spool. Asked after all plugins, whether listed or not.
 
     When it accepts, the message survives a crash.
+
+    @ivar completion: of mail from clients that may relay; None leaves it as it is.
     """
+
+    completion: Completion | None = None
 
     async def queue(
         self, connection: Connection, transaction: Transaction, message: IStagedMessage
     ) -> Verdict:
         """A spool without space asks the sender to come back (452, RFC 5321 section 4.2.2)."""
         try:
+            if transaction.relaying and self.completion is not None:
+                await self.completion.complete(transaction, message)
             await message.commit(transaction.envelope)
         except SpoolFull:
             return TempFail(NO_SPACE)
