@@ -96,16 +96,20 @@ class Ini:
                 unknown.append(f"{place(self.file, name)}: unknown section")
         return tuple(unknown)
 
-    def leave_out(self, section: str, key: str) -> bool:
+    def leave_out(self, section: str, key: str | None) -> bool:
         """
         Go on as if the file did not have *key*, to find what else is wrong.
 
+        @param key: None for the whole section.
         @return: whether it had.
         """
         found = self._sections.get(section)
-        if found is None or key not in found:
+        if found is None or (key is not None and key not in found):
             return False
-        self._sections[section] = found.without(key)
+        if key is None:
+            del self._sections[section]
+        else:
+            self._sections[section] = found.without(key)
         return True
 
 

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harakatls.config.directory import ConfigDirectory
+from harakatls.service.effective import Facts
 from harakatls.service.identity_report import identity_lines
 from harakatls.service.logs import printable
-from harakatls.service.tls_report import Facts, TLSReport, as_mapping, tls_report
+from harakatls.service.tls_report import TLSReport, as_mapping, tls_report
 
 _INDENT = "    "
 _WIDTH = 100
@@ -61,7 +62,10 @@ def lines(report: TLSReport) -> Iterator[str]:
             yield ""
     for title, settings in (
         ("Settings for incoming mail", report.incoming),
+        *((f"Settings for clients that ask for {name}", f) for name, f in report.named.items()),
         ("Settings for outgoing mail", report.outgoing),
+        *((f"Settings for the plugin {name}", f) for name, f in report.plugins.items()),
+        ("The memory of hosts with which TLS failed", report.redis),
     ):
         if settings:
             yield title

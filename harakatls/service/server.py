@@ -31,6 +31,7 @@ from harakatls.outbound.resolver import system_resolver
 from harakatls.outbound.routing import Routing
 from harakatls.outbound.runner import QueueRunner
 from harakatls.service.failure import StartFailure
+from harakatls.service.groups import GroupFiles
 from harakatls.service.listeners import BoundSocket, bind_all, serve
 from harakatls.service.logs import Stream, drop_below, log_to
 from harakatls.service.nogo import NoGo
@@ -89,6 +90,7 @@ class Server(Service):
             thread_caller(reactor),
             self._tls_taken_on,
         )
+        self._groups = GroupFiles(thread_caller(reactor))
         self._bound: tuple[BoundSocket, ...] = ()
         self._unopened: tuple[ListenerSettings, ...] = ()
         self._connector: Connector | None = None
@@ -178,6 +180,7 @@ class Server(Service):
         self._ports = serve(self._bound, self._reactor, self._factory_for)
         self._runner.startService()
         self._reload.start()
+        self._groups.make(settings.tls)
 
     def _factory(
         self, listener: ListenerSettings, chain: HookChain, spool: ISpool
@@ -215,6 +218,7 @@ class Server(Service):
             self._reload.reload()
 
     def _tls_taken_on(self, settings: TLSSettings) -> None:
+        self._groups.make(settings)
         if self._connector is not None:
             self._connector.tls_settings = settings.outbound
         if not (self._unopened and self._server_tls.ready() and self._factory_for):

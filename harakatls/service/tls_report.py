@@ -15,22 +15,29 @@ from harakatls.config.errors import ConfigError
 from harakatls.connection import Connection, Endpoint
 from harakatls.inbound.settings import InboundSettings, ListenerSettings
 from harakatls.outbound.settings import OutboundSettings
-from harakatls.service.identity_report import identities, identity_advice, identity_settings
+from harakatls.service.effective import (
+    Facts,
+    incoming,
+    memory,
+    outgoing,
+    rules_of,
+    servers_of,
+    versions,
+)
+from harakatls.service.identity_report import identities, identity_advice
 from harakatls.service.server import STAPLES
 from harakatls.service.staple_report import StapleState, staple_state
 from harakatls.tls.certificates import KeyPair
 from harakatls.tls.client import ClientTLS
 from harakatls.tls.handshake import fingerprint
-from harakatls.tls.parameters import FILE, VERSIONS, ContextParameters, TLSVersion
+from harakatls.tls.parameters import FILE
 from harakatls.tls.policy import ClientCertificate, client_certificate
 from harakatls.tls.server import ServerTLS
-from harakatls.tls.settings import InboundTLS, OutboundTLS, PEMFile, TLSSettings
+from harakatls.tls.settings import InboundTLS, OutboundTLS, TLSSettings
 from harakatls.tls.snapshot import Snapshot
 
 EXPIRES_SOON = 14
 """Days. What renews certificates by itself has done so long before."""
-
-Facts = dict[str, Any]
 
 _T = TypeVar("_T")
 _MOST_MISTAKES = 100
@@ -49,7 +56,10 @@ class TLSReport:
     @ivar listeners: one for each address of smtp.ini.
     @ivar identities: which next hop gets to see which certificate of ours.
     @ivar incoming: the effective settings, by their names in tls.ini.
-    @ivar outgoing: likewise.
+    @ivar named: those for clients that ask for a name with a section of its own, by that name.
+    @ivar outgoing: those for mail that goes out.
+    @ivar plugins: those of the plugins that have a section of their own, by their names.
+    @ivar redis: about the memory of hosts with which TLS failed.
     @ivar mistakes: a line for each, which begins with the file.
     @ivar warnings: what works, but should be looked at.
     """
@@ -58,7 +68,10 @@ class TLSReport:
     listeners: tuple[Facts, ...] = ()
     identities: tuple[Facts, ...] = ()
     incoming: Facts = field(factory=dict)
+    named: Mapping[str, Facts] = field(factory=dict)
     outgoing: Facts = field(factory=dict)
+    plugins: Mapping[str, Facts] = field(factory=dict)
+    redis: Facts = field(factory=dict)
     mistakes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -77,10 +90,11 @@ def tls_report(config: ConfigDirectory, now: datetime) -> TLSReport:
                     return None
         return None
 
-    def contexts(config: ConfigDirectory) -> tuple[TLSSettings, ServerTLS, ClientTLS]:
+    def contexts(config: ConfigDirectory) -> tuple[TLSSettings, ServerTLS, list[ClientTLS]]:
         settings = TLSSettings.load(config)
         server = ServerTLS(settings.inbound, inbound.me if inbound is not None else "localhost")
-        return settings, server, ClientTLS(settings.outbound)
+        outbound = (settings.outbound, *_plugins(config, settings).values())
+        return settings, server, [ClientTLS(found) for found in outbound]
 
     inbound = settings_of(InboundSettings.load)
     outbound = settings_of(OutboundSettings.load)
@@ -90,11 +104,13 @@ def tls_report(config: ConfigDirectory, now: datetime) -> TLSReport:
     told = tuple(w for w in config.warnings if w.startswith(FILE) and w not in unknown)
     if made is None:
         return TLSReport(mistakes=tuple(dict.fromkeys(mistakes)), warnings=told)
-    settings, server, client = made
+    settings, server, clients = made
     snapshot = server.snapshot
     listeners = inbound.listeners if inbound is not None else ()
     has_plugin = _PLUGIN in config.lines("plugins")
-    mistakes.extend((*server.problems, *client.problems, *unknown))
+    mistakes.extend(server.problems)
+    mistakes.extend(problem for client in clients for problem in client.problems)
+    mistakes.extend(unknown)
     staples = _staples(server, queue, now)
     for pair in snapshot.pairs:
         state = staples.get(pair.chain[0])
@@ -107,21 +123,35 @@ def tls_report(config: ConfigDirectory, now: datetime) -> TLSReport:
     return TLSReport(
         certificates=tuple(_certificate(pair, snapshot, now, staples) for pair in snapshot.pairs),
         listeners=tuple(_listener(listener, server, has_plugin) for listener in listeners),
-        identities=identities(client, now),
-        incoming=_incoming(settings.inbound),
-        outgoing=_outgoing(settings, outbound),
+        identities=identities(clients[0], now),
+        incoming=incoming(snapshot.settings),
+        named={name: rules_of(rules) for name, rules in snapshot.settings.named.items()},
+        outgoing=outgoing(settings.outbound, outbound),
+        plugins={name: servers_of(found) for name, found in _plugins(config, settings).items()},
+        redis=memory(settings.nogo),
         mistakes=tuple(dict.fromkeys(mistakes)),
         warnings=(
             *told,
             *_advice(snapshot, now, inbound.me if inbound is not None else None),
-            *identity_advice(client, now, EXPIRES_SOON),
+            *(
+                advice
+                for client in clients
+                for advice in identity_advice(client, now, EXPIRES_SOON)
+            ),
+            *_ports_without_listener(snapshot.settings, listeners),
         ),
     )
 
 
+def _plugins(config: ConfigDirectory, settings: TLSSettings) -> Mapping[str, OutboundTLS]:
+    """Those with a section of their own."""
+    written = config.ini(FILE).sections()
+    return {name: found for name, found in settings.plugins.items() if found.section in written}
+
+
 def _leave_out(config: ConfigDirectory, error: ConfigError) -> bool:
     """@return: whether there is anything left to be looked at."""
-    if error.section is None or error.key is None:
+    if error.section is None:
         return False
     return config.ini(error.file).leave_out(error.section, error.key)
 
@@ -135,6 +165,19 @@ def _advice(snapshot: Snapshot, now: datetime, me: str | None) -> Iterable[str]:
     covered = {name for pair in shown for name in pair.names}
     if shown and me is not None and not {me, "*." + me.partition(".")[2]} & covered:
         yield f"{shown[0].source}: the certificate is not for {me}, our name in the file me"
+
+
+def _ports_without_listener(
+    settings: InboundTLS, listeners: tuple[ListenerSettings, ...]
+) -> Iterable[str]:
+    open_ports = {listener.port for listener in listeners}
+    for key, ports in (
+        ("requireAuthorized", settings.require_authorized),
+        ("no_starttls_ports", settings.no_starttls_ports),
+        ("require_tls_ports", settings.require_tls_ports),
+    ):
+        for port in sorted(ports - open_ports):
+            yield f"{FILE} {key}: lists {port}, but smtp.ini opens no such port"
 
 
 # -- certificates ------------------------------------------------------------------------------
@@ -171,7 +214,10 @@ def _staples(
     if server.staples_wanted and queue is None:
         return {}
     directory = queue / STAPLES if server.staples_wanted and queue is not None else None
-    return {found.certificate: staple_state(found, directory, now) for found in server.certified()}
+    return {
+        found.certificate: staple_state(found, directory if found.wanted else None, now)
+        for found in server.certified()
+    }
 
 
 def _key(pair: KeyPair) -> str:
@@ -209,7 +255,7 @@ def _listener(listener: ListenerSettings, server: ServerTLS, has_plugin: bool) -
         if listener.implicit_tls or listener.port in settings.require_tls_ports
         else list(settings.require_tls_hosts.entries),
         "not_offered_to": [] if listener.implicit_tls else list(settings.no_tls_hosts.entries),
-        "versions": _versions(settings.parameters),
+        "versions": versions(settings.parameters),
         "ciphers": [
             name
             for name in SSL.Connection(context, None).get_cipher_list()
@@ -274,65 +320,6 @@ def _starttls(
     return "STARTTLS is offered"
 
 
-# -- settings ----------------------------------------------------------------------------------
-
-
-def _incoming(settings: InboundTLS) -> Facts:
-    return {
-        **_parameters(settings.parameters),
-        "honorCipherOrder": settings.parameters.honor_cipher_order,
-        "ca": _names(settings.anchors) or "the system's",
-        "requestCert": settings.request_certificate,
-        "rejectUnauthorized": settings.reject_unauthorized,
-        "requireAuthorized": sorted(settings.require_authorized),
-        "requestOCSP": settings.staples,
-        "no_starttls_ports": sorted(settings.no_starttls_ports),
-        "no_tls_hosts": list(settings.no_tls_hosts.entries),
-        "require_tls_ports": sorted(settings.require_tls_ports),
-        "require_tls_hosts": list(settings.require_tls_hosts.entries),
-    }
-
-
-def _outgoing(settings: TLSSettings, delivery: OutboundSettings | None) -> Facts:
-    outbound: OutboundTLS = settings.outbound
-    return {
-        "enable_tls": delivery.enable_tls if delivery is not None else None,
-        **_parameters(outbound.parameters),
-        "ca": _names(outbound.anchors) or "the system's",
-        "rejectUnauthorized": outbound.reject_unauthorized,
-        "force_tls_hosts": list(outbound.force_tls_hosts.entries),
-        "no_tls_hosts": list(outbound.no_tls_hosts.entries),
-        **identity_settings(outbound),
-        "disable_for_failed_hosts": settings.nogo.enabled,
-        "disable_expiry": settings.nogo.expiry,
-    }
-
-
-def _parameters(parameters: ContextParameters) -> Facts:
-    lists = filter(None, (parameters.suites, parameters.ciphers))
-    return {
-        "minVersion": _version(parameters.min_version),
-        "maxVersion": "the newest"
-        if parameters.max_version is None
-        else _version(parameters.max_version),
-        "ciphers": ":".join(lists) or "the library's",
-        "ecdhCurve": parameters.groups or "auto",
-    }
-
-
-def _versions(parameters: ContextParameters) -> list[str]:
-    newest = parameters.max_version or max(TLSVersion)
-    return [_version(v) for v in TLSVersion if parameters.min_version <= v <= newest]
-
-
-def _version(version: TLSVersion) -> str:
-    return next(name for name, found in VERSIONS.items() if found is version)
-
-
-def _names(files: Iterable[PEMFile]) -> list[str]:
-    return [file.name for file in files]
-
-
 def as_mapping(report: TLSReport) -> Mapping[str, Any]:
     """For JSON."""
     return {
@@ -340,7 +327,10 @@ def as_mapping(report: TLSReport) -> Mapping[str, Any]:
         "listeners": report.listeners,
         "identities": report.identities,
         "incoming": report.incoming,
+        "incoming_by_name": report.named,
         "outgoing": report.outgoing,
+        "plugins": report.plugins,
+        "redis": report.redis,
         "mistakes": report.mistakes,
         "warnings": report.warnings,
     }

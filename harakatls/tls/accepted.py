@@ -40,7 +40,9 @@ class Shown(Protocol):
 
     def context(self, server_name: str | None, demand: ClientCertificate) -> SSL.Context:
         """@param server_name: as L{host_name} writes it; None where the client sent none."""
-        ...
+
+    def has_rules(self, server_name: str | None) -> bool:
+        """Whether anything differs for clients that ask for this name."""
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -98,11 +100,14 @@ def choose_context(connection: SSL.Connection) -> None:
     OpenSSL's own word on the server name.
 
     The context was chosen by the same name before, so that nothing changes here: unless the hello
-    could not be read, or was not handed to us. Then at least the certificate is right.
+    could not be read, or was not handed to us. Then at least the certificate is right; but a name
+    with rules of its own is as good as none, since it is too late for most of these.
     """
     try:
         assert isinstance(connection, ServerConnection)
         name = readable_name(connection.get_servername() or b"")
+        if connection.server_name is None and connection.snapshot.has_rules(name):
+            return
         connection.server_name = connection.server_name or name
         context = connection.snapshot.context(name, connection.demand)
         if context is not connection.get_context():

@@ -21,8 +21,8 @@ from harakatls.tls.certificates import (
     public_octets,
     spelled,
 )
+from harakatls.tls.files import PEMFile
 from harakatls.tls.pairing import Source
-from harakatls.tls.settings import PEMFile
 
 _Key = tuple[PrivateKeyTypes, Source]
 """A key, and where it is."""

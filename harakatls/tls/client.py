@@ -132,7 +132,7 @@ def _trust(settings: OutboundTLS) -> tuple[TrustStore, tuple[str, ...]]:
     anchors, problems = trust_anchors(settings.anchors)
     trust = TrustStore(anchors)
     found = (*problems, *trust.problems)
-    return trust, tuple(f"ca of [outbound]: {problem}" for problem in found)
+    return trust, tuple(f"ca of [{settings.section}]: {problem}" for problem in found)
 
 
 @frozen

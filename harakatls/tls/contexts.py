@@ -18,6 +18,7 @@ from OpenSSL import SSL, crypto
 
 from harakatls.tls.binding import set_groups, share_store, want_key
 from harakatls.tls.certificates import KeyPair
+from harakatls.tls.dhparams import DHGroup
 from harakatls.tls.parameters import ContextParameters, TLSVersion
 from harakatls.tls.policy import ClientCertificate
 
@@ -37,6 +38,12 @@ _ANONYMOUS = ("aNULL", "ADH", "AECDH")
 _SMALL_HELLO = (
     "?X25519MLKEM768 / ?*X25519:?secp256r1 / ?X448:?secp384r1:?secp521r1 / ?ffdhe2048:?ffdhe3072"
 )
+
+
+# RFC 7919 section 4: who offers groups of this kind, none of which is ours, must not be given a key
+# exchange without curves at all, though dhparam has a group for it. It is no curve, so ecdhCurve
+# does not shut it out.
+_FINITE_GROUP = "ffdhe2048"
 
 
 class TrustStore:
@@ -104,8 +111,12 @@ def server_context(
     _apply(context, parameters, _ciphers(parameters))
     if parameters.honor_cipher_order:
         context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
-    if parameters.groups is not None:
+    if parameters.groups is not None and not (
+        parameters.min_version < TLSVersion.TLS_1_3
+        and set_groups(context, f"{parameters.groups}:{_FINITE_GROUP}")
+    ):
         _set_groups(context, parameters, parameters.groups)
+    _set_dh_group(context, parameters.dh_group)
     for pair in pairs:  # after the ciphers, which may hold the security level they have to meet
         _use(context, pair)
     # A session is bound to this context by the keys of its ticket. The identifier is needed all
@@ -204,6 +215,16 @@ def _ciphers(parameters: ContextParameters) -> str | None:
 def _set_groups(context: SSL.Context, parameters: ContextParameters, groups: str) -> None:
     if not set_groups(context, groups):
         raise parameters.error("ecdhCurve", f"OpenSSL does not know {groups!r}")
+
+
+def _set_dh_group(context: SSL.Context, group: DHGroup) -> None:
+    with _as_file(group.pem()) as path:  # pyOpenSSL takes a group from nowhere else
+        try:
+            context.load_tmp_dh(path)
+        except SSL.Error:
+            # The group is too small for the security level that the operator has written behind
+            # the ciphers: at that level there is no such key exchange.
+            return
 
 
 def _use(context: SSL.Context, pair: KeyPair) -> None:

@@ -4,6 +4,7 @@ For which next hops a certificate of ours is: mutual_tls, [mutual_auth_hosts] an
 Only what the text of tls.ini says; whether there is such a certificate shows when it is loaded.
 """
 
+from collections.abc import Iterable
 from ipaddress import ip_network
 
 from attrs import field, frozen
@@ -100,12 +101,15 @@ def read_mutual(ini: Ini, role: Role) -> MutualTLS:
     ini.section("inbound").unsupported({EVERYWHERE: "it is about next hops"})
     excluded = ini.section(EXCLUDED).named_hosts()
     rules = _rules(ini.section(HOSTS))
-    mutual = MutualTLS.make(role.boolean(EVERYWHERE, False), rules, excluded)
-    if excluded and not mutual:
+    return MutualTLS.make(role.boolean(EVERYWHERE, False), rules, excluded)
+
+
+def tell_of_exclusions(ini: Ini, roles: Iterable[MutualTLS]) -> None:
+    """Warn of exclusions from nothing: in no role a certificate is shown to anybody."""
+    if ini.section(EXCLUDED).names() and not any(roles):
         ini.section(EXCLUDED).warn(
             None, f"has no effect: neither {EVERYWHERE} nor [{HOSTS}] names anybody"
         )
-    return mutual
 
 
 def tell_of_unused(own: Section) -> None:

@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509 import Certificate
 
 from harakatls.tls.certificates import KeyPair, certificate_names, chain_of, public_octets
+from harakatls.tls.files import PEMFile
 from harakatls.tls.parameters import FILE
 from harakatls.tls.pem import PEMContents, read_pem
-from harakatls.tls.settings import PEMFile
 
 
 @frozen

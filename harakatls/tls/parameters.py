@@ -12,6 +12,7 @@ from attrs import field, frozen
 from harakatls.config.errors import MAIN, ConfigError, shown
 from harakatls.config.hosts import HostList
 from harakatls.config.section import Section
+from harakatls.tls.dhparams import FFDHE2048, DHGroup
 
 FILE = "tls.ini"
 HIGHEST_PORT = 65535
@@ -40,6 +41,22 @@ VERSIONS = {
 }
 """As Node, and so the document, writes them."""
 
+METHODS: Mapping[str, TLSVersion | None] = {
+    "SSLv23_method": None,
+    "TLS_method": None,
+    "TLSv1_method": TLSVersion.TLS_1_0,
+    "TLSv1_1_method": TLSVersion.TLS_1_1,
+    "TLSv1_2_method": TLSVersion.TLS_1_2,
+    "TLSv1_3_method": TLSVersion.TLS_1_3,
+}
+"""
+OpenSSL's and Node's names for the versions to speak; None for all. Each has variants for one side:
+C{TLSv1_2_server_method}, C{TLSv1_2_client_method}.
+"""
+
+_BROKEN_METHODS = ("sslv2", "sslv3")
+_SIDES = ("server", "client")
+
 DEFAULT_MIN_VERSION = TLSVersion.TLS_1_2
 DEFAULT_CURVE = "prime256v1"
 AUTOMATIC = "auto"
@@ -56,6 +73,7 @@ class ContextParameters:
     @ivar groups: key exchange groups, the favourite first, with colons between; None for the
         library's list.
     @ivar honor_cipher_order: the server's order of ciphers counts, not the client's.
+    @ivar dh_group: for key exchange without elliptic curves, which servers choose.
     @ivar sections: the section in which each option was found, by the option's name in tls.ini.
     """
 
@@ -65,6 +83,7 @@ class ContextParameters:
     max_version: TLSVersion | None = None
     groups: str | None = DEFAULT_CURVE
     honor_cipher_order: bool = True
+    dh_group: DHGroup = FFDHE2048
     sections: Mapping[str, str] = field(factory=dict, eq=False, repr=False)
 
     def error(self, option: str, problem: str) -> ConfigError:
@@ -100,6 +119,18 @@ class Role:
                 self.origins[key] = section.name
         return value
 
+    def is_beside(self, key: str, other: str) -> bool:
+        """Whether *key* stands where *other* does, or in a section that wins over that one."""
+        sections = self._sections
+        return sections.index(self.section(key)) >= sections.index(self.section(other))
+
+    def elsewhere(self, key: str, other: str) -> str:
+        """Where *key* stands, in words to append, unless that is where *other* is, or nowhere."""
+        section = self.section(key)
+        if key not in section or section is self.section(other):
+            return ""
+        return f" in [{section.name}]"
+
     def boolean(self, key: str, default: bool) -> bool:
         found = self.get(key, lambda section: section.boolean(key))
         return default if found is None else found
@@ -133,23 +164,31 @@ def read_parameters(role: Role) -> ContextParameters:
 
 
 def _versions(role: Role, suites_alone: bool) -> tuple[TLSVersion, TLSVersion | None]:
-    given = role.version("minVersion")
-    minimum = DEFAULT_MIN_VERSION if given is None else given
-    maximum = role.version("maxVersion")
+    """@return: the oldest version, and the newest, if there is a limit."""
+    limit = "secureProtocol"
+    minimum = maximum = _version_of_method(role)
+    if minimum is None:
+        limit = "maxVersion"
+        given = role.version("minVersion")
+        minimum = DEFAULT_MIN_VERSION if given is None else given
+        maximum = role.version("maxVersion")
+    lowest = "minVersion" if limit == "maxVersion" else limit
     if maximum is not None and maximum < minimum:
         raise role.section("maxVersion").error(
-            "maxVersion", f"is below minVersion, which is {_name(minimum)}"
+            "maxVersion",
+            f"is below minVersion, which is {version_name(minimum)}"
+            + role.elsewhere("minVersion", "maxVersion"),
         )
     if minimum < TLSVersion.TLS_1_2:
-        role.section("minVersion").warn(
-            "minVersion",
+        role.section(lowest).warn(
+            lowest,
             "below TLSv1.2 needs OpenSSL's security level 0, so that weak keys and signatures "
             "are accepted in all versions",
         )
     if suites_alone and minimum < TLSVersion.TLS_1_3:
         if maximum is not None and maximum < TLSVersion.TLS_1_3:
             raise role.section("ciphers").error(
-                "ciphers", f"names TLS 1.3 suites alone, but maxVersion is {_name(maximum)}"
+                "ciphers", f"names TLS 1.3 suites alone, but {limit} is {_text(role, limit)}"
             )
         role.section("ciphers").warn(
             "ciphers", "names TLS 1.3 suites alone, so nothing older is accepted"
@@ -158,7 +197,41 @@ def _versions(role: Role, suites_alone: bool) -> tuple[TLSVersion, TLSVersion | 
     return minimum, maximum
 
 
-def _name(version: TLSVersion) -> str:
+def _version_of_method(role: Role) -> TLSVersion | None:
+    """The one version that secureProtocol allows; None where it leaves that to the others."""
+    method = role.get("secureProtocol", _method)
+    version = None if method is None else METHODS[method]
+    beaten = [key for key in ("minVersion", "maxVersion") if role.version(key) is not None]
+    if version is not None and beaten:
+        role.section("secureProtocol").warn(
+            "secureProtocol",
+            f"is {method}, which is {version_name(version)} alone; it wins over "
+            f"{' and '.join(beaten)}",
+        )
+    return version
+
+
+def _method(section: Section) -> str:
+    text = section.text("secureProtocol", "").rstrip("; \t")
+    name = text.lower()
+    for side in _SIDES:
+        name = name.replace(f"_{side}_method", "_method")
+    if name.removesuffix("_method") in _BROKEN_METHODS:
+        raise section.error(
+            "secureProtocol", f"{shown(text)}: SSL 2 and 3 are broken, and OpenSSL has neither"
+        )
+    for method in METHODS:
+        if method.lower() == name:
+            return method
+    raise section.error("secureProtocol", f"{shown(text)} is not one of {', '.join(METHODS)}")
+
+
+def _text(role: Role, key: str) -> str:
+    return role.section(key).text(key, "").rstrip("; \t")
+
+
+def version_name(version: TLSVersion) -> str:
+    """As tls.ini writes it."""
     return next(name for name, found in VERSIONS.items() if found is version)
 
 

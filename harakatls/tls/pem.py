@@ -44,15 +44,19 @@ class PEMContents:
 
 
 @frozen
-class _Block:
-    """@ivar line: of its BEGIN, from 1."""
+class PEMBlock:
+    """
+    What is between a BEGIN and its END.
+
+    @ivar line: of its BEGIN, from 1.
+    """
 
     label: str
     line: int
     body: tuple[bytes, ...] = field(repr=False)
 
 
-class _Unusable(Exception):
+class Unusable(Exception):
     """Says why a block cannot be used; never with anything of the block in it."""
 
 
@@ -61,22 +65,23 @@ def read_pem(content: bytes) -> PEMContents:
     keys: list[PrivateKeyTypes] = []
     certificates: list[Certificate] = []
     problems: list[str] = []
-    for block in _blocks(content, problems):
+    for block in blocks(content, problems):
         try:
             if block.label in _CERTIFICATES:
                 certificates.append(_certificate(block))
             elif block.label in _PRIVATE_KEYS:
                 keys.append(_private_key(block))
             elif block.label == _ENCRYPTED:
-                raise _Unusable("it is encrypted; store it without a passphrase")
+                raise Unusable("it is encrypted; store it without a passphrase")
             elif block.label in _UNUSABLE:
-                raise _Unusable(_UNUSABLE[block.label])
-        except _Unusable as problem:
+                raise Unusable(_UNUSABLE[block.label])
+        except Unusable as problem:
             problems.append(f"{block.label} in line {block.line}: {problem}")
     return PEMContents(tuple(keys), tuple(certificates), tuple(problems))
 
 
-def _blocks(content: bytes, problems: list[str]) -> Iterator[_Block]:
+def blocks(content: bytes, problems: list[str]) -> Iterator[PEMBlock]:
+    """@param problems: gets a line for each block that is not whole."""
     label, began = "", 0
     body: list[bytes] = []
     for number, line in enumerate(content.removeprefix(BOM_UTF8).splitlines(), 1):
@@ -86,7 +91,7 @@ def _blocks(content: bytes, problems: list[str]) -> Iterator[_Block]:
                 body.append(line.strip())
             continue
         if boundary[1] == b"END" and began and boundary[2].decode() == label:
-            yield _Block(label, began, tuple(body))
+            yield PEMBlock(label, began, tuple(body))
             began = 0
             continue
         if began:
@@ -98,31 +103,32 @@ def _blocks(content: bytes, problems: list[str]) -> Iterator[_Block]:
         problems.append(f"{label} in line {began}: it has no END, the file is cut off")
 
 
-def _certificate(block: _Block) -> Certificate:
+def _certificate(block: PEMBlock) -> Certificate:
     try:
-        return load_der_x509_certificate(_decoded(block))
+        return load_der_x509_certificate(decoded(block))
     except UNREADABLE:
-        raise _Unusable("it cannot be read as a certificate") from None
+        raise Unusable("it cannot be read as a certificate") from None
 
 
-def _private_key(block: _Block) -> PrivateKeyTypes:
+def _private_key(block: PEMBlock) -> PrivateKeyTypes:
     if any(line.startswith(b"Proc-Type:") for line in block.body):  # RFC 1421 section 4.6.1.1
-        raise _Unusable("it is encrypted; store it without a passphrase")
-    der = _decoded(block)
+        raise Unusable("it is encrypted; store it without a passphrase")
+    der = decoded(block)
     clean = b"-----BEGIN %b-----\n%b-----END %b-----\n"
     label = block.label.encode()
     try:
         return load_pem_private_key(clean % (label, binascii.b2a_base64(der), label), None)
     except TypeError:
-        raise _Unusable("it is encrypted; store it without a passphrase") from None
+        raise Unusable("it is encrypted; store it without a passphrase") from None
     except UnsupportedAlgorithm:
-        raise _Unusable("it is of a kind that is not known here") from None
+        raise Unusable("it is of a kind that is not known here") from None
     except ValueError:
-        raise _Unusable("it cannot be read as a private key") from None
+        raise Unusable("it cannot be read as a private key") from None
 
 
-def _decoded(block: _Block) -> bytes:
+def decoded(block: PEMBlock) -> bytes:
+    """@raise Unusable: it is not base64."""
     try:
         return binascii.a2b_base64(b"".join(block.body), strict_mode=True)
     except binascii.Error:
-        raise _Unusable("it is not base64") from None
+        raise Unusable("it is not base64") from None

@@ -53,6 +53,8 @@ def read_redis(config: ConfigDirectory, tls_ini: Ini) -> RedisSettings | None:
 def _read(section: Section) -> dict[str, str | int]:
     """What one section says, by the names of L{RedisSettings}; all of it is looked at."""
     found: dict[str, str | int] = {}
+    _tell_of_synonyms(section, _NAMES_OF_HOST)
+    _tell_of_synonyms(section, _NAMES_OF_DATABASE)
     for key in reversed(_NAMES_OF_HOST):
         host = section.text(key)
         if host is not None:
@@ -71,3 +73,11 @@ def _read(section: Section) -> dict[str, str | int]:
     if password:
         found["password"] = password
     return found
+
+
+def _tell_of_synonyms(section: Section, keys: tuple[str, ...]) -> None:
+    """Where two say different things, the first counts."""
+    given = [key for key in keys if key in section]
+    for key in given[1:]:
+        if section.text(key) != section.text(given[0]):
+            section.warn(key, f"has no effect, since {given[0]} is there as well: {given[0]} wins")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from cryptography.x509 import Certificate
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -124,7 +125,7 @@ class ServerTLS:
             raise RuntimeError("there is no certificate to show")
         hello = read_client_hello(client_hello)
         name = hello.server_name if isinstance(hello, ClientHello) else None
-        demand = client_certificate(connection.local.port, snapshot.settings)
+        demand = snapshot.demand(name, connection.local.port)
         return ConnectionCreator(snapshot, name, demand, connection.peer.host)
 
     def summary(self, transport: HasHandle) -> TLSSummary:
@@ -138,15 +139,25 @@ class ServerTLS:
 
     @property
     def staples_wanted(self) -> bool:
-        return self._snapshot.settings.staples
+        settings = self._snapshot.settings
+        return any(rules.staples for rules in (settings, *settings.named.values()))
 
     def certified(self) -> tuple[Certified, ...]:
         """The certificates that are shown, each once."""
         snapshot = self._snapshot
-        pairs = {pair.chain[0]: pair for pairs in snapshot.store.all() for pair in pairs}
-        known = snapshot.trust.anchors or ()  # a root need not be in the file of the certificate
-        chains = ((pair, chain_of(pair.chain[0], (*pair.chain, *known))) for pair in pairs.values())
-        return tuple(Certified(pair, chain[1] if chain[1:] else None) for pair, chain in chains)
+        known = snapshot.anchors  # a root need not be in the file of the certificate
+        pairs: dict[Certificate, KeyPair] = {}
+        wanted: set[Certificate] = set()
+        for name in snapshot.names():
+            for pair in snapshot.store.for_name(name):
+                pairs[pair.chain[0]] = pair
+                if snapshot.settings.for_name(name).staples:
+                    wanted.add(pair.chain[0])
+        chains = {leaf: chain_of(leaf, (*pair.chain, *known)) for leaf, pair in pairs.items()}
+        return tuple(
+            Certified(pair, chains[leaf][1] if chains[leaf][1:] else None, leaf in wanted)
+            for leaf, pair in pairs.items()
+        )
 
     def staple_shown(self, pair: KeyPair) -> bytes:
         """
@@ -156,12 +167,11 @@ class ServerTLS:
         @raise TrialFailed: it cannot be seen.
         """
         snapshot = self._snapshot
-        names = (None, *snapshot.store.named)
-        name = next(name for name in names if pair in snapshot.store.for_name(name))
-        demand = client_certificate(0, snapshot.settings)
+        names = [n for n in snapshot.names() if pair in snapshot.store.for_name(n)]
+        name = next((n for n in names if snapshot.settings.for_name(n).staples), names[0])
         asked = None if name is None else name.replace("*", _ANY_LABEL)
-        client = trial_context(snapshot.settings.parameters, pair.kind)
-        server = ServerConnection(snapshot, asked, demand)
+        client = trial_context(snapshot.settings.for_name(name).parameters, pair.kind)
+        server = ServerConnection(snapshot, asked, snapshot.demand(name, 0))
         return staple_seen(server, pair.chain[0], client, asked)
 
     async def handshake_failed(self, connection: Connection, reason: str) -> None:
@@ -202,5 +212,13 @@ class ServerTLS:
             not connection.implicit_tls
             and port != _SUBMISSION
             and not self.requires(connection)
-            and client_certificate(port, self._snapshot.settings) is not ClientCertificate.REQUIRED
+            and not self._demands_certificate(port)
+        )
+
+    def _demands_certificate(self, port: int) -> bool:
+        """Of clients that ask for any name: that of one that failed is not known."""
+        settings = self._snapshot.settings
+        return any(
+            client_certificate(port, rules) is ClientCertificate.REQUIRED
+            for rules in (settings, *settings.named.values())
         )

@@ -1,86 +1,41 @@
 """
 What tls.ini says, with its inheritance resolved: here and nowhere else.
 
-An option in [inbound] or [outbound] wins over the same option in the main section. Only what the
-text says is judged here; whether a key fits its certificate, or OpenSSL knows a cipher, shows when
-the contexts are made.
+An option in [inbound], in [outbound] or in the section of a plugin wins over the same option in
+the main section; one in a section named after a certificate wins over both [inbound] and main.
+Only what the text says is judged here; whether a key fits its certificate, or OpenSSL knows a
+cipher, shows when the contexts are made.
 """
 
+from collections.abc import Mapping
 from ipaddress import ip_network
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from harakatls.config.directory import ConfigDirectory
-from harakatls.config.errors import MAIN, ConfigError, shown
+from harakatls.config.errors import shown
 from harakatls.config.hosts import HostList
 from harakatls.config.ini import Ini
 from harakatls.config.section import Section
-from harakatls.tls.mutual import MutualTLS, read_mutual, tell_of_unused
+from harakatls.tls.files import GroupFile, PEMFile, files_of_directory, group_file, named_files
+from harakatls.tls.mutual import MutualTLS, read_mutual, tell_of_exclusions, tell_of_unused
 from harakatls.tls.parameters import FILE, ContextParameters, Role, read_parameters
 from harakatls.tls.redis_settings import RedisSettings, read_redis
+from harakatls.tls.sections import (
+    INBOUND,
+    NO_TLS_HOSTS,
+    OUTBOUND,
+    PLUGINS,
+    REDIS,
+    certificate_sections,
+    plugin_section,
+    tell_what_is_unused,
+)
 
 _DEFAULT_KEY, _DEFAULT_CERT = "tls_key.pem", "tls_cert.pem"
-_DIRECTORY = "tls"
 
-_ANY_VERSION = "SSLv23_method"
-_ANY_VERSIONS = (_ANY_VERSION, "TLS_method")
-_NOT_YET = "it is not built yet"
-_NOT_BUILT = {
-    "dhparam": f"{_NOT_YET}, and only very old clients need it",
-    "pfx": "write the certificate as PEM, under key and cert",
-    "passphrase": "keys must not be encrypted",
-    "crl": _NOT_YET,
-    "secureOptions": "use minVersion, ciphers and honorCipherOrder",
-    "sessionIdContext": "sessions are bound to the certificate they were made under",
-    "ALPNProtocols": "",
-    "session": "",
-}
 _STAPLING, _FORMER_STAPLING = "requestOCSP", "enableOCSPStapling"
-_SECTIONS_NOT_BUILT = {
-    "smtp_forward": "that plugin is not built yet",
-    "smtp_proxy": "that plugin is not built yet",
-    "queue/smtp_forward": "that plugin is not built yet",
-    "queue/smtp_proxy": "that plugin is not built yet",
-}
-_NOT_FOR_OUTBOUND = {
-    "honorCipherOrder": "the other server chooses",
-    "no_starttls_ports": "it is about incoming connections",
-    "requestCert": "it is about incoming connections",
-    "requireAuthorized": "it is about incoming connections",
-    "require_tls_ports": "it is about incoming connections; force_tls_hosts is about these",
-    "require_tls_hosts": "it is about incoming connections; force_tls_hosts is about these",
-    _STAPLING: "it is about incoming connections",
-    _FORMER_STAPLING: "it is about incoming connections",
-}
 _PUBLIC_PORT = 25
-
-
-@frozen
-class PEMFile:
-    """
-    A file that tls.ini names.
-
-    @ivar name: as tls.ini writes it.
-    @ivar content: None where it could not be read.
-    @ivar problem: why not.
-    """
-
-    name: str
-    content: bytes | None = field(repr=False)  # may be a private key
-    problem: str | None = None
-
-    @classmethod
-    def read(cls, config: ConfigDirectory, name: str) -> "PEMFile":
-        """Never raises: a wrong file does not stop the server."""
-        try:
-            content = config.content(name)
-        except ConfigError as error:
-            return cls(name, None, error.problem)
-        if content is None:
-            return cls(name, None, "there is no such file")
-        if not content.strip():
-            return cls(name, None, "the file is empty")
-        return cls(name, content)
 
 
 @frozen(kw_only=True)
@@ -91,6 +46,7 @@ class InboundTLS:
     @ivar keys: the files of the default certificates' keys.
     @ivar certs: the files of the default certificates, each with its chain.
     @ivar directory: the files in config/tls, certificates for other names.
+    @ivar group_file: where the Diffie-Hellman group of *parameters* comes from.
     @ivar anchors: whom to trust about clients' certificates, instead of the system's anchors;
         empty for these.
     @ivar request_certificate: ask clients for a certificate.
@@ -102,12 +58,16 @@ class InboundTLS:
     @ivar require_tls_hosts: clients from whom nothing is taken before TLS; this counts more than
         no_tls_hosts and no_starttls_ports.
     @ivar staples: show OCSP responses together with our certificates.
+    @ivar section: the section that was read last, for messages.
+    @ivar named: what differs for clients that ask for one of these names, as L{spelled} has them.
+        There may be none of these under these again.
     """
 
     parameters: ContextParameters = field(factory=ContextParameters)
     keys: tuple[PEMFile, ...] = ()
     certs: tuple[PEMFile, ...] = ()
     directory: tuple[PEMFile, ...] = ()
+    group_file: GroupFile = field(factory=GroupFile)
     anchors: tuple[PEMFile, ...] = ()
     request_certificate: bool = True
     reject_unauthorized: bool = False
@@ -117,6 +77,34 @@ class InboundTLS:
     require_tls_ports: frozenset[int] = frozenset()
     require_tls_hosts: HostList = field(factory=HostList)
     staples: bool = False
+    section: str = field(default=INBOUND, eq=False)
+    named: Mapping[str, "InboundTLS"] = field(factory=dict)
+
+    def name_of_rules(self, server_name: str | None) -> str | None:
+        """
+        Which of *named* is about a server name: the name itself, else a wildcard for its first
+        label.
+
+        @param server_name: as L{host_name} writes it; a wildcard is about itself.
+        @return: None where nothing differs for it.
+        """
+        if server_name is None or not self.named:
+            return None
+        if server_name in self.named:
+            return server_name
+        wildcard = "*." + server_name.partition(".")[2]
+        return wildcard if wildcard in self.named else None
+
+    def for_name(self, server_name: str | None) -> "InboundTLS":
+        """What holds for a client that asks for *server_name*; see L{name_of_rules}."""
+        name = self.name_of_rules(server_name)
+        return self if name is None else self.named[name]
+
+    @property
+    def group_files(self) -> tuple[GroupFile, ...]:
+        """All that are named anywhere, each once."""
+        files = (self.group_file, *(rules.group_file for rules in self.named.values()))
+        return tuple({file.path: file for file in files}.values())
 
 
 @frozen(kw_only=True)
@@ -134,6 +122,7 @@ class OutboundTLS:
     @ivar reject_unauthorized: where TLS is used, the certificate has to be valid.
     @ivar force_tls_hosts: hosts and domains that get nothing without TLS and a valid certificate.
     @ivar no_tls_hosts: hosts and domains with which TLS is not tried.
+    @ivar section: the section that was read last, for messages.
     """
 
     parameters: ContextParameters = field(factory=ContextParameters)
@@ -145,6 +134,7 @@ class OutboundTLS:
     reject_unauthorized: bool = False
     force_tls_hosts: HostList = field(factory=HostList)
     no_tls_hosts: HostList = field(factory=HostList)
+    section: str = field(default=OUTBOUND, eq=False)
 
 
 @frozen(kw_only=True)
@@ -165,11 +155,19 @@ class NoGoSettings:
 
 @frozen(kw_only=True)
 class TLSSettings:
-    """All of tls.ini."""
+    """
+    All of tls.ini.
+
+    @ivar plugins: for each plugin that hands mail on by itself (C{smtp_forward}, C{smtp_proxy}),
+        what it goes by: its own section over the main one.
+    """
 
     inbound: InboundTLS = InboundTLS()
     outbound: OutboundTLS = OutboundTLS()
     nogo: NoGoSettings = NoGoSettings()
+    plugins: Mapping[str, OutboundTLS] = field(
+        factory=lambda: {plugin: OutboundTLS(section=plugin) for plugin in PLUGINS}
+    )
 
     @classmethod
     def load(cls, config: ConfigDirectory) -> "TLSSettings":
@@ -179,35 +177,83 @@ class TLSSettings:
         @raise ConfigError: where a value cannot be used.
         """
         ini = config.ini(FILE)
-        _tell_what_is_not_built(ini)
+        tell_what_is_unused(ini)
+        outbound = _outbound(config, ini, ini.section(OUTBOUND))
+        plugins = {
+            plugin: _outbound(config, ini, plugin_section(ini, plugin)) for plugin in PLUGINS
+        }
+        tell_of_exclusions(ini, (role.mutual for role in (outbound, *plugins.values())))
         return cls(
-            inbound=_inbound(config, ini), outbound=_outbound(config, ini), nogo=_nogo(config, ini)
+            inbound=_inbound(config, ini),
+            outbound=outbound,
+            nogo=_nogo(config, ini),
+            plugins=plugins,
         )
 
 
 def _inbound(config: ConfigDirectory, ini: Ini) -> InboundTLS:
-    role = Role(ini.main, ini.section("inbound"))
-    directory = _directory(config)
-    keys = _files(role, config, "key", _DEFAULT_KEY)
-    certs = _files(role, config, "cert", _DEFAULT_CERT)
+    own = ini.section(INBOUND)
+    role = Role(ini.main, own)
+    directory = files_of_directory(config)
+    keys = named_files(role, config, "key", _DEFAULT_KEY)
+    certs = named_files(role, config, "cert", _DEFAULT_CERT)
     named = "key" in role.origins or "cert" in role.origins
     if directory and not (named or config.exists(_DEFAULT_KEY) or config.exists(_DEFAULT_CERT)):
         keys = certs = ()  # nobody has asked for a default pair
-    return InboundTLS(
-        parameters=read_parameters(role),
+    for_all = InboundTLS(
         keys=keys,
         certs=certs,
         directory=directory,
-        anchors=_files(role, config, "ca", None),
+        no_starttls_ports=role.ports("no_starttls_ports"),
+        no_tls_hosts=ini.section(NO_TLS_HOSTS).named_hosts(),
+        require_tls_ports=_require_tls_ports(role),
+        require_tls_hosts=_require_tls_hosts(role),
+    )
+    rules = {
+        name: _offered(for_all, config, Role(ini.main, own, section), section)
+        for name, section in certificate_sections(ini).items()
+    }
+    return evolve(_offered(for_all, config, role, own), named=rules)
+
+
+def _offered(
+    settings: InboundTLS, config: ConfigDirectory, role: Role, section: Section
+) -> InboundTLS:
+    """*settings* with all that may differ from name to name."""
+    dhparam = group_file(role, config)
+    _tell_of_demands(role)
+    return evolve(
+        settings,
+        parameters=evolve(read_parameters(role), dh_group=dhparam.group),
+        group_file=dhparam,
+        anchors=named_files(role, config, "ca", None),
         request_certificate=role.boolean("requestCert", True),
         reject_unauthorized=role.boolean("rejectUnauthorized", False),
         require_authorized=role.ports("requireAuthorized"),
-        no_starttls_ports=role.ports("no_starttls_ports"),
-        no_tls_hosts=ini.section("no_tls_hosts").named_hosts(),
-        require_tls_ports=_require_tls_ports(role),
-        require_tls_hosts=_require_tls_hosts(role),
         staples=_staples(role),
+        section=section.name,
     )
+
+
+def _tell_of_demands(role: Role) -> None:
+    """
+    Where every client has to show a certificate, the other two have nothing to say; which is as it
+    should be where they are in a more general section.
+    """
+    demand = "rejectUnauthorized"
+    if not role.boolean(demand, False):
+        return
+    beaten = []
+    if not role.boolean("requestCert", True) and role.is_beside("requestCert", demand):
+        beaten.append("requestCert=false")
+    if role.ports("requireAuthorized") and role.is_beside("requireAuthorized", demand):
+        beaten.append("requireAuthorized")
+    if beaten:
+        role.section(demand).warn(
+            demand,
+            f"is true, so that {' and '.join(beaten)} makes no difference: a valid certificate is "
+            "demanded on all ports",
+        )
 
 
 def _require_tls_ports(role: Role) -> frozenset[int]:
@@ -253,76 +299,45 @@ def _staples(role: Role) -> bool:
     return bool(former) if given is None else given
 
 
-def _directory(config: ConfigDirectory) -> tuple[PEMFile, ...]:
-    try:
-        names = config.tree(_DIRECTORY)
-    except ConfigError as error:
-        return (PEMFile(error.file, None, error.problem),)
-    return tuple(PEMFile.read(config, name) for name in names)
-
-
-def _outbound(config: ConfigDirectory, ini: Ini) -> OutboundTLS:
-    own = ini.section("outbound")
-    own.unsupported(_NOT_FOR_OUTBOUND)
+def _outbound(config: ConfigDirectory, ini: Ini, own: Section) -> OutboundTLS:
+    """@param own: the section of what connects to others."""
     role = Role(ini.main, own)
     only_own = Role(own)
     mutual = read_mutual(ini, role)
-    keys = _files(role, config, "key", _DEFAULT_KEY)
-    certs = _files(role, config, "cert", _DEFAULT_CERT)
+    keys = named_files(role, config, "key", _DEFAULT_KEY)
+    certs = named_files(role, config, "cert", _DEFAULT_CERT)
     if not mutual:
         tell_of_unused(own)
         keys = certs = ()
+    forced, excluded = role.hosts("force_tls_hosts"), only_own.hosts("no_tls_hosts")
+    for entry in excluded.entries:
+        if entry in forced.entries:
+            own.warn("no_tls_hosts", f"lists {entry}, and so does force_tls_hosts, which wins")
     return OutboundTLS(
         parameters=read_parameters(role),
         mutual=mutual,
         keys=keys,
         certs=certs,
-        directory=_directory(config) if mutual else (),
+        directory=files_of_directory(config) if mutual else (),
         # The main section's are those to trust about clients.
-        anchors=_files(only_own, config, "ca", None),
+        anchors=named_files(only_own, config, "ca", None),
         reject_unauthorized=role.boolean("rejectUnauthorized", False),
-        force_tls_hosts=role.hosts("force_tls_hosts"),
-        no_tls_hosts=only_own.hosts("no_tls_hosts"),
+        force_tls_hosts=forced,
+        no_tls_hosts=excluded,
+        section=own.name,
     )
 
 
 def _nogo(config: ConfigDirectory, ini: Ini) -> NoGoSettings:
-    section = ini.section("redis")
+    section = ini.section(REDIS)
+    enabled = section.boolean("disable_for_failed_hosts", False)
+    if "disable_for_failed_hosts" not in section:  # who says false has not forgotten it
+        for key in ("disable_expiry", "disable_inbound_expiry"):
+            if key in section:
+                section.warn(key, "has no effect without disable_for_failed_hosts=true")
     return NoGoSettings(
-        enabled=section.boolean("disable_for_failed_hosts", False),
+        enabled=enabled,
         expiry=section.seconds("disable_expiry", NoGoSettings().expiry),
         inbound_expiry=section.seconds("disable_inbound_expiry", NoGoSettings().inbound_expiry),
         redis=read_redis(config, ini),
     )
-
-
-def _tell_what_is_not_built(ini: Ini) -> None:
-    for name in (MAIN, "inbound", "outbound"):
-        section = ini.section(name)
-        section.unsupported(_NOT_BUILT)
-        if section.text("secureProtocol", _ANY_VERSION).rstrip("; ") not in _ANY_VERSIONS:
-            section.warn("secureProtocol", f"has no effect; {_NOT_YET}: use minVersion")
-    for name, reason in _SECTIONS_NOT_BUILT.items():
-        if name in ini.sections():
-            section = ini.section(name)
-            section.names()
-            section.warn(None, f"this section has no effect; {reason}")
-
-
-def _files(
-    role: Role, config: ConfigDirectory, key: str, default: str | None
-) -> tuple[PEMFile, ...]:
-    names = role.get(key, lambda section: _file_names(section, key))
-    if names is None:
-        names = () if default is None else (default,)
-    return tuple(PEMFile.read(config, name) for name in names)
-
-
-def _file_names(section: Section, key: str) -> tuple[str, ...]:
-    names = section.texts(key)
-    if not names:
-        raise section.error(key, "names no file")
-    for name in names:
-        if not name.isprintable():
-            raise section.error(key, f"{shown(name)} is not the name of a file")
-    return names

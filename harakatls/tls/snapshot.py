@@ -1,22 +1,31 @@
 """All that one reading of the configuration came to: certificates, and a context for each use."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
+from cryptography.x509 import Certificate
 from OpenSSL import SSL
 
+from harakatls.config.errors import place
 from harakatls.tls.accepted import Judgements, StapleOf, choose_context, staple
 from harakatls.tls.bundles import named_pairs
 from harakatls.tls.certificates import CertificateStore, KeyPair
 from harakatls.tls.contexts import PairRefused, TrustStore, server_context
+from harakatls.tls.files import PEMFile
 from harakatls.tls.handshake import fingerprint, verify
 from harakatls.tls.pairing import default_pairs, trust_anchors
+from harakatls.tls.parameters import FILE
 from harakatls.tls.policy import ClientCertificate, client_certificate
+from harakatls.tls.sections import INBOUND
 from harakatls.tls.settings import InboundTLS
 
+_WILDCARD = "*."
+
 _Pairs = tuple[KeyPair, ...]
+_Use = tuple[str | None, _Pairs, ClientCertificate]
+"""What a context is for: the name whose rules hold, the certificates, and what is demanded."""
 
 
 @frozen(eq=False)
@@ -24,32 +33,54 @@ class Snapshot:
     """
     All that one reading of the configuration came to.
 
-    @ivar contexts: for each set of certificates, and each demand that any port makes.
-    @ivar trust: whom to trust about clients.
+    @ivar settings: with rules for those names alone that there are certificates for.
+    @ivar contexts: for each name with rules of its own and each set of certificates, and each
+        demand that any port makes.
+    @ivar trust: whom to trust about clients that ask for no name with rules of its own.
+    @ivar anchors: all that are trusted about any clients, but for those of the system.
     """
 
     settings: InboundTLS
     store: CertificateStore
-    contexts: Mapping[tuple[_Pairs, ClientCertificate], SSL.Context]
+    contexts: Mapping[_Use, SSL.Context]
     problems: tuple[str, ...]
     judgements: Judgements
     trust: TrustStore
+    anchors: tuple[Certificate, ...]
     staple_of: StapleOf
 
     @classmethod
     def make(cls, settings: InboundTLS, me: str, staple_of: StapleOf) -> "Snapshot":
+        """@raise ConfigError: OpenSSL refuses a value of tls.ini."""
         # Wrong values are to show even where there are no certificates.
-        server_context(settings.parameters, (), b"trial")
-        store, refused = _without_refused(_store(settings, datetime.now(UTC)), settings)
-        store = _with_default(store, me)
-        trust, mistrusted = _trust(settings)
+        for rules in (settings, *settings.named.values()):
+            server_context(rules.parameters, (), b"trial")
+        store = _store(settings, datetime.now(UTC))
+        settings, unknown = _without_unknown(settings, store)
+        store, refused = _without_refused(_with_named(store, settings), settings)
+        if not store.default and store.named:
+            store, more = _without_refused(_with_default(store, me), settings)
+            refused += more
+        settings, _ = _without_unknown(settings, store)
+        trust = _Trust()
+        for rules in (settings, *settings.named.values()):
+            trust.store_of(rules)  # a mistake is to show even where there are no certificates
         contexts = {
-            (pairs, demand): _context(settings, me, pairs, demand, trust)
-            for pairs in store.all()
-            for demand in _demands(settings)
+            (name, pairs, demand): _context(settings, me, (name, pairs, demand), trust)
+            for name, pairs in _combinations(settings, store)
+            for demand in _demands(settings if name is None else settings.named[name])
         }
-        problems = (*store.problems, *refused, *mistrusted)
-        return cls(settings, store, contexts, problems, Judgements(), trust, staple_of)
+        problems = (*store.problems, *refused, *unknown, *_group_problems(settings))
+        return cls(
+            settings,
+            store,
+            contexts,
+            (*problems, *trust.problems),
+            Judgements(),
+            trust.store_of(settings),
+            trust.anchors,
+            staple_of,
+        )
 
     @property
     def pairs(self) -> tuple[KeyPair, ...]:
@@ -58,7 +89,24 @@ class Snapshot:
         return tuple(dict.fromkeys(pair for pairs in shown for pair in pairs))
 
     def context(self, server_name: str | None, demand: ClientCertificate) -> SSL.Context:
-        return self.contexts[self.store.for_name(server_name), demand]
+        """
+        @param server_name: as L{host_name} writes it; None where the client sent none.
+        @param demand: one that the rules for this name make on some port.
+        """
+        rules = self.settings.name_of_rules(server_name)
+        return self.contexts[rules, self.store.for_name(server_name), demand]
+
+    def demand(self, server_name: str | None, port: int) -> ClientCertificate:
+        """What is asked of a client that asks for *server_name*, on our *port*."""
+        return client_certificate(port, self.settings.for_name(server_name))
+
+    def has_rules(self, server_name: str | None) -> bool:
+        """Whether anything differs for clients that ask for this name."""
+        return self.settings.name_of_rules(server_name) is not None
+
+    def names(self) -> tuple[str | None, ...]:
+        """All that a certificate is shown under, wildcards among them; None is for no name."""
+        return (None, *self.store.named)
 
 
 def _store(settings: InboundTLS, now: datetime) -> CertificateStore:
@@ -77,40 +125,116 @@ def _with_default(store: CertificateStore, me: str) -> CertificateStore:
     return evolve(store, default=store.for_name(me) or next(iter(store.named.values())))
 
 
-def _context(
-    settings: InboundTLS, me: str, pairs: _Pairs, demand: ClientCertificate, trust: TrustStore
-) -> SSL.Context:
-    shown = (fingerprint(pair.chain[0]) for pair in pairs)
-    session_id = sha256(" ".join((me, demand.name, *shown)).encode()).digest()
-    context = server_context(settings.parameters, pairs, session_id, demand, trust, verify)
-    context.set_tlsext_servername_callback(choose_context)
-    if settings.staples:
-        context.set_ocsp_server_callback(staple)
-    return context
+# -- names with rules of their own -------------------------------------------------------------
 
 
-def _demands(settings: InboundTLS) -> set[ClientCertificate]:
-    """What any port asks of clients; port 0 stands for all that have no rule of their own."""
-    return {client_certificate(port, settings) for port in (0, *settings.require_authorized)}
+def _without_unknown(
+    settings: InboundTLS, store: CertificateStore
+) -> tuple[InboundTLS, tuple[str, ...]]:
+    """@return: the settings without rules for names that no certificate has; and these names."""
+    known = {name: rules for name, rules in settings.named.items() if _is_known(name, store)}
+    unknown = (rules for name, rules in settings.named.items() if name not in known)
+    problems = (f"{place(FILE, rules.section)}: no certificate has this name" for rules in unknown)
+    return evolve(settings, named=known), tuple(problems)
+
+
+def _is_known(name: str, store: CertificateStore) -> bool:
+    return name in store.named or _wildcard_for(name) in store.named
+
+
+def _wildcard_for(name: str) -> str:
+    return _WILDCARD + name.partition(".")[2]
+
+
+def _with_named(store: CertificateStore, settings: InboundTLS) -> CertificateStore:
+    """Names with rules of their own stand by themselves, also where a wildcard is for them."""
+    added = {name: store.for_name(name) for name in settings.named if name not in store.named}
+    return evolve(store, named={**store.named, **added})
+
+
+def _combinations(
+    settings: InboundTLS, store: CertificateStore
+) -> Iterator[tuple[str | None, _Pairs]]:
+    """The name whose rules hold, and the certificates: for all that a client may ask for."""
+    found = {(settings.name_of_rules(name), pairs) for name, pairs in store.named.items()}
+    yield from found | ({(None, store.default)} if store.default else set())
 
 
 def _without_refused(
     store: CertificateStore, settings: InboundTLS
 ) -> tuple[CertificateStore, tuple[str, ...]]:
-    """@return: the store without what OpenSSL refuses, and why it does."""
-    problems: dict[KeyPair, str] = {}
-    for pair in {pair for pairs in store.all() for pair in pairs}:
-        try:
-            server_context(settings.parameters, (pair,), b"trial")
-        except PairRefused as refusal:
-            problems[pair] = f"{pair.source}: {refusal}"
-    return store.without(problems), tuple(problems.values())
+    """
+    @return: the store without what OpenSSL refuses under the rules for its name, and why it does.
+    """
+    problems: dict[tuple[str | None, KeyPair], str] = {}
+    for name, pairs in _combinations(settings, store):
+        rules = settings if name is None else settings.named[name]
+        for pair in pairs:
+            try:
+                server_context(rules.parameters, (pair,), b"trial")
+            except PairRefused as refusal:
+                where = "" if name is None else f"{place(FILE, rules.section)}: "
+                problems[name, pair] = f"{where}{pair.source}: {refusal}"
+
+    def usable(rules: str | None, pairs: _Pairs) -> _Pairs:
+        return tuple(pair for pair in pairs if (rules, pair) not in problems)
+
+    named = {
+        name: usable(settings.name_of_rules(name), pairs) for name, pairs in store.named.items()
+    }
+    kept = {name: pairs for name, pairs in named.items() if pairs}
+    default = usable(None, store.default)
+    return evolve(store, default=default, named=kept), tuple(dict.fromkeys(problems.values()))
 
 
-def _trust(settings: InboundTLS) -> tuple[TrustStore, tuple[str, ...]]:
+# -- contexts ----------------------------------------------------------------------------------
+
+
+def _context(settings: InboundTLS, me: str, use: _Use, trust: "_Trust") -> SSL.Context:
+    name, pairs, demand = use
+    rules = settings if name is None else settings.named[name]
+    shown = (fingerprint(pair.chain[0]) for pair in pairs)
+    session_id = sha256(" ".join((me, name or "", demand.name, *shown)).encode()).digest()
+    context = server_context(
+        rules.parameters, pairs, session_id, demand, trust.store_of(rules), verify
+    )
+    context.set_tlsext_servername_callback(choose_context)
+    if rules.staples:
+        context.set_ocsp_server_callback(staple)
+    return context
+
+
+def _demands(rules: InboundTLS) -> set[ClientCertificate]:
+    """What any port asks of clients; port 0 stands for all that have no rule of their own."""
+    return {client_certificate(port, rules) for port in (0, *rules.require_authorized)}
+
+
+@frozen(eq=False)
+class _Trust:
     """Whom to trust about clients: where C{ca} names nothing that can be read, nobody."""
-    if not settings.anchors:
-        return TrustStore(None), ()
-    anchors, problems = trust_anchors(settings.anchors)
-    trust = TrustStore(anchors)
-    return trust, tuple(f"ca: {problem}" for problem in (*problems, *trust.problems))
+
+    _stores: dict[tuple[PEMFile, ...], TrustStore] = field(factory=dict)
+    _problems: dict[str, None] = field(factory=dict)
+
+    def store_of(self, rules: InboundTLS) -> TrustStore:
+        if rules.anchors not in self._stores:
+            anchors, problems = trust_anchors(rules.anchors) if rules.anchors else (None, ())
+            store = self._stores[rules.anchors] = TrustStore(anchors)
+            found = (*problems, *store.problems)
+            where = "ca" if rules.section == INBOUND else f"ca of [{rules.section}]"
+            self._problems.update(dict.fromkeys(f"{where}: {problem}" for problem in found))
+        return self._stores[rules.anchors]
+
+    @property
+    def anchors(self) -> tuple[Certificate, ...]:
+        return tuple(anchor for store in self._stores.values() for anchor in store.anchors or ())
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return tuple(self._problems)
+
+
+def _group_problems(settings: InboundTLS) -> Iterator[str]:
+    for file in settings.group_files:
+        if file.problem is not None:
+            yield f"dhparam: {file.name}: {file.problem}; the group ffdhe2048 is used instead"

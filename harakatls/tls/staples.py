@@ -29,10 +29,12 @@ class Certified:
     A certificate that is shown.
 
     @ivar issuer: None where it is not known.
+    @ivar wanted: a staple is to go with it, under one of its names at least.
     """
 
     pair: KeyPair
     issuer: Certificate | None
+    wanted: bool = True
 
     @property
     def certificate(self) -> Certificate:

@@ -114,10 +114,14 @@ class Stapler(Service):
         if not self.running:
             return
         try:
-            self._follow(self._tls.certified() if self._tls.staples_wanted else ())
-            self._complain(self._tls.certified())
+            shown = self._tls.certified()
+            self._follow([found for found in shown if self._wanted(found)])
+            self._complain(shown)
         except Exception:
             _log.failure("could not see to the OCSP staples")
+
+    def _wanted(self, found: Certified) -> bool:
+        return self._tls.staples_wanted and found.wanted
 
     def _follow(self, shown: Collection[Certified]) -> None:
         wanted = {found.certificate: found for found in shown}
@@ -143,7 +147,7 @@ class Stapler(Service):
             if certificate in self._watches or certificate in self._told:
                 continue
             self._told.add(certificate)
-            if not self._tls.staples_wanted:
+            if not self._wanted(found):
                 reason = "requestOCSP is off"
             elif found.issuer is None and responder_url(certificate) is not None:
                 reason = "the certificate of its issuer is not in its file"
@@ -156,7 +160,7 @@ class Stapler(Service):
                     source=found.pair.source,
                     reason=reason,
                 )
-            elif self._tls.staples_wanted:
+            elif self._wanted(found):
                 quiet.append(f"{found.pair.source} ({reason})")
         if quiet:
             _log.info("no OCSP staples for: {files}", files=", ".join(quiet))

@@ -21,8 +21,9 @@ from harakatls.service.logs import message_of
 from harakatls.testing.peers import ObligingPeer
 from harakatls.tls.certificates import certificate_names
 from harakatls.tls.client import ClientTLS
+from harakatls.tls.files import PEMFile
 from harakatls.tls.mutual import HostRule, MutualTLS
-from harakatls.tls.settings import NoGoSettings, OutboundTLS, PEMFile
+from harakatls.tls.settings import NoGoSettings, OutboundTLS
 from tests.flows.test_spool_to_peer import HOME, MX1, MX2, FlowTestCase, StaticRoute
 from tests.flows.tls_network import SecurePeer, TLSNetwork
 from tests.tls.peers import TLS_1_2, TLS_1_3, VERSIONS, authority, issued, pem_files

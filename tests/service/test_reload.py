@@ -19,6 +19,7 @@ from harakatls.service.logs import message_of
 from harakatls.service.reload import REMIND, ROUND, TLSReload
 from harakatls.service.settings import Settings
 from harakatls.tls.client import ClientTLS
+from harakatls.tls.dhparams import write_group
 from harakatls.tls.handshake import fingerprint
 from harakatls.tls.policy import Decision, SecurityLevel
 from harakatls.tls.server import ServerTLS
@@ -39,6 +40,7 @@ from tests.tls.peers import (
     shake_hands,
     to_us,
 )
+from tests.tls.test_dhparams import OF_DSA, OWN
 
 ME = "mx.example.com"
 FIRST, SECOND, THIRD = (issued(ME, f"{n}.example") for n in ("first", "second", "third"))
@@ -558,3 +560,50 @@ class OtherFileTests(ReloadTestCase):
         self.assertIn(
             "warn: [redis] of tls.ini, or redis.ini, has changed; restart to apply", self.rounds()
         )
+
+
+class GroupTests(ReloadTestCase):
+    """dhparam: what is made in the background, and what an operator puts there."""
+
+    def test_made(self) -> None:
+        """The group that is made was in use before: no context is made anew for it."""
+        self.begin()
+        before = self.server.snapshot
+        self.assertTrue(write_group(self.path / "dhparams.pem"))
+        self.assertEqual(self.rounds(), [])
+        self.assertIs(self.server.snapshot, before)
+
+    def test_own(self) -> None:
+        """Another group counts for new connections; a broken one changes nothing."""
+        self.begin(ini="minVersion=TLSv1.2\n")
+        self.write({"dhparams.pem": OF_DSA})
+        (line,) = self.rounds()
+        self.assertIn("new connections", line)
+        self.assertEqual(self.server.snapshot.settings.parameters.dh_group, OWN)
+        self.write({"dhparams.pem": b"garbage"})
+        (line,) = self.rounds()
+        self.assertIn("error: TLS: what has changed is not used", line)
+        self.assertIn("dhparam: dhparams.pem: there are no DH PARAMETERS in it", line)
+        self.assertEqual(self.server.snapshot.settings.parameters.dh_group, OWN)
+
+
+class NamedSectionTests(ReloadTestCase):
+    """Sections named after certificates come and go as all else does."""
+
+    def test_section(self) -> None:
+        """Its rules hold after the change, and not before."""
+        self.begin()
+        self.assertEqual(self.shown("first.example", TLS_1_2), serial_of(FIRST))
+        self.write({"tls.ini": b"[first.example]\nminVersion=TLSv1.3\n"})
+        self.assertEqual(len(self.rounds()), 1)
+        outcome = to_us(self.server, plain_client(TLS_1_2, "first.example"))
+        self.assertFalse(outcome.succeeded)
+        self.assertEqual(self.shown(ME, TLS_1_2), serial_of(FIRST))
+
+    def test_section_for_nobody(self) -> None:
+        """One that no certificate belongs to is not taken on."""
+        self.begin()
+        self.write({"tls.ini": b"[second.example]\nminVersion=TLSv1.3\n"})
+        (line,) = self.rounds()
+        self.assertIn("tls.ini [second.example]: no certificate has this name", line)
+        self.unchanged()

@@ -13,6 +13,7 @@ from harakatls.service.command_tls import lines
 from harakatls.service.tls_report import TLSReport, as_mapping, tls_report
 from tests.config.files import write_config
 from tests.tls.peers import authority, chain_octets, issued, key_octets, self_signed, with_chain
+from tests.tls.test_dhparams import OF_DSA
 
 ME = "mx.example.com"
 EC = with_chain(ME)
@@ -109,6 +110,68 @@ class GoodTests(ReportTestCase):
         broken = "\n".join(lines(evolve(report, mistakes=("a: b",))))
         self.assertTrue(broken.endswith("    a: b\n\n1 mistake"))
 
+    def test_own_sections(self) -> None:
+        """What holds under a name, and for a plugin, is told beside what holds for all."""
+        report = self.report(
+            {
+                "tls.ini": "key=e.key\ncert=e.crt\nciphers=ECDHE+AESGCM\n"
+                "[*.named.example]\nminVersion=TLSv1.3\nrejectUnauthorized=true\n"
+                "[queue/smtp_forward]\nsecureProtocol=TLSv1_2_method\nca=ca.pem\n"
+                "[outbound]\nciphers=ECDHE+CHACHA20\n"
+            }
+        )
+        self.assertEqual(report.mistakes, ())
+        self.assertEqual(list(report.named), ["*.named.example"])
+        rules = report.named["*.named.example"]
+        self.assertEqual((rules["minVersion"], rules["rejectUnauthorized"]), ("TLSv1.3", True))
+        self.assertEqual(rules["ciphers"], "ECDHE+AESGCM")
+        self.assertFalse(report.incoming["rejectUnauthorized"])
+        self.assertEqual(list(report.plugins), ["smtp_forward"])
+        plugin = report.plugins["smtp_forward"]
+        self.assertEqual((plugin["maxVersion"], plugin["ca"]), ("TLSv1.2", ["ca.pem"]))
+        self.assertEqual(plugin["ciphers"], "ECDHE+AESGCM")
+        text = "\n".join(lines(report))
+        self.assertIn("ask for *.named.example", text)
+        self.assertIn("the plugin smtp_forward", text)
+        printed = json.loads(json.dumps(as_mapping(report)))
+        self.assertEqual(printed["incoming_by_name"]["*.named.example"], rules)
+        self.assertEqual(printed["plugins"]["smtp_forward"], plugin)
+
+    def test_group(self) -> None:
+        """Where the group for key exchange comes from."""
+        self.assertIn("dhparams.pem will be made", self.report().incoming["dhparam"])
+        report = self.report({"dhparams.pem": OF_DSA})
+        self.assertEqual(report.incoming["dhparam"], "dhparams.pem, 2048 bits")
+        report = self.report({"dhparams.pem": key_octets(EC)})
+        self.assertEqual(report.incoming["dhparam"], "ffdhe2048, since dhparams.pem cannot be used")
+        (mistake,) = report.mistakes
+        self.assertIn("dhparam: dhparams.pem: there are no DH PARAMETERS in it, but ", mistake)
+
+    def test_memory(self) -> None:
+        """[redis], and where Redis is; never the password."""
+        report = self.report()
+        self.assertEqual(report.redis["disable_for_failed_hosts"], False)
+        self.assertEqual(report.redis["Redis"], "none")
+        report = self.report(
+            {
+                "tls.ini": "key=e.key\ncert=e.crt\n[redis]\ndisable_for_failed_hosts=true\n"
+                "disable_expiry=60\ndisable_inbound_expiry=5\nhost=::1\ndb=3\n",
+                "redis.ini": "[opts]\npassword=do not tell\n",
+            }
+        )
+        self.assertEqual(
+            report.redis,
+            {
+                "disable_for_failed_hosts": True,
+                "disable_expiry": 60,
+                "disable_inbound_expiry": 5,
+                "Redis": "[::1]:6379/3",
+            },
+        )
+        text = "\n".join(lines(report))
+        self.assertIn("[::1]:6379/3", text)
+        self.assertNotIn("do not tell", text + json.dumps(as_mapping(report)))
+
     def test_secrets(self) -> None:
         """A private key is nowhere in it."""
         printed = json.dumps(as_mapping(self.report()))
@@ -156,6 +219,27 @@ class MistakeTests(ReportTestCase):
         )
         self.assertTrue(report.certificates)
 
+    def test_own_sections(self) -> None:
+        """In sections of certificates and plugins, all of them, beside whatever else is wrong."""
+        self.mistaken(
+            {
+                "tls.ini": "key=e.key\ncert=e.crt\n"
+                "[nobody.example]\nrequestCert=false\n"
+                "[_.named.example]\nciphers=NONESUCH\n"
+                "[*.named.example]\nrequestCert=false\n"
+                "[smtp_proxy]\necdhCurve=round\nca=r.key\n"
+                "[queue/smtp_proxy]\nminVersion=TLSv1.3\n"
+                "[inbuond]\nkey=x\n"
+            },
+            "tls.ini [*.named.example]: is about the same name as [_.named.example]",
+            "tls.ini [queue/smtp_proxy]: is about the same plugin as [smtp_proxy]",
+            "tls.ini [_.named.example] ciphers: 'NONESUCH'",
+            "tls.ini [smtp_proxy] ecdhCurve: ... 'round'",
+            "tls.ini [nobody.example]: no certificate has this name",
+            "ca of [smtp_proxy]: r.key: there is no certificate in it",
+            "tls.ini [inbuond]: unknown section",
+        )
+
     def test_hopeless(self) -> None:
         """A file that cannot be read at all is one mistake, and no more is said."""
         report = self.mistaken({"tls.ini": b"\xff\n"}, "tls.ini: line 1 is not UTF-8")
@@ -190,6 +274,17 @@ class AdviceTests(ReportTestCase):
         report = self.report({"e.key": key, "e.crt": soon})
         self.assertEqual(report.warnings, ("e.crt with e.key: the certificate expires in 13 days",))
         self.assertEqual(report.mistakes, ())
+
+    def test_ports(self) -> None:
+        """Ports that nobody listens on."""
+        report = self.report({"smtp.ini": "listen=192.0.2.1:25,192.0.2.1:465\n"})
+        self.assertEqual(
+            [w for w in report.warnings if "no such port" in w],
+            [
+                "tls.ini no_starttls_ports: lists 2525, but smtp.ini opens no such port",
+                "tls.ini require_tls_ports: lists 587, but smtp.ini opens no such port",
+            ],
+        )
 
     def test_other_name(self) -> None:
         """Those who check names would not take the certificate for ours."""

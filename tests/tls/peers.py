@@ -22,9 +22,9 @@ from harakatls.connection import Connection, Endpoint
 from harakatls.mail.route import NextHop
 from harakatls.tls.binding import set_groups
 from harakatls.tls.client import ClientTLS
+from harakatls.tls.files import PEMFile
 from harakatls.tls.policy import Decision
 from harakatls.tls.server import ServerTLS
-from harakatls.tls.settings import PEMFile
 
 CN = NameOID.COMMON_NAME
 TLS_1_2, TLS_1_3 = SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION

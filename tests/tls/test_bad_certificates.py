@@ -12,10 +12,11 @@ from harakatls.connection import TLSSummary
 from harakatls.service.command_tls import lines
 from harakatls.service.tls_report import tls_report
 from harakatls.tls.client import ClientTLS
+from harakatls.tls.files import PEMFile
 from harakatls.tls.pem import read_pem
 from harakatls.tls.policy import Decision, SecurityLevel
 from harakatls.tls.server import ServerTLS
-from harakatls.tls.settings import InboundTLS, OutboundTLS, PEMFile
+from harakatls.tls.settings import InboundTLS, OutboundTLS
 from tests.config.files import write_config
 from tests.tls.oddities import NAME, REFUSED, in_pem, odd_certificates, odd_context, odd_key
 from tests.tls.peers import (

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.tls.bundles import named_pairs
 from harakatls.tls.certificates import KeyPair
-from harakatls.tls.settings import PEMFile
+from harakatls.tls.files import PEMFile
 from tests.tls.peers import (
     chain_octets,
     issued,

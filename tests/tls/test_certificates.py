@@ -14,8 +14,8 @@ from harakatls.tls.certificates import (
     chain_of,
     told_names,
 )
+from harakatls.tls.files import PEMFile
 from harakatls.tls.pairing import default_pairs
-from harakatls.tls.settings import PEMFile
 from tests.tls.peers import (
     authority,
     chain_octets,

@@ -13,8 +13,9 @@ from zope.interface.verify import verifyObject
 from harakatls.connection import TLSSummary
 from harakatls.tls import handshake
 from harakatls.tls.client import ClientTLS, ConnectionCreator, name_problem
+from harakatls.tls.files import PEMFile
 from harakatls.tls.policy import Decision, SecurityLevel
-from harakatls.tls.settings import OutboundTLS, PEMFile
+from harakatls.tls.settings import OutboundTLS
 from tests.tls.peers import (
     VERSIONS,
     Outcome,

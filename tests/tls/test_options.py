@@ -10,6 +10,7 @@ import trustme
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
+from harakatls.config.directory import ConfigDirectory
 from harakatls.config.errors import ConfigError
 from harakatls.connection import Connection, TLSSummary
 from harakatls.mail.route import NextHop
@@ -62,6 +63,12 @@ class OptionsTestCase(SynchronousTestCase):
     def settings(self, ini: str = "", files: Mapping[str, bytes] | None = None) -> TLSSettings:
         """From tls.ini with this text."""
         return TLSSettings.load(write_config(self, {**FILES, **(files or {}), "tls.ini": ini}))
+
+    def loaded(self, ini: str) -> ConfigDirectory:
+        """Whose warnings are those about tls.ini with this text."""
+        config = write_config(self, {**FILES, "tls.ini": ini})
+        TLSSettings.load(config)
+        return config
 
     def server(self, ini: str = "") -> ServerTLS:
         tls = ServerTLS(self.settings(ini).inbound, "mx.example.com")

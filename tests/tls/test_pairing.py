@@ -7,8 +7,8 @@ import trustme
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.tls.certificates import KeyPair
+from harakatls.tls.files import PEMFile
 from harakatls.tls.pairing import default_pairs, trust_anchors
-from harakatls.tls.settings import PEMFile
 from tests.tls.peers import (
     authority,
     chain_octets,

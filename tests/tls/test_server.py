@@ -20,10 +20,11 @@ from harakatls.connection import Connection, TLSSummary
 from harakatls.interfaces import IServerTLS
 from harakatls.tls.certificates import told_names
 from harakatls.tls.clients import FailingClients
+from harakatls.tls.files import PEMFile
 from harakatls.tls.nogo import MemoryTLSMemory
 from harakatls.tls.policy import ClientCertificate
 from harakatls.tls.server import ServerTLS
-from harakatls.tls.settings import InboundTLS, PEMFile, TLSSettings
+from harakatls.tls.settings import InboundTLS, TLSSettings
 from tests.config.files import write_config
 from tests.tls.peers import (
     TLS_1_2,
@@ -448,5 +449,5 @@ class SummaryTests(ServerTestCase):
             **pem_files(DEFAULT), require_authorized=frozenset({465}), anchors=(ANCHOR,)
         )
         tls = ServerTLS(settings, ME)
-        demands = {demand for _, demand in tls._snapshot.contexts}
+        demands = {demand for _, _, demand in tls._snapshot.contexts}
         self.assertEqual(demands, {ClientCertificate.ASKED_FOR, ClientCertificate.REQUIRED})

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harakatls.connection import TLSSummary
 from harakatls.mail.route import NextHop
 from harakatls.tls.client import ClientTLS
+from harakatls.tls.files import PEMFile
 from harakatls.tls.handshake import Judgement
 from harakatls.tls.parameters import TLSVersion
 from harakatls.tls.policy import Decision, SecurityLevel
@@ -23,7 +24,7 @@ from harakatls.tls.sessions import (
     SessionKey,
     Sessions,
 )
-from harakatls.tls.settings import InboundTLS, OutboundTLS, PEMFile
+from harakatls.tls.settings import InboundTLS, OutboundTLS
 from tests.tls.peers import (
     TLS_1_3,
     VERSIONS,

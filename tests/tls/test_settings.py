@@ -3,20 +3,15 @@
 import os
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.config.directory import ConfigDirectory
 from harakatls.config.errors import ConfigError
+from harakatls.tls.files import PEMFile
 from harakatls.tls.parameters import ContextParameters, TLSVersion
-from harakatls.tls.settings import (
-    InboundTLS,
-    NoGoSettings,
-    OutboundTLS,
-    PEMFile,
-    TLSSettings,
-)
+from harakatls.tls.settings import InboundTLS, NoGoSettings, OutboundTLS, TLSSettings
 from tests.config.files import write_config
 
 KEYS = (
@@ -27,7 +22,8 @@ KEYS = (
 )
 SECTIONS = (
     *("main", "inbound", "outbound", "no_tls_hosts", "redis", "smtp_forward"),
-    *("mutual_auth_hosts", "mutual_auth_hosts_exclude", "y"),
+    *("mutual_auth_hosts", "mutual_auth_hosts_exclude", "y", "queue/smtp_forward"),
+    *("mx.example.com", "_.example.com"),
 )
 
 
@@ -340,6 +336,11 @@ class ValueTests(SettingsTestCase):
         self.assertEqual(self.parameters("maxVersion=TLSv1.2\n").max_version, 0x0303)
         self.assert_refused("minVersion=TLSv1.3\nmaxVersion=TLSv1.2\n", "maxVersion", "TLSv1.3")
         self.assert_refused("maxVersion=TLSv1.1\n", "maxVersion", "TLSv1.2")
+        for section in ("inbound", "outbound", "mx.example.com", "smtp_forward"):
+            self.assert_refused(
+                f"maxVersion=TLSv1.2\n[{section}]\nminVersion=TLSv1.3\n",
+                f"tls.ini maxVersion: is below minVersion, which is TLSv1.3 in [{section}]",
+            )
 
     def test_old_versions_are_warned_of(self) -> None:
         """An operator who allows TLS 1.0 learns what else that allows."""
@@ -412,6 +413,7 @@ class ValueTests(SettingsTestCase):
         self.assertEqual(settings.nogo, NoGoSettings(enabled=True, expiry=60, inbound_expiry=5))
         self.assert_refused("[redis]\ndisable_expiry=a week\n", "[redis] disable_expiry")
 
+    @settings(deadline=None)  # the tables for names that are not ASCII are loaded when needed
     @given(st.data())
     def test_any_text(self, data: st.DataObject) -> None:
         """Whatever is in tls.ini, there are settings or an error that says where; nothing else."""
@@ -453,12 +455,7 @@ class WarningTests(SettingsTestCase):
 
     def test_not_built(self) -> None:
         """Each option of the document that is not built yet says so."""
-        for text in (
-            "dhparam=dhparams.pem\n",
-            "secureProtocol=TLSv1_2_method\n",
-            "[outbound]\nsecureProtocol=TLSv1_1_method\n",
-            "[smtp_forward]\nminVersion=TLSv1.3\n",
-        ):
+        for text in ("[smtp_forward]\nminVersion=TLSv1.3\n",):
             with self.subTest(text=text):
                 self.assert_warned(text, "not built yet")
 
@@ -476,6 +473,68 @@ class WarningTests(SettingsTestCase):
         for key in ("key=a.pem", "cert=a.pem", "honorCipherOrder=false", "requestCert=true"):
             with self.subTest(key=key):
                 self.assert_warned(f"[outbound]\n{key}\n", "[outbound]", key.partition("=")[0])
+
+    def test_keys_without_effect(self) -> None:
+        """Options of Haraka's that nothing is done with, in each section they may stand in."""
+        for section in ("", "[inbound]\n", "[outbound]\n", "[a.example]\n"):
+            for key in (
+                *("pfx", "passphrase", "crl", "secureOptions", "sessionIdContext"),
+                *("ALPNProtocols", "session"),
+            ):
+                with self.subTest(section=section, key=key):
+                    self.assert_warned(f"{section}{key}=x\n", f"{key}: has no effect")
+
+    def test_wrong_direction(self) -> None:
+        """What is about the other direction, or has a place of its own."""
+        for text, word in (
+            ("no_tls_hosts[]=192.0.2.1\n", "[outbound]"),
+            ("[inbound]\nno_tls_hosts[]=192.0.2.1\n", "section [no_tls_hosts]"),
+            ("[inbound]\nforce_tls_hosts[]=a.example\n", "require_tls_hosts"),
+        ):
+            with self.subTest(text=text):
+                self.assert_warned(text, "has no effect", word)
+
+    def test_contradictions(self) -> None:
+        """Two that cannot both count: which one does is told."""
+        for text, words in (
+            ("rejectUnauthorized=true\nrequestCert=false\n", ("requestCert=false",)),
+            (
+                "rejectUnauthorized=true\n[inbound]\nrequireAuthorized[]=465\n",
+                ("requireAuthorized", "no difference"),
+            ),
+            (
+                "[outbound]\nforce_tls_hosts[]=a.example\nno_tls_hosts[]=A.example\n",
+                ("[outbound] no_tls_hosts", "a.example", "wins"),
+            ),
+            ("[redis]\nhost=a.example\nip=192.0.2.1\n", ("ip", "host wins")),
+            ("[redis]\ndb=1\ndatabase=2\ndbid=1\n", ("database", "db wins")),
+        ):
+            with self.subTest(text=text):
+                self.assert_warned(text, *words)
+
+    def test_no_contradiction(self) -> None:
+        """A section of its own may demand more than all others do: that is what it is for."""
+        for general in ("requestCert=false\n", "requireAuthorized[]=465\n"):
+            for section in ("inbound", "mx.example.com"):
+                self.load(f"{general}[{section}]\nrejectUnauthorized=true\n")
+                self.assertEqual(self.config.warnings, ())
+
+    def test_memory_switched_off(self) -> None:
+        """How long to remember says nothing where nothing is remembered."""
+        for key in ("disable_expiry", "disable_inbound_expiry"):
+            self.assert_warned(f"[redis]\n{key}=60\n", f"[redis] {key}: has no effect")
+            self.load(f"[redis]\ndisable_for_failed_hosts=false\n{key}=60\n")
+            self.assertEqual(self.config.warnings, ())
+
+    def test_clients_by_name(self) -> None:
+        """[no_tls_hosts] is compared with addresses; a name in it never matches."""
+        self.assert_warned("[no_tls_hosts]\nmx.example.com\n", "'mx.example.com'", "never")
+        self.assert_warned("[no_tls_hosts]\n192.0.2.1=false\n", "192.0.2.1", "no effect")
+
+    def test_misspelt_sections(self) -> None:
+        """A word that looks like a section is one misspelt, not a certificate's name."""
+        for name in ("inbuond", "Outbound", "reddis", "smtp_foward", "no_tls_host"):
+            self.assert_warned(f"[{name}]\nminVersion=TLSv1.3\n", f"[{name}]: unknown section")
 
     def test_staples(self) -> None:
         """The former name does the same, and is told; where both are there, the new one counts."""

@@ -9,9 +9,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.config.errors import ConfigError
 from harakatls.tls.contexts import trial_context
+from harakatls.tls.files import PEMFile
 from harakatls.tls.parameters import ContextParameters, TLSVersion
 from harakatls.tls.server import ServerTLS
-from harakatls.tls.settings import InboundTLS, PEMFile
+from harakatls.tls.settings import InboundTLS
 from harakatls.tls.trial import TrialFailed
 from tests.tls.peers import VERSIONS, Outcome, client_on, key_pem, to_us
 from tests.tls.responding import Holder, certify, files_of, key_of, leaf, respond, root
