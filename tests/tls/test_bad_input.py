@@ -9,10 +9,11 @@ from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.tls.bundles import named_pairs
+from harakatls.tls.files import PEMFile
 from harakatls.tls.hello import ClientHello, read_client_hello, readable_name
 from harakatls.tls.pairing import default_pairs, trust_anchors
 from harakatls.tls.server import ServerTLS
-from harakatls.tls.settings import InboundTLS, PEMFile
+from harakatls.tls.settings import InboundTLS
 from tests.tls.peers import (
     TLS_1_2,
     chain_octets,
