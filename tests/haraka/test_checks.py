@@ -52,6 +52,8 @@ class CheckTests(SynchronousTestCase):
             self.assertRaises((ImportError, AttributeError), named, name)
 
     def test_answered(self) -> None:
-        """Each is shown, or it is said what it waits for."""
+        """Each is shown, or it is said what it waits for; of TLS, all is shown."""
         for check in CHECKS:
             self.assertTrue(check.shown_by or check.missing, check.number)
+        for check in TLS:
+            self.assertFalse(check.missing, check.number)

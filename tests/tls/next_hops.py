@@ -100,11 +100,13 @@ class NextHopTestCase(SynchronousTestCase):
     """
     Messages for bob@recipient.example, whose MX is mx.recipient.example at 192.0.2.1.
 
+    @ivar plugin: who delivers, in place of the outbound queue.
     @ivar is_odd: there is something to warn of in tls.ini.
     @ivar exchangers: the DNS, as C{FixedResolver} has it; likewise C{hosts}.
     """
 
     is_odd = False
+    plugin: str | None = None
 
     def setUp(self) -> None:
         self.exchangers: dict[str, Sequence[tuple[int, str]]] = {"recipient.example": [(10, MX)]}
@@ -133,9 +135,12 @@ class NextHopTestCase(SynchronousTestCase):
         unused: Any = object()
         site = Site(settings.config, settings.me, self.clock, unused, unused, resolver, unused)
         plugins = load_plugins(site, settings.plugins, plugin_factories())
-        outbound, tls = settings.outbound, settings.tls
+        outbound, nogo = settings.outbound, settings.tls.nogo
+        tls = settings.tls.outbound
+        if self.plugin is not None:
+            tls = settings.tls.plugins[self.plugin]
         network = TLSNetwork(self.clock)
-        client = ClientTLS(tls.outbound)
+        client = ClientTLS(tls)
         self.assertEqual(client.problems, ())
         connector = Connector(
             network.connect,
@@ -143,8 +148,8 @@ class NextHopTestCase(SynchronousTestCase):
             settings.me,
             self.clock,
             client,
-            tls.outbound,
-            tls.nogo,
+            tls,
+            nogo,
             memory,
         )
         chain = HookChain(plugins, self.clock, DurableQueue())

@@ -2,8 +2,9 @@
 The TLS document from its beginning: Certificate Files, Certificate Directory, Purchased
 Certificate, Self Issued Certificate, and the settings key and cert.
 
-Its other settings are in test_document_hosts, test_document_options and test_document_sections.
-Each test has tls.ini as the document writes it, and a client that would notice if it did nothing.
+Its other settings are in test_document_hosts, test_document_options, test_document_stapling and
+test_document_sections. Each test has tls.ini as the document writes it, and a client that would
+notice if it did nothing.
 """
 
 import subprocess

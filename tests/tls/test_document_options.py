@@ -1,17 +1,16 @@
 """
-The TLS document about the handshake: from ciphers to requestOCSP, in its order.
+The TLS document about the handshake: from ciphers to secureProtocol, in its order.
 """
 
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import trustme
-from cryptography.x509 import ocsp
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import capturedLogs
 
-from harakatls.tls.responder import NoResponse
-from harakatls.tls.stapling import Stapler
+from harakatls.service.groups import GroupFiles
+from harakatls.tls.dhparams import read_group
 from tests.tls.documented import (
     GOOD_CLIENT,
     OTHER,
@@ -24,9 +23,10 @@ from tests.tls.documented import (
     Documented,
     DocumentTestCase,
     Visit,
+    client_context,
 )
-from tests.tls.peers import TLS_1_2, TLS_1_3, VERSIONS, ciphers, groups, key_pem
-from tests.tls.responding import DAY, URL, leaf, respond, root
+from tests.tls.peers import TLS_1_2, TLS_1_3, VERSIONS, ciphers, groups
+from tests.tls.test_dhparams import OF_DSA, OWN, modulus_of
 
 CIPHERS = (
     "ciphers=EECDH+AESGCM:EDH+aRSA+AESGCM:EECDH+AES256:EDH+aRSA+AES256:EECDH+AES128:"
@@ -148,6 +148,58 @@ class CurveTests(DocumentTestCase):
             self.assert_refused(visit, "handshake failure")
 
 
+class DHParamTests(DocumentTestCase):
+    """dhparam."""
+
+    RSA = "key=rsa.key\ncert=rsa.crt\n"
+
+    def old(self, context: SSL.Context) -> None:
+        """A client that knows key exchange by dhparam, and no group by its name."""
+        ciphers("DHE-RSA-AES128-GCM-SHA256")(context)
+        groups("P-256")(context)
+
+    def modulus(self, server: Documented) -> int:
+        """Of the group that is used, after handshakes on both kinds of port."""
+        for port in WAYS.values():
+            visit = self.assert_served(server.visit(port, TLS_1_2, configure=self.old))
+            self.assertEqual(visit.tls.get_cipher_name(), "DHE-RSA-AES128-GCM-SHA256")
+        client = SSL.Connection(client_context(TLS_1_2, self.old), None)
+        return modulus_of(self, server.tls, client)
+
+    def test_file(self) -> None:
+        """The file contains the parameters to use; by default it is dhparams.pem."""
+        for ini, name in (("", "dhparams.pem"), ("dhparam=own.pem\n", "own.pem")):
+            server = self.server(self.RSA + ini, {name: OF_DSA})
+            self.assertEqual(self.modulus(server), OWN.modulus)
+
+    def test_generated(self) -> None:
+        """If it is missing, it will be generated; nobody waits, and the next start has it."""
+        for ini, name in (("", "dhparams.pem"), ("dhparam=own.pem\n", "own.pem")):
+            server = self.server(self.RSA + ini)
+            path = server.settings.config.resolve(name)
+            before = self.modulus(server)
+            self.assertFalse(path.exists())
+            self.successResultOf(GroupFiles(call_at_once).make(server.settings.tls))
+            self.assertEqual(read_group(path.read_bytes()).modulus, before)
+            again = Documented.of(server.settings.config.path)
+            self.assertEqual(again.tls.problems, ())
+            self.assertEqual(self.modulus(again), before)
+
+    def test_failure(self) -> None:
+        """Where it cannot be, a line in the log says so, and the handshakes are as before."""
+        server = self.server(f"{self.RSA}dhparam=none/dh.pem\n")
+        with capturedLogs() as events:
+            self.successResultOf(GroupFiles(call_at_once).make(server.settings.tls))
+        (event,) = events
+        self.assertIn("none/dh.pem cannot be made", event["log_format"].format(**event))
+        self.modulus(server)
+
+
+async def call_at_once(function: Callable[..., Any], *arguments: Any) -> Any:
+    """In place of a thread."""
+    return function(*arguments)
+
+
 class ClientCertificateTestCase(DocumentTestCase):
     """Clients without a certificate, with one of our authority, and with one of another."""
 
@@ -232,103 +284,23 @@ class RequireAuthorizedTests(ClientCertificateTestCase):
             self.assert_served(server.visit(port))
 
 
-class StaplingTests(DocumentTestCase):
-    """requestOCSP."""
+class SecureProtocolTests(DocumentTestCase):
+    """secureProtocol."""
 
-    def setUp(self) -> None:
-        self.certificate = leaf()  # it names a responder
-        self.asked: list[str] = []
-        self.is_down = False
-
-    def begin(self, ini: str, queue: Path | None = None, warnings: int = 0) -> Documented:
-        """A server starts; the responder answers at once, with what is good for six days."""
-        key, cert = key_pem(self.certificate.key), self.certificate.pem + root().pem
-        server = self.server(ini, {"tls_key.pem": key, "tls_cert.pem": cert}, warnings)
-
-        def ask(url: str, request: bytes) -> "Deferred[bytes]":
-            self.asked.append(url)
-            if self.is_down:
-                return fail(NoResponse("the responder is down"))
-            now = datetime.fromtimestamp(server.clock.seconds(), UTC)
-            return succeed(respond(self.certificate, begin=now - DAY, end=now + 6 * DAY))
-
-        directory = (queue or Path(self.mktemp())).absolute()
-        stapler = Stapler(server.tls, server.staples, ask, directory, server.clock)
-        stapler.startService()
-        self.addCleanup(stapler.stopService)
-        server.clock.advance(0)
-        return server
-
-    def stapled(self, server: Documented, port: int = SMTP, version: int | None = None) -> bytes:
-        """What a client that asks for the status is told; b"" for nothing."""
-        seen = [b""]
-
-        def see(_connection: SSL.Connection, staple: bytes, _data: object) -> bool:
-            seen.append(staple)
-            return True
-
-        visit = server.visit(
-            port,
-            version,
-            configure=lambda context: context.set_ocsp_client_callback(see),
-            asks_for_staple=True,
-        )
-        self.assert_served(visit)
-        return seen[-1]
-
-    def next_update(self, staple: bytes) -> float:
-        """Until when a response is valid, in seconds since the epoch."""
-        found = ocsp.load_der_ocsp_response(staple).next_update_utc
-        assert found is not None
-        return found.timestamp()
-
-    def test_true(self) -> None:
-        """The client gets it along with the session's setup, and need not ask the responder."""
-        for name in ("requestOCSP", "enableOCSPStapling"):
-            server = self.begin(f"{name}=true\n", warnings=int(name != "requestOCSP"))
+    def test_default(self) -> None:
+        """SSLv23_method: whatever versions the other options allow."""
+        for ini in ("", "secureProtocol=SSLv23_method\n"):
+            server = self.server(ini)
             for port, version in self.each_way():
-                staple = ocsp.load_der_ocsp_response(self.stapled(server, port, version))
-                self.assertEqual(staple.serial_number, self.certificate.certificate.serial_number)
-                self.assertIs(staple.certificate_status, ocsp.OCSPCertStatus.GOOD)
+                self.assert_served(server.visit(port, version))
 
-    def test_false(self) -> None:
-        """The default: none is sent, and no responder is asked."""
-        for ini in ("", "requestOCSP=false\n"):
-            server = self.begin(ini)
+    def test_one_version(self) -> None:
+        """The other methods of OpenSSL's page are for one version each."""
+        for method, only in (("TLSv1_2_method", TLS_1_2), ("TLSv1_3_method", TLS_1_3)):
+            server = self.server(f"secureProtocol={method}\n")
             for port, version in self.each_way():
-                self.assertEqual(self.stapled(server, port, version), b"")
-        self.assertEqual(self.asked, [])
-
-    def test_cached(self) -> None:
-        """It is kept for as long as it is valid, and refreshed: no client sees one that is not."""
-        server = self.begin("requestOCSP=true\n")
-        first = self.stapled(server)
-        for _ in range(5):
-            self.assertEqual(self.stapled(server), first)
-        self.assertEqual(self.asked, [URL])
-        for _ in range(20):
-            server.clock.advance(DAY.total_seconds())
-            self.assertGreater(self.next_update(self.stapled(server)), server.clock.seconds())
-        self.assertIn(len(self.asked), range(3, 12))
-
-    def test_out_of_date(self) -> None:
-        """A responder that is gone: its last response for as long as that is valid, then none."""
-        server = self.begin("requestOCSP=true\n")
-        first = self.stapled(server)
-        self.is_down = True
-        end = self.next_update(first)
-        server.clock.advance(end - 1 - server.clock.seconds())
-        self.assertEqual(self.stapled(server), first)
-        server.clock.advance(2)
-        for port, version in self.each_way():
-            self.assertEqual(self.stapled(server, port, version), b"")
-        self.is_down = False
-        server.clock.advance(3700)
-        self.assertNotEqual(self.stapled(server), b"")
-
-    def test_restart(self) -> None:
-        """Better than the document: after a restart they need not be fetched again."""
-        queue = Path(self.mktemp())
-        first = self.stapled(self.begin("requestOCSP=true\n", queue))
-        self.assertEqual(self.stapled(self.begin("requestOCSP=true\n", queue)), first)
-        self.assertEqual(self.asked, [URL])
+                visit = server.visit(port, version)
+                if version == only:
+                    self.assert_served(visit)
+                else:
+                    self.assert_refused(visit, "version")

@@ -119,9 +119,7 @@ OUTBOUND = (
 )
 
 
-class OutboundSectionTests(NextHopTestCase):
-    """What holds for mail that goes out."""
-
+class SectionTestCase(NextHopTestCase):
     def seen(self, ini: str) -> Seen:
         """With a server of TLS 1.2 whose certificate is not trusted."""
         sent = self.send(ini, SecuringPeer(UNTRUSTED, TLS_1_2))
@@ -133,6 +131,10 @@ class OutboundSectionTests(NextHopTestCase):
     def problem(self, sent: Sent) -> str:
         """Why it was not delivered."""
         return str(sent.outcome.reply)
+
+
+class OutboundSectionTests(SectionTestCase):
+    """What holds for mail that goes out."""
 
     def test_shared(self) -> None:
         """By default the options are shared with outbound mail."""
@@ -170,3 +172,48 @@ class OutboundSectionTests(NextHopTestCase):
             peer = SecuringPeer(version=version, configure=ask)
             self.assert_delivered(self.send("key=rsa.key\ncert=rsa.crt\n", peer, files))
             self.assertIsNone(peer.server.get_peer_certificate())
+
+
+class PluginSectionTests(SectionTestCase):
+    """Plugins that queue by SMTP have sections of their own, with queue/ before the name or not."""
+
+    is_odd = True  # it is told that these plugins are not there yet
+
+    SECTIONS = (
+        ("smtp_forward", "smtp_forward"),
+        ("smtp_proxy", "smtp_proxy"),
+        ("queue/smtp_forward", "smtp_forward"),
+        ("queue/smtp_proxy", "smtp_proxy"),
+    )
+
+    def test_shared(self) -> None:
+        """By default the options are shared with these as well."""
+        for plugin in ("smtp_forward", "smtp_proxy"):
+            self.plugin = plugin
+            usual = self.seen("")
+            self.assertEqual(usual[:2], (True, "TLSv1.2"))
+            for option, _ in OUTBOUND:
+                self.assertNotEqual(self.seen(f"{option}\n"), usual, option)
+
+    def test_own(self) -> None:
+        """What stands in their section counts, and more than what stands above."""
+        for section, plugin in self.SECTIONS:
+            self.plugin = plugin
+            for option, usual in OUTBOUND:
+                shared = self.seen(f"{option}\n")
+                self.assertEqual(self.seen(f"[{section}]\n{option}\n"), shared, option)
+                both = self.seen(f"{option}\n[{section}]\n{usual}\n")
+                self.assertEqual(both, self.seen(f"{usual}\n"), option)
+
+    def test_of_others(self) -> None:
+        """What stands in [outbound], or in another plugin's, does not."""
+        for section, plugin in (
+            ("smtp_forward", "smtp_proxy"),
+            ("smtp_proxy", "smtp_forward"),
+            ("outbound", "smtp_forward"),
+            ("smtp_forward", None),
+        ):
+            self.plugin = plugin
+            usual = self.seen("")
+            for option, _ in OUTBOUND:
+                self.assertEqual(self.seen(f"[{section}]\n{option}\n"), usual, option)
