@@ -61,7 +61,7 @@ class Snapshot:
         if not store.default and store.named:
             store, more = _without_refused(_with_default(store, me), settings)
             refused += more
-        settings, _ = _without_unknown(settings, store)
+        settings = _without_bereft(settings, store)
         trust = _Trust()
         for rules in (settings, *settings.named.values()):
             trust.store_of(rules)  # a mistake is to show even where there are no certificates
@@ -136,6 +136,15 @@ def _without_unknown(
     unknown = (rules for name, rules in settings.named.items() if name not in known)
     problems = (f"{place(FILE, rules.section)}: no certificate has this name" for rules in unknown)
     return evolve(settings, named=known), tuple(problems)
+
+
+def _without_bereft(settings: InboundTLS, store: CertificateStore) -> InboundTLS:
+    """
+    Without rules for names whose certificates OpenSSL refuses under just these rules: a client that
+    asks for such a name is as one that asks for another.
+    """
+    kept = {name: rules for name, rules in settings.named.items() if name in store.named}
+    return evolve(settings, named=kept)
 
 
 def _is_known(name: str, store: CertificateStore) -> bool:
