@@ -37,6 +37,19 @@ def rows() -> Iterator[Row]:
     yield from _in(("", *OUT), _hosts("force_tls_hosts"))
     yield from _in(OUT, _hosts("no_tls_hosts"))
     yield from _in(("[redis]\n",), _redis())
+    yield from _in(("", *OUT), _booleans("mutual_tls"))
+    yield from _in(BOTH, _methods())
+    yield from _in((*IN, "[x.example]\n"), _groups())
+    yield from _in(("[x.example]\n",), _booleans("requestCert"))
+    yield from _in(("[queue/smtp_proxy]\n",), _versions())
+    yield (
+        "[x.example]\n[X.EXAMPLE.]\n",
+        "[X.EXAMPLE.]: is about the same name as [x.example]",
+    )
+    yield (
+        "[smtp_proxy]\n[queue/smtp_proxy]\n",
+        "[queue/smtp_proxy]: is about the same plugin as [smtp_proxy]; write one of the two",
+    )
     yield "[no_tls_hosts]\n192.0.2.0/33\n", f"[no_tls_hosts]: '192.0.2.0/33' is not {HOST}"
     yield "[no_tls_hosts]\n300.1.1.1\n", f"[no_tls_hosts]: '300.1.1.1' is not {HOST}"
     yield (
@@ -117,6 +130,24 @@ def _files(options: tuple[str, ...]) -> Iterator[Row]:
         yield f"{option}[]=\n", f"{option}: names no file"
         yield f"{option}=a\tb\n", f"{option}: 'a\\tb' is not the name of a file"
         yield f"{option}=a\0b\n", f"{option}: 'a\\x00b' is not the name of a file"
+
+
+METHODS = "SSLv23_method, TLS_method, TLSv1_method, TLSv1_1_method, TLSv1_2_method, TLSv1_3_method"
+
+
+def _methods() -> Iterator[Row]:
+    yield from _scalar("secureProtocol", "one text")
+    for value in ("SSLv3_method", "SSLv2_method"):
+        broken = "SSL 2 and 3 are broken, and OpenSSL has neither"
+        yield f"secureProtocol={value}\n", f"secureProtocol: {value!r}: {broken}"
+    for value in ("", "TLSv1_2", "method"):
+        yield f"secureProtocol={value}\n", f"secureProtocol: {value!r} is not one of {METHODS}"
+
+
+def _groups() -> Iterator[Row]:
+    yield from _scalar("dhparam", "one text")
+    for value in ("", "a\tb"):
+        yield f"dhparam={value}\n", f"dhparam: {value!r} is not the name of a file"
 
 
 def _hosts(option: str) -> Iterator[Row]:
