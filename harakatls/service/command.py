@@ -10,14 +10,16 @@ from pathlib import Path
 from harakatls.config.errors import ConfigError
 from harakatls.service import command_nogo, command_plugins, command_queue, command_tls
 from harakatls.service.command_nogo import NoGoUnreadable
+from harakatls.service.command_queue_export import ExportFailed
 from harakatls.service.instance import InstanceError, make_instance
+from harakatls.service.queue_filter import QueueMisuse
 from harakatls.spool.errors import SpoolUnusable
 
-EXPECTED = (ConfigError, InstanceError, NoGoUnreadable, SpoolUnusable)
+EXPECTED = (ConfigError, ExportFailed, InstanceError, NoGoUnreadable, SpoolUnusable)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """@return: the exit status: 0, or 1 with one line of explanation on stderr."""
+    """@return: the exit status: 0, or 1 or (misuse) 2 with one line of explanation on stderr."""
     options = _parser().parse_args(arguments)
     status = None
     try:
@@ -26,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EXPECTED as problem:
         print(f"harakatls: {problem}", file=sys.stderr)
         return 1
+    except QueueMisuse as problem:
+        print(f"harakatls: {problem}", file=sys.stderr)
+        return 2
     except BrokenPipeError:  # as with ``| head``
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:

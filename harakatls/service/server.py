@@ -213,9 +213,20 @@ class Server(Service):
     # -- reloading ---------------------------------------------------------------------------
 
     def reload(self) -> None:
-        """Take on new certificates and TLS settings at once (SIGHUP)."""
+        """Take on new certificates and TLS settings, and try delayed mail, at once (SIGHUP)."""
         if self.running:
             self._reload.reload()
+            Deferred.fromCoroutine(self._flush())
+
+    async def _flush(self) -> None:
+        if self._spool is None:
+            return
+        try:
+            count = await self._spool.flush()
+        except Exception:
+            log.failure("delayed mail is tried when its time comes")
+        else:
+            log.info("{count} messages that were delayed are tried now", count=count)
 
     def _tls_taken_on(self, settings: TLSSettings) -> None:
         self._groups.make(settings)

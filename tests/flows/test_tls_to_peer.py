@@ -16,8 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from harakatls.config.hosts import HostList
 from harakatls.mail.route import NextHop
 from harakatls.queued import Trial
-from harakatls.service.command_queue import lines
 from harakatls.service.logs import message_of
+from harakatls.service.queue_view import message_lines
 from harakatls.testing.peers import ObligingPeer
 from harakatls.tls.certificates import certificate_names
 from harakatls.tls.client import ClientTLS
@@ -81,7 +81,7 @@ class TLSFlowTestCase(FlowTestCase):
     def listed(self) -> str:
         """What `harakatls queue list` prints of it."""
         (row,) = self.spool._rows.values()
-        return "\n".join(lines(row.queued))
+        return "\n".join(message_lines(row.queued, "waits"))
 
     def accepted(self) -> str:
         """A message comes. @return: the log."""
