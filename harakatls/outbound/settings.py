@@ -81,6 +81,7 @@ class OutboundSettings:
     @ivar inet_prefer: C{v4}, C{v6} or C{default}: which addresses of one host to try first.
     @ivar public_ip: the address under which the world sees us, if that is none of this machine.
     @ivar delay_warning_time: how long a message waits until its sender is told; 0 is never.
+    @ivar chunking: use BDAT where it is offered (RFC 3030).
     @ivar templates: the operator's own words for reports.
     """
 
@@ -100,6 +101,7 @@ class OutboundSettings:
     inet_prefer: str = "default"
     public_ip: HostList = field(factory=HostList)
     delay_warning_time: float = 0.0
+    chunking: bool = True
     templates: Templates = NO_TEMPLATES
 
     @classmethod
@@ -125,6 +127,7 @@ class OutboundSettings:
             inet_prefer=main.choice("inet_prefer", ("default", "v4", "v6"), usual.inet_prefer),
             public_ip=config.ini("smtp.ini").main.hosts("public_ip"),
             delay_warning_time=_delay_warning_time(main),
+            chunking=main.boolean("chunking", usual.chunking),
             templates=Templates.load(config),
         )
 

@@ -7,7 +7,7 @@ from attrs import Factory, define, evolve
 from harakatls.interfaces import IMessageBody
 from harakatls.mail.envelope import Envelope, Recipient
 from harakatls.mail.header import header_length
-from harakatls.outbound.protocol import ConnectionBroken, OutboundProtocol
+from harakatls.outbound.protocol import CHUNK, ConnectionBroken, OutboundProtocol
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.outbound.seven_bit import seven_bit
 from harakatls.smtp.events import Asked
@@ -61,10 +61,14 @@ class Transaction:
             body.close()
 
     async def _transfer(self, body: IMessageBody) -> None:
-        if "PIPELINING" in self.protocol.session.capabilities:
+        offered = self.protocol.session.capabilities
+        if "CHUNKING" in offered and self.settings.chunking:
+            await self._transfer_chunk(body)
+            return
+        if "PIPELINING" in offered:
             accepted, data = await self._pipelined()
         else:
-            accepted, data = await self._in_turn()
+            accepted, data = await self._in_turn(Asked.DATA)
         if data is None:
             return
         if data.code != 354:
@@ -152,14 +156,7 @@ class Transaction:
         session, seconds = self.protocol.session, self.settings.command_timeout
         commands = [self._mail(), *(self._rcpt(r) for r in self.recipients), session.data()]
         self.protocol.send(b"".join(commands))
-        mail = await self.protocol.answer(Asked.MAIL, seconds)
-        if not _accepts(mail):
-            # Whatever is said of the recipients, this is why.
-            self._answer_all(self.recipients, mail)
-        accepted: list[Recipient] = []
-        for recipient in self.recipients:
-            reply = await self.protocol.answer(Asked.RCPT, seconds)
-            accepted.extend(self._accepted(recipient, reply))
+        mail, accepted = await self._envelope_answers(seconds)
         data = await self.protocol.answer(Asked.DATA, seconds)
         if _accepts(mail):
             return accepted, data
@@ -168,7 +165,20 @@ class Transaction:
             raise ConnectionBroken("the server refused MAIL and accepted DATA")
         return [], None
 
-    async def _in_turn(self) -> tuple[list[Recipient], Reply | None]:
+    async def _envelope_answers(self, seconds: float) -> tuple[Reply, list[Recipient]]:
+        """To MAIL and RCPT, which were sent together; with the recipients that were accepted."""
+        mail = await self.protocol.answer(Asked.MAIL, seconds)
+        if not _accepts(mail):
+            # Whatever is said of the recipients, this is why.
+            self._answer_all(self.recipients, mail)
+        accepted: list[Recipient] = []
+        for recipient in self.recipients:
+            reply = await self.protocol.answer(Asked.RCPT, seconds)
+            accepted.extend(self._accepted(recipient, reply))
+        return mail, accepted
+
+    async def _in_turn(self, last: Asked) -> tuple[list[Recipient], Reply | None]:
+        """@param last: RCPT or DATA."""
         mail = await self._ask(Asked.MAIL, self._mail())
         if not _accepts(mail):
             self._answer_all(self.recipients, mail)
@@ -180,8 +190,8 @@ class Transaction:
             if reply.code == 421:  # it closes the connection (RFC 5321 section 4.2.2)
                 self._answer_all(self.recipients, reply)
                 return [], None
-        if not accepted:
-            return [], None
+        if not accepted or last is Asked.RCPT:
+            return accepted, None
         return accepted, await self._ask(Asked.DATA, self.protocol.session.data())
 
     async def _ask(self, asked: Asked, command: bytes) -> Reply:
@@ -194,6 +204,38 @@ class Transaction:
             return (recipient,)
         self.replies.setdefault(recipient, reply)
         return ()
+
+    # -- BDAT (RFC 3030) ----------------------------------------------------------------------
+
+    async def _transfer_chunk(self, body: IMessageBody) -> None:
+        session, size = self.protocol.session, len(self.top) + body.size
+        if "PIPELINING" in session.capabilities and not session.lmtp and body.size <= CHUNK:
+            await self._at_once(await body.read(CHUNK), size)
+            return
+        accepted, _ = await self._in_turn(Asked.RCPT)
+        if accepted:
+            self.protocol.send(session.bdat(size))
+            await self._message(accepted, body)
+
+    async def _at_once(self, message: bytes, size: int) -> None:
+        """
+        All of a small message with its envelope, for one round trip.
+
+        What a refused sender or recipient costs in vain is the sending of it.
+        """
+        session, seconds = self.protocol.session, self.settings.command_timeout
+        commands = [self._mail(), *(self._rcpt(r) for r in self.recipients), session.bdat(size)]
+        commands += [session.body(self.top + message), session.end_body()]
+        self.protocol.send(b"".join(commands))
+        self.unsettled = True
+        mail, accepted = await self._envelope_answers(seconds)
+        self.unsettled = bool(accepted)
+        end = await self._end_of_data()
+        self.unsettled = False
+        if _accepts(mail):
+            self._answer_all(accepted, end)
+        elif end.is_positive:
+            raise ConnectionBroken("the server refused MAIL and accepted the message")
 
     # -- the message --------------------------------------------------------------------------
 

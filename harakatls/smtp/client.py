@@ -6,7 +6,7 @@ from collections import deque
 from harakatls.mail.address import Address
 from harakatls.mail.envelope import Recipient
 from harakatls.smtp.capabilities import Capabilities
-from harakatls.smtp.data import DotEncoder
+from harakatls.smtp.data import ChunkEncoder, DotEncoder
 from harakatls.smtp.errors import LocalProtocolError, RemoteProtocolError
 from harakatls.smtp.events import NEED_DATA, Answered, Asked, Pause
 from harakatls.smtp.lines import BadLine, LineBuffer
@@ -18,8 +18,10 @@ from harakatls.smtp.states import (
     GREETED,
     READY,
     RECEIVING,
+    RECIPIENTS_GIVEN,
     REFUSED,
     SECURING,
+    SENDER_GIVEN,
 )
 
 # RFC 2920 section 3.1: nothing may follow these before their answer is there.
@@ -55,6 +57,7 @@ class ClientSession:
         "_accepted",
         "_answers",
         "_came_early",
+        "_chunked",
         "_cut_off",
         "_encoder",
         "_extended",
@@ -82,7 +85,8 @@ class ClientSession:
         self._answers: deque[Answered] = deque()  # understood and not given out
         self._came_early = False  # what the buffer holds was there before the question
         self._accepted: list[Recipient] = []  # in this transaction
-        self._encoder: DotEncoder | None = None  # while a message is being sent
+        self._encoder: DotEncoder | ChunkEncoder | None = None  # while a message is being sent
+        self._chunked = False  # the last message was sent with BDAT
         self._cut_off = False  # the message was refused before its end
 
     # -- what the server says ---------------------------------------------------------------------
@@ -149,7 +153,8 @@ class ClientSession:
             self._accept(asked, recipient, reply)
         if asked is Asked.BODY:
             if not self._outstanding or self._outstanding[0][0] is not Asked.BODY:
-                self.state = READY
+                # RFC 3030 section 2: after a refused chunk, nothing but RSET.
+                self.state = READY if reply.is_positive or not self._chunked else SENDER_GIVEN
         elif asked is Asked.QUIT:
             self._close()
         elif reply.is_positive:
@@ -172,6 +177,7 @@ class ClientSession:
                 # RFC 2033 section 4.2 forbids it: nobody is there whose answer could be awaited.
                 raise RemoteProtocolError("354 without any recipient")
             self._encoder = DotEncoder()
+            self._chunked = False
         elif asked is Asked.STARTTLS and self._lines:
             # RFC 3207 section 6: an attacker put it there, to be taken for part of what TLS
             # protects.
@@ -241,9 +247,33 @@ class ClientSession:
         """
         return self._ask(Asked.DATA, "DATA")
 
+    def bdat(self, size: int) -> bytes:
+        """
+        BDAT, for all of the message in one chunk (RFC 3030), which follows at once: `body`, and
+        `end_body`. What answers it is the answer to the message.
+
+        In a group it stands last, and the message may be refused like any other command. In LMTP,
+        where each recipient that was accepted has an answer, their answers must be there.
+
+        @param size: octets of the message.
+        """
+        if "CHUNKING" not in self.capabilities:
+            raise LocalProtocolError("CHUNKING is not offered")
+        if self._hoped is not RECIPIENTS_GIVEN or (self.lmtp and self._outstanding):
+            raise LocalProtocolError(f"BDAT when {self._hoped.value}")
+        if self._outstanding and "PIPELINING" not in self.capabilities:
+            raise LocalProtocolError("BDAT before the answer to RCPT")
+        self._encoder = ChunkEncoder(size)
+        self._chunked = True
+        self._hoped = RECEIVING
+        if not self._outstanding:
+            self.state = RECEIVING
+            self._came_early = self._has_unread()
+        return self._line(f"BDAT {size} LAST")
+
     def body(self, chunk: bytes) -> bytes:
         """
-        A piece of the message in wire form (CRLF), cut anywhere.
+        A piece of the message in wire form (CRLF), cut anywhere; after 354 or with BDAT.
 
         A server may refuse the message before its end. That is the answer, the state is CLOSED,
         and the rest is b"", so that who sends it need not know.
@@ -257,7 +287,8 @@ class ClientSession:
         if self._encoder is None:
             return self._unwanted()
         wire = self._encoder.end()
-        self._came_early = self._has_unread()
+        if not self._outstanding:
+            self._came_early = self._has_unread()
         self._message_sent()
         return wire
 

@@ -3,6 +3,8 @@
 import re
 from io import IncrementalNewlineDecoder
 
+from harakatls.smtp.errors import LocalProtocolError
+
 END = b"\r\n.\r\n"
 _DOT = b"\r\n."
 _FOLD = b"\r\n "
@@ -152,6 +154,28 @@ def _last_jump(text: bytes, start: int, reach: int) -> int:
 def _start_of_end(wire: bytes) -> int:
     """How many of the last octets of *wire* may be the first of END."""
     return next(n for n in range(len(END) - 1, -1, -1) if wire.endswith(END[:n]))
+
+
+class ChunkEncoder:
+    """A text as one chunk of a size that was told beforehand (RFC 3030): it is sent as it is."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+
+    def encode(self, data: bytes) -> bytes:
+        """@raise LocalProtocolError: it is more than was told."""
+        self._left -= len(data)
+        if self._left < 0:
+            raise LocalProtocolError("the message is longer than was said")
+        return data
+
+    def end(self) -> bytes:
+        """@raise LocalProtocolError: it is less than was told: the server waits for the rest."""
+        if self._left:
+            raise LocalProtocolError("the message is shorter than was said")
+        return b""
 
 
 class DotEncoder:

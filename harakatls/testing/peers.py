@@ -1,5 +1,6 @@
 """SMTP servers in memory that follow a script."""
 
+import re
 from enum import Enum
 
 from attrs import define
@@ -16,6 +17,8 @@ class Act(Enum):
 SILENCE = Act.SILENCE
 HANG_UP = Act.HANG_UP
 BREAK_OFF = Act.BREAK_OFF
+
+_BDAT = re.compile(r"BDAT ([0-9]+)(?: LAST)?\Z", re.IGNORECASE)
 
 Answer = str | Act | tuple[str, Act]
 """
@@ -61,6 +64,7 @@ class ScriptedPeer:
         self.ending: Act | None = None
         self._input = bytearray()
         self._receiving = False
+        self._chunk: tuple[str, int] | None = None  # a BDAT command and the octets to come
 
     # -- the script -----------------------------------------------------------------------------
 
@@ -89,7 +93,7 @@ class ScriptedPeer:
     def received(self, data: bytes) -> None:
         """Octets from the client."""
         self._input += data
-        while not self.ending and (self._message() if self._receiving else self._line()):
+        while not self.ending and self._next():
             pass
 
     def started_tls(self) -> None:
@@ -99,6 +103,21 @@ class ScriptedPeer:
 
     # -- lines and messages ---------------------------------------------------------------------
 
+    def _next(self) -> bool:
+        if self._chunk is not None:
+            return self._whole_chunk(*self._chunk)
+        return self._message() if self._receiving else self._line()
+
+    def _whole_chunk(self, command: str, octets: int) -> bool:
+        """BDAT is answered when its octets are there (RFC 3030)."""
+        if len(self._input) < octets:
+            return False
+        self.messages.append(bytes(self._input[:octets]))
+        del self._input[:octets]
+        self._chunk = None
+        self._respond(command)
+        return True
+
     def _line(self) -> bool:
         end = self._input.find(b"\r\n")
         if end < 0:
@@ -106,7 +125,11 @@ class ScriptedPeer:
         line = self._input[:end].decode("utf-8", "replace")
         del self._input[: end + 2]
         self.said.append(Said(line, self.secured))
-        self._respond(line)
+        chunk = _BDAT.match(line)
+        if chunk is not None:
+            self._chunk = line, int(chunk[1])
+        else:
+            self._respond(line)
         return True
 
     def _message(self) -> bool:
@@ -151,6 +174,7 @@ _USUAL: dict[str, Answer] = {
     "RCPT": "250 2.1.5 Recipient ok",
     "DATA": "354 Go on",
     "end": "250 2.0.0 Kept",
+    "BDAT": "250 2.0.0 Kept",
     "RSET": "250 2.0.0 Forgotten",
     "QUIT": ("221 2.0.0 Goodbye", HANG_UP),
 }
@@ -185,7 +209,7 @@ class ObligingPeer(ScriptedPeer):
         answer = self._given(verb) or self._usual(verb)
         if isinstance(answer, str) and answer[0] in "23":
             self._accepted.add(verb)
-        if verb in ("MAIL", "RSET", "end"):
+        if verb in ("MAIL", "RSET", "end", "BDAT"):
             self._accepted -= {"RCPT", "DATA", *({"MAIL"} if verb != "MAIL" else ())}
         return answer
 
@@ -196,7 +220,7 @@ class ObligingPeer(ScriptedPeer):
         return given
 
     def _usual(self, verb: str) -> Answer:
-        needed = {"RCPT": "MAIL", "DATA": "RCPT"}.get(verb)
+        needed = {"RCPT": "MAIL", "DATA": "RCPT", "BDAT": "RCPT"}.get(verb)
         if needed is not None and needed not in self._accepted:
             return f"503 5.5.1 {needed} first"
         if verb in ("EHLO", "LHLO") and self._extensions:

@@ -35,7 +35,8 @@ class LoadTests(SynchronousTestCase):
             "disabled=true\nconcurrency_max=7\nenable_tls=false\ntemp_fail_intervals=10s\n"
             "always_split=true\nreceived_header=queued here\nconnect_timeout=1\n"
             "handshake_timeout=2\ngreeting_timeout=3\ncommand_timeout=4\ndata_timeout=5\n"
-            "end_of_data_timeout=6\nlocal_mx_ok=true\ninet_prefer=v6\ndelay_warning_time=4h\n",
+            "end_of_data_timeout=6\nlocal_mx_ok=true\ninet_prefer=v6\ndelay_warning_time=4h\n"
+            "chunking=false\n",
             {"smtp.ini": "public_ip=192.0.2.25"},
         )
         self.assertEqual(
@@ -57,6 +58,7 @@ class LoadTests(SynchronousTestCase):
                 inet_prefer="v6",
                 public_ip=HostList.parse(["192.0.2.25"]),
                 delay_warning_time=14400.0,
+                chunking=False,
             ),
         )
 
