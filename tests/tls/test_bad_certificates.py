@@ -13,6 +13,7 @@ from harakatls.service.command_tls import lines
 from harakatls.service.tls_report import tls_report
 from harakatls.tls.client import ClientTLS
 from harakatls.tls.files import PEMFile
+from harakatls.tls.mutual import MutualTLS
 from harakatls.tls.pem import read_pem
 from harakatls.tls.policy import Decision, SecurityLevel
 from harakatls.tls.server import ServerTLS
@@ -33,6 +34,7 @@ from tests.tls.peers import (
     peer_of,
     pem_files,
     plain_client,
+    plain_server,
     reasons,
     to_us,
 )
@@ -201,6 +203,16 @@ class FileTests(SynchronousTestCase):
             issued("client.example").configure_cert(context)
             outcome = to_us(server, client_on(context), peer_of())
             self.assertTrue(server.summary(Transport(outcome.server)).verified, what)
+
+    def test_shown_to_next_hops(self) -> None:
+        """So it is where it is to be shown to other servers: shown or told, and mail goes out."""
+        key = PEMFile("odd.key", key_pem(odd_key()))
+        for what, der in odd_certificates().items():
+            certs = (PEMFile("odd.crt", in_pem(der)),)
+            shown = MutualTLS(everywhere=True)
+            tls = ClientTLS(OutboundTLS(mutual=shown, keys=(key,), certs=certs))
+            self.assertEqual(len(tls.certificates.all()) + len(tls.problems), 1, what)
+            self.assertTrue(from_us(tls, MAY, plain_server(OURS)).succeeded, what)
 
     def test_report(self) -> None:
         """`harakatls tls` reports it as all others, and nothing in it disturbs the terminal."""
