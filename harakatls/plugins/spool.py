@@ -1,5 +1,6 @@
 """The durable queue: takes whatever no other plugin took, for delivery from here."""
 
+import re
 from email.utils import formatdate
 
 from attrs import frozen
@@ -7,18 +8,21 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from harakatls.connection import Connection, Transaction
-from harakatls.interfaces import IQueueHook, IStagedMessage, Site, SpoolFull
+from harakatls.interfaces import IQueueHook, ISpool, IStagedMessage, Site, SpoolFull
 from harakatls.mail.header import count, field, header_length
 from harakatls.smtp.reply import Reply
 from harakatls.verdict import ACCEPT, TempFail, Verdict
 
 NO_SPACE = Reply.of(452, "4.3.1", "Insufficient system storage, try later")
 HEADER_OCTETS = 65536  # of a message are looked at
+_EMPTY_ID = re.compile(
+    rb"^message-id[ \t]*:[ \t]*(?:<[ \t]*>)?[ \t]*\r\n(?![ \t])", re.IGNORECASE | re.MULTILINE
+)
 
 
 def load(site: Site) -> "DurableQueue":
     """The message knows the spool it is staged in."""
-    return DurableQueue(Completion(site.me, site.clock))
+    return DurableQueue(Completion(site.me, site.clock, site.spool))
 
 
 @frozen
@@ -32,9 +36,15 @@ class Completion:
 
     me: str
     clock: IReactorTime
+    spool: ISpool
 
-    async def complete(self, transaction: Transaction, message: IStagedMessage) -> None:
-        """Put the missing fields on top."""
+    async def complete(self, transaction: Transaction, message: IStagedMessage) -> IStagedMessage:
+        """
+        Put the missing fields on top.
+
+        @return: *message*; or a new one in its place, where an empty Message-Id had to go.
+        @raise SpoolFull: no space.
+        """
         body = message.open()
         try:
             start = b""
@@ -47,12 +57,20 @@ class Completion:
             body.close()
         length = header_length(start)
         if length is None and len(start) >= HEADER_OCTETS:
-            return  # the rest of such a header may hold anything
+            return message  # the rest of such a header may hold anything
         header = start if length is None else start[:length]
+        without = _EMPTY_ID.sub(b"", header)
+        if without != header and body.size == len(start):
+            # A second one above it would make many servers refuse the message. It is small, so
+            # it is in memory, and to write it anew costs little.
+            message = await self.spool.stage(message.id)
+            await message.write(without + start[len(header) :])
+            header = without
         if not count(header, b"Date"):
             message.prepend(field("Date", formatdate(self.clock.seconds())))
         if not count(header, b"Message-Id"):
             message.prepend(f"Message-Id: <{transaction.id}@{self.me}>\r\n".encode())
+        return message
 
 
 @implementer(IQueueHook)
@@ -74,7 +92,7 @@ class DurableQueue:
         """A spool without space asks the sender to come back (452, RFC 5321 section 4.2.2)."""
         try:
             if transaction.relaying and self.completion is not None:
-                await self.completion.complete(transaction, message)
+                message = await self.completion.complete(transaction, message)
             await message.commit(transaction.envelope)
         except SpoolFull:
             return TempFail(NO_SPACE)

@@ -29,7 +29,7 @@ class CompletionTests(SynchronousTestCase):
         spool = MemorySpool(self.clock)
         staged = await spool.stage(transaction().id)
         await staged.write(message)
-        plugin = DurableQueue(Completion("mta.example", self.clock))
+        plugin = DurableQueue(Completion("mta.example", self.clock, spool))
         about = evolve(transaction(), relaying=relaying)
         await plugin.queue(connection(), about, staged)
         (queued,) = await spool.claim(self.clock.seconds(), 1)
@@ -53,6 +53,18 @@ class CompletionTests(SynchronousTestCase):
         """Without a header, without a body, without anything: the message stays what it is."""
         for message in (b"", b"\r\nA line.\r\n", b"Subject: x\r\n"):
             self.assertEqual(self.queued(message), ID + DATE + message)
+
+    def test_an_empty_id(self) -> None:
+        """It is replaced: two of them would be as bad as none."""
+        for empty in (b"Message-Id: <>", b"MESSAGE-ID:", b"message-id : < > "):
+            rest = b"Subject: x\r\n\r\nMessage-Id: <>\r\n"
+            self.assertEqual(
+                self.queued(b"Date: y\r\n" + empty + b"\r\n" + rest), ID + b"Date: y\r\n" + rest
+            )
+        folded = b"Date: y\r\nMessage-Id:\r\n <1@a>\r\n\r\n"
+        self.assertEqual(self.queued(folded), folded)
+        large = b"Date: y\r\nMessage-Id: <>\r\n\r\n" + b"x\r\n" * HEADER_OCTETS
+        self.assertEqual(self.queued(large), large)
 
     def test_a_huge_header(self) -> None:
         """What is behind the part that is looked at may be anything, so nothing is added."""

@@ -438,6 +438,22 @@ class LimitTests(SynchronousTestCase):
         line = b"NOOP " + b"x" * 506 + b"\r\n"
         self.assertEqual(kinds(heard(session, line)), ["NoopReceived"])
 
+    def test_long_wishes(self) -> None:
+        """The longest NOTIFY and ORCPT fit behind the longest address (RFC 3461 section 4)."""
+        limits = SessionLimits(line=512)
+        session = session_in(State.GREETED, limits=limits)
+        session.receive(EHLO + b"MAIL FROM:<>\r\n")
+        session.next_event()
+        session.accept_hello("mx.example", limits.capabilities)
+        session.next_event()
+        session.reply(Reply.of(250, None, "OK"))
+        path = b"a" * 240 + b"@mx.example"
+        wishes = b" NOTIFY=SUCCESS,FAILURE,DELAY ORCPT=rfc822;" + b"o" * 493
+        session.receive(b"RCPT TO:<" + path + b">" + wishes + b"\r\n")
+        event = session.next_event()
+        assert isinstance(event, RcptReceived)
+        self.assertEqual(len(event.recipient.original or ""), 500)
+
     def test_endless_command(self) -> None:
         """A line without an end is left."""
         session = session_in(State.READY)
