@@ -59,6 +59,8 @@ class Completion:
         if length is None and len(start) >= HEADER_OCTETS:
             return message  # the rest of such a header may hold anything
         header = start if length is None else start[:length]
+        if _is_complete(header):
+            return message
         without = _EMPTY_ID.sub(b"", header)
         if without != header and body.size == len(start):
             # A second one above it would make many servers refuse the message. It is small, so
@@ -71,6 +73,16 @@ class Completion:
         if not count(header, b"Message-Id"):
             message.prepend(f"Message-Id: <{transaction.id}@{self.me}>\r\n".encode())
         return message
+
+
+def _is_complete(header: bytes) -> bool:
+    """
+    Both fields are there, as nearly always. It is asked for each message: plain searching is ten
+    times as fast as the patterns that understand every way to write a field.
+    """
+    text = b"\r\n" + header.lower()
+    _, found, rest = text.partition(b"\r\nmessage-id: <")
+    return bool(found) and rest[:1] not in b"> \t" and b"\r\ndate: " in text
 
 
 @implementer(IQueueHook)
