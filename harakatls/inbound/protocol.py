@@ -22,12 +22,12 @@ from harakatls.hooks.chain import HookChain
 from harakatls.inbound.channel import HandshakeFailed
 from harakatls.inbound.conversation import Conversation
 from harakatls.inbound.dialogue import session_limits
-from harakatls.inbound.link import Link
 from harakatls.inbound.settings import InboundSettings, ListenerSettings
 from harakatls.interfaces import IServerTLS, ISpool
 from harakatls.smtp.server import ServerSession
 from harakatls.tls.hello import is_hello_enough
 from harakatls.tls.layer import TLSBroken, TLSLayer
+from harakatls.tls.link import Link
 
 log = Logger()
 

@@ -288,9 +288,8 @@ class Connector:
         creator: IOpenSSLClientConnectionCreator,
         decision: Decision,
     ) -> TLSSummary:
-        await protocol.start_tls(creator, self.settings.handshake_timeout)
-        transport: HasHandle = protocol.transport  # type: ignore[assignment]
-        secured = self.tls.summary(transport, decision)
+        layer = await protocol.start_tls(creator, self.settings.handshake_timeout)
+        secured = self.tls.summary(layer, decision)
         if decision.authenticated and not secured.verified:
             # The handshake itself should have failed; nothing is left to a mistake there.
             raise ConnectionBroken(secured.verify_error or "not verified", securing=True)
@@ -304,7 +303,7 @@ class Connector:
             raise ConnectionBroken(f"right after the handshake: {problem}", securing=True) from None
         except _Unusable as problem:
             raise _Unusable(problem.reply, secured) from None
-        self.tls.keep_session(transport)
+        self.tls.keep_session(layer)
         return secured
 
 

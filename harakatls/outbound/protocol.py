@@ -1,14 +1,12 @@
 """The client side of one SMTP connection, for a coroutine to talk through."""
 
 from collections.abc import Callable
-from typing import Protocol as TypingProtocol
-from typing import cast
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IDelayedCall,
-    IHandshakeListener,
     IOpenSSLClientConnectionCreator,
     IPushProducer,
     IReactorTime,
@@ -23,7 +21,8 @@ from harakatls.smtp.client import ClientSession
 from harakatls.smtp.errors import LocalProtocolError, RemoteProtocolError
 from harakatls.smtp.events import NEED_DATA, Answered, Asked
 from harakatls.smtp.reply import Reply
-from harakatls.tls.handshake import describe_failure
+from harakatls.tls.layer import TLSBroken, TLSLayer
+from harakatls.tls.link import Link
 
 CHUNK = 65536  # octets of a body that are read at once
 GOODBYE = 5.0  # seconds for a server to answer QUIT and to close
@@ -57,18 +56,7 @@ class ConnectionBroken(Exception):
         self.resuming = resuming
 
 
-class _Transport(TypingProtocol):
-    """What is needed of Twisted's TCP transports: parts of several interfaces."""
-
-    def write(self, data: bytes) -> None: ...
-    def loseConnection(self) -> None: ...
-    def abortConnection(self) -> None: ...
-    def startTLS(self, contextFactory: IOpenSSLClientConnectionCreator) -> None: ...
-    def registerProducer(self, producer: object, streaming: bool) -> None: ...
-    def unregisterProducer(self) -> None: ...
-
-
-@implementer(IHandshakeListener, IPushProducer)
+@implementer(IPushProducer)
 class OutboundProtocol(Protocol):
     """
     Waits, with time limits, for the answers that a `ClientSession` reads.
@@ -78,6 +66,9 @@ class OutboundProtocol(Protocol):
 
     @ivar given_up: it was we who broke the connection off.
     """
+
+    transport: Any  # ITCPTransport
+    _link: Link
 
     def __init__(
         self,
@@ -93,17 +84,18 @@ class OutboundProtocol(Protocol):
         self._expired = ""
         self._waiting: Deferred[None] | None = None
         self._securing = False
-        self._secured = False
         self._full = False  # the transport's buffer
         self._leaving = False
         self._unread = 0
         self._problem: str | None = None  # why nothing can be said any more
+        self._gone = False
         self.given_up = False
 
     # -- what Twisted tells ---------------------------------------------------------------------
 
     def connectionMade(self) -> None:
         """A command must not wait for the acknowledgement of the one before (Nagle)."""
+        self._link = Link(self.transport)
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
 
@@ -111,30 +103,64 @@ class OutboundProtocol(Protocol):
         """Some octets; they are understood only when an answer is waited for."""
         if self._problem is not None:
             return
+        if self._link.layer is None:
+            self._received(data)
+        else:
+            self._decrypt(data)
+
+    def _received(self, octets: bytes) -> None:
         if self._leaving:
             # Whatever it is, it is the answer to QUIT.
-            self._transport().loseConnection()
+            self._link.close(linger=False)
             return
-        self._unread += len(data)
+        self._unread += len(octets)
         if self._unread > UNREAD:
             self._break("the server sends without being asked")
             return
-        self.session.receive(data)
+        self.session.receive(octets)
         if not self._securing and not self._full:
             self._wake()
 
-    def handshakeCompleted(self) -> None:
-        """TLS is there."""
-        self._secured = True
+    def _decrypt(self, data: bytes) -> None:
+        layer = self._layer()
+        try:
+            pieces = self._link.decrypt(data)
+        except TLSBroken as problem:
+            self._tls_broke(str(problem))
+            return
+        if self._securing and layer.established:
+            # EHLO goes out with the end of the handshake.
+            self._wake()
+        if pieces:
+            self._received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if self._problem is None:
+            self._link.flush()
+            if layer.ended:
+                self._end("the server closed the connection")
+
+    def _tls_broke(self, problem: str) -> None:
+        """There may be an alert on its way to the server."""
+        self._end(problem if self._securing else f"TLS broke: {problem}")
+
+    def _end(self, problem: str) -> None:
+        """Nothing more can be said; what was said still goes out."""
+        self._limit(GOODBYE, "")  # for a server that does not take what it is still to be sent
+        if self._problem is None:
+            self._problem = problem
+        self._link.close(linger=False)
         self._wake()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """However it came about."""
+        self._gone = True
         if self._problem is None:
-            self._problem = _in_words(reason, self._securing)
+            self._problem = _in_words(reason)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        layer = self._link.layer
+        if layer is not None:
+            layer.close()  # else OpenSSL holds its session for a bad one
         self._closed(self)
         self._wake()
 
@@ -159,7 +185,12 @@ class OutboundProtocol(Protocol):
 
     def send(self, octets: bytes) -> None:
         """Commands, as the session gives them."""
-        self._transport().write(octets)
+        if self._problem is not None:
+            return
+        try:
+            self._link.write(octets)
+        except TLSBroken as problem:
+            self._tls_broke(str(problem))
 
     async def answer(self, asked: Asked, seconds: float) -> Reply:
         """
@@ -184,21 +215,25 @@ class OutboundProtocol(Protocol):
         assert isinstance(event, Answered)
         return event.reply
 
-    async def start_tls(self, creator: IOpenSSLClientConnectionCreator, seconds: float) -> None:
+    async def start_tls(self, creator: IOpenSSLClientConnectionCreator, seconds: float) -> TLSLayer:
         """
         The handshake. The server has agreed to it.
 
+        @return: what TLS knows of the connection.
         @raise ConnectionBroken: with `securing`.
         """
         self._securing = True
         self._limit(seconds, f"the handshake took more than {seconds:g} seconds")
-        self._transport().startTLS(creator)
         try:
-            while not self._secured:
+            self._check()
+            self._link.connect_tls(creator)
+            layer = self._layer()
+            while not layer.established:
                 await self._wait()
-        except ConnectionBroken as problem:
+        except (ConnectionBroken, TLSBroken) as problem:
             raise ConnectionBroken(str(problem), securing=True) from None
         self._securing = False
+        return layer
 
     async def send_body(self, top: bytes, body: IMessageBody, seconds: float) -> Reply | None:
         """
@@ -212,15 +247,16 @@ class OutboundProtocol(Protocol):
             server cut it short.
         @raise ConnectionBroken: before the whole of it was handed to the transport.
         """
-        transport, session = self._transport(), self.session
+        session = self.session
         chunk = await body.read(CHUNK)
         if len(chunk) == body.size:
             # All of it: one write, and the transport need not tell about its buffer.
-            transport.write(b"".join((session.body(top + chunk), session.end_body())))
+            self.send(b"".join((session.body(top + chunk), session.end_body())))
             return None
+        transport = self.transport
         transport.registerProducer(self, True)
         try:
-            transport.write(session.body(top + chunk))
+            self.send(session.body(top + chunk))
             while chunk:
                 if self._full:
                     await self._drained(seconds)
@@ -229,8 +265,8 @@ class OutboundProtocol(Protocol):
                     if refusal is not None:
                         return refusal
                 chunk = await body.read(CHUNK)
-                transport.write(session.body(chunk))
-            transport.write(session.end_body())
+                self.send(session.body(chunk))
+            self.send(session.end_body())
             return None
         finally:
             transport.unregisterProducer()
@@ -264,7 +300,7 @@ class OutboundProtocol(Protocol):
             self.abort()
             return
         self._leaving = True
-        self._transport().write(goodbye)
+        self.send(goodbye)
         self._limit(GOODBYE, "")
 
     def abort(self) -> None:
@@ -309,25 +345,27 @@ class OutboundProtocol(Protocol):
 
     def _too_late(self) -> None:
         self._timer = None
-        if self._waiting is not None or self._leaving:
+        if self._waiting is not None or self._leaving or self.lost:
             self._break(self._expired)
 
     def _break(self, problem: str) -> None:
         if self._problem is None:
             self._problem = problem
             self.given_up = True
-            self._transport().abortConnection()
+        if not self._gone:
+            self.transport.abortConnection()
         self._wake()
 
-    def _transport(self) -> "_Transport":
-        assert self.transport is not None, "not connected"
-        return cast(_Transport, self.transport)
+    def _layer(self) -> TLSLayer:
+        layer = self._link.layer
+        assert layer is not None, "not secured"
+        return layer
 
 
-def _in_words(reason: Failure, securing: bool) -> str:
+def _in_words(reason: Failure) -> str:
     problem = reason.value
     if isinstance(problem, ConnectionDone):
         return "the server closed the connection"
     if problem is None or isinstance(problem, ConnectionLost | ConnectionAborted):
         return "the connection broke"
-    return ("" if securing else "TLS broke: ") + describe_failure(problem)
+    return str(problem) or type(problem).__name__

@@ -10,7 +10,6 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import (
     IConsumer,
-    IHandshakeListener,
     IProducer,
     IProtocol,
     IProtocolFactory,
@@ -24,6 +23,14 @@ from zope.interface import implementer
 from harakatls.connection import TLSSummary
 from harakatls.mail.route import NextHop
 from harakatls.testing.peers import HANG_UP, SILENCE, ScriptedPeer
+from harakatls.testing.records import (
+    ALERT,
+    DATA,
+    HANDSHAKE,
+    PretendedConnection,
+    Records,
+    record,
+)
 from harakatls.tls.policy import Decision
 
 BUFFER = 65536  # octets after which a transport asks its producer to pause, as Twisted's do
@@ -37,10 +44,6 @@ def _failure(reason: Exception) -> Failure:
     return Failure(reason)  # type: ignore[no-untyped-call]
 
 
-class HandshakeError(Exception):
-    """A handshake that failed; in place of OpenSSL's error."""
-
-
 @implementer(ITransport, IConsumer)
 class MemoryTransport:
     """
@@ -49,7 +52,6 @@ class MemoryTransport:
     Nothing arrives before `MemoryNetwork.flush`, as nothing arrives at once on a network.
 
     @ivar most_buffered: the most octets that ever waited to be sent.
-    @ivar creator: as given to startTLS.
     """
 
     def __init__(self, host: str, port: int, protocol: IProtocol, peer: ScriptedPeer) -> None:
@@ -58,12 +60,12 @@ class MemoryTransport:
         self.aborted = False
         self.connected = True
         self.most_buffered = 0
-        self.creator: Any = None
         self.stuck = False
         self._output = bytearray()
         self._producer: IPushProducer | None = None
         self._paused = False
-        self._handshaking = False
+        self._records: Records | None = None  # since the client has begun a handshake
+        self._shaken = b""  # the peer's part in it, to be sent
 
     # -- for the protocol -------------------------------------------------------------------------
 
@@ -84,11 +86,6 @@ class MemoryTransport:
 
     def abortConnection(self) -> None:
         self.aborted = self.disconnecting = True
-
-    def startTLS(self, contextFactory: object, normal: bool = True) -> bool:
-        self.creator = contextFactory
-        self._handshaking = True
-        return True
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         if self._producer is not None:
@@ -122,30 +119,38 @@ class MemoryTransport:
         if self.stuck or not self._output:
             return False
         data, self._output = bytes(self._output), bytearray()
-        self.peer.received(data)
+        if self._records is None and data[0] == HANDSHAKE:
+            self._records = Records()
+        if self._records is None:
+            self.peer.received(data)
+        else:
+            self._records.add(data)
+            while (found := self._records.next()) is not None:
+                self._to_pretender(*found)
         if self._paused and self._producer is not None:
             self._paused = False
             self._producer.resumeProducing()
         return True
 
-    def _from_peer(self) -> bool:
-        if self.peer.output:
-            data, self.peer.output = bytes(self.peer.output), bytearray()
-            self.protocol.dataReceived(data)
-            return True
-        if self._handshaking and self.peer.handshake is not SILENCE:
-            self._handshaking = False
+    def _to_pretender(self, kind: int, content: bytes) -> None:
+        if kind == DATA:
+            self.peer.received(content)
+        elif kind == HANDSHAKE and self.peer.handshake is not SILENCE:
             if self.peer.handshake:
                 self.peer.started_tls()
-                assert IHandshakeListener.providedBy(self.protocol)
-                self.protocol.handshakeCompleted()
-            else:
-                self._end(HandshakeError("wrong version number"))
-            return True
-        return False
+            self._shaken = record(HANDSHAKE if self.peer.handshake else ALERT)
+
+    def _from_peer(self) -> bool:
+        octets, self._shaken = self._shaken, b""
+        if self.peer.output:
+            said, self.peer.output = bytes(self.peer.output), bytearray()
+            octets += record(DATA, said) if self.peer.secured else said
+        if octets:
+            self.protocol.dataReceived(octets)
+        return bool(octets)
 
     def _ends(self) -> bool:
-        if not self.connected or self.peer.output:
+        if not self.connected or self.peer.output or self._shaken:
             return False
         if self.peer.ending is not None:
             self._end(
@@ -222,6 +227,9 @@ class _PretendedCreator:
 
     decision: Decision
     failure: str | None = None
+
+    def clientConnectionForTLS(self, _: object) -> PretendedConnection:
+        return PretendedConnection()
 
 
 class PretendedTLS:

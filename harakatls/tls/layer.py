@@ -64,8 +64,15 @@ class TLSLayer:
         return self.connection
 
     def begin(self) -> None:
-        """A client's first step."""
-        self._shake()
+        """
+        A client's first step.
+
+        @raise TLSBroken: there is nothing that it could offer.
+        """
+        try:
+            self._shake()
+        except SSL.Error as problem:
+            raise TLSBroken(describe_failure(problem)) from None
 
     def decrypt(self, octets: bytes) -> list[bytes]:
         """

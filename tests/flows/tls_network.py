@@ -1,21 +1,18 @@
 """
 Servers in memory with which TLS is spoken in earnest.
 
-Theirs is OpenSSL's alone. The client's goes through Twisted's layer, as on a TCP connection.
+Theirs is OpenSSL's alone. The client's is that of the server: `tls.layer`.
 """
 
-from functools import partial
 from typing import Any
 
 from OpenSSL import SSL
-from twisted.internet._newtls import _BypassTLS
 from twisted.internet.interfaces import IProtocol
-from twisted.internet.protocol import Factory
-from twisted.internet.task import Clock
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from harakatls.testing.network import MemoryNetwork, MemoryTransport
 from harakatls.testing.peers import HANG_UP, ObligingPeer, ScriptedPeer
+
+_SHAKES = b"\x16"  # the first octet of a handshake; of no command
 
 
 class SecurePeer(ObligingPeer):
@@ -66,64 +63,17 @@ class SecurePeer(ObligingPeer):
 
 
 class TLSTransport(MemoryTransport):
-    """
-    As `MemoryTransport`, and with a `SecurePeer` the handshake is a real one.
+    """As `MemoryTransport`, and with a `SecurePeer` the handshake is a real one."""
 
-    @ivar client: what uses it.
-    """
-
-    def __init__(
-        self, host: str, port: int, protocol: IProtocol, peer: ScriptedPeer, clock: Clock
-    ) -> None:
+    def __init__(self, host: str, port: int, protocol: IProtocol, peer: ScriptedPeer) -> None:
         super().__init__(host, port, protocol, peer)
-        self.client = protocol
-        self._clock: Any = clock
-        self._tls: TLSMemoryBIOProtocol | None = None
         self._secure: SecurePeer | None = None
 
-    def startTLS(self, contextFactory: Any, normal: bool = True) -> bool:
-        if not isinstance(self.peer, SecurePeer):
-            return super().startTLS(contextFactory, normal)
-        self.creator = contextFactory
-        self._secure = self.peer
-        self._secure.connect()
-        factory = TLSMemoryBIOFactory(contextFactory, True, Factory(), self._clock)
-        self._tls = TLSMemoryBIOProtocol(factory, self.protocol, False)
-        self.protocol = self._tls
-        self._tls.makeConnection(_BypassTLS(MemoryTransport, self))
-        return True
-
-    def getHandle(self) -> SSL.Connection:
-        """As Twisted's TLS transports have it."""
-        assert self._tls is not None
-        handle: SSL.Connection = self._tls.getHandle()
-        return handle
-
-    def write(self, data: bytes) -> None:
-        if self._tls is None:
-            super().write(data)
-        else:
-            self._tls.write(data)
-
-    def loseConnection(self) -> None:
-        if self._tls is None:
-            super().loseConnection()
-        else:
-            self._tls.loseConnection()
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        if self._tls is None:
-            super().registerProducer(producer, streaming)
-        else:
-            self._tls.registerProducer(producer, streaming)
-
-    def unregisterProducer(self) -> None:
-        if self._tls is None:
-            super().unregisterProducer()
-        else:
-            self._tls.unregisterProducer()
-
     def _to_peer(self) -> bool:
+        peer = self.peer
+        if self._secure is None and isinstance(peer, SecurePeer) and self._output[:1] == _SHAKES:
+            self._secure = peer
+            peer.connect()
         if self._secure is None:
             return super()._to_peer()
         if not self._output or self.peer.ending:
@@ -144,6 +94,4 @@ class TLSTransport(MemoryTransport):
 class TLSNetwork(MemoryNetwork):
     """As `MemoryNetwork`, for peers of both kinds."""
 
-    def __init__(self, clock: Clock) -> None:
-        super().__init__(clock)
-        self.make_transport = partial(TLSTransport, clock=clock)
+    make_transport = TLSTransport

@@ -14,7 +14,6 @@ from harakatls.tls.client import ClientTLS
 from harakatls.tls.policy import outbound_decision
 from harakatls.tls.settings import OutboundTLS
 from tests.config.files import write_config
-from tests.flows.tls_network import TLSTransport
 from tests.haraka.files import F1, ONE_CIPHER, files
 from tests.inbound.transports import lost
 from tests.tls.documented import FILES
@@ -46,10 +45,9 @@ class ClientSocketTests(NextHopTestCase):
             peer = SecuringPeer(version=version, configure=demand)
             self.assert_kept_back(self.attempt(delivery, network, peer))
             (transport,) = network.transports
-            assert isinstance(transport, TLSTransport)
             self.assertFalse(transport.connected)
-            transport.client.dataReceived(b"220 once more\r\n")
-            transport.client.connectionLost(lost())
+            transport.protocol.dataReceived(b"220 once more\r\n")
+            transport.protocol.connectionLost(lost())
             network.flush()
             self.clock.advance(1000)
             self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -10,8 +10,8 @@ from twisted.internet.tcp import Connection as TCPConnection
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from harakatls.inbound.link import Link
 from harakatls.tls.layer import TLSBroken
+from harakatls.tls.link import Link
 from tests.inbound.transports import RecordingTLS
 
 
@@ -197,3 +197,38 @@ class LinkTests(SynchronousTestCase):
         self.link.start_tls(creator)
         problem = self.assertRaises(TLSBroken, self.link.decrypt, b"EHLO x\r\n" * 10)
         self.assertIn("the peer does not speak TLS", str(problem))
+
+    def test_as_the_client(self) -> None:
+        """We begin, and what is said first goes out with the end of the handshake."""
+        server = RecordingTLS().serverConnectionForTLS(None)
+        server.set_accept_state()
+        creator: Any = Connecting(SSL.Context(SSL.TLS_CLIENT_METHOD))
+        self.link.connect_tls(creator)
+        server.bio_write(self.taken())
+        self.assertRaises(SSL.WantReadError, server.do_handshake)
+        self.assertEqual(self.link.decrypt(server.bio_read(1 << 16)), [])
+        self.link.write(b"EHLO client.example\r\n")
+        server.bio_write(self.peer.recv(1 << 16))
+        server.do_handshake()
+        self.assertEqual(server.recv(100), b"EHLO client.example\r\n")
+        self.link.flush()
+        self.assertRaises(BlockingIOError, self.peer.recv, 1)
+
+    def test_nothing_to_offer(self) -> None:
+        """A client that may use no version says so, and is not taken for one that waits."""
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_min_proto_version(SSL.TLS1_3_VERSION)
+        context.set_max_proto_version(SSL.TLS1_2_VERSION)
+        creator: Any = Connecting(context)
+        problem = self.assertRaises(TLSBroken, self.link.connect_tls, creator)
+        self.assertIn("no TLS version in common", str(problem))
+
+
+class Connecting:
+    """Makes the connections of clients."""
+
+    def __init__(self, context: SSL.Context) -> None:
+        self.context = context
+
+    def clientConnectionForTLS(self, _: object) -> SSL.Connection:
+        return SSL.Connection(self.context, None)

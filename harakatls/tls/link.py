@@ -3,7 +3,10 @@
 from socket import socket
 from typing import Any
 
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+)
 from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.tcp import Connection as TCPConnection
 from twisted.python.failure import Failure
@@ -11,12 +14,15 @@ from twisted.python.failure import Failure
 from harakatls.tls.layer import TLSBroken, TLSLayer
 
 _DONE = Failure(CONNECTION_DONE)  # type: ignore[no-untyped-call]
+_NO_LAYER: Any = None  # our creators have no use for one; Twisted's type is for a layer of its own
 
 
 class Link:
     """
     What is said goes out at once where nothing waits to go out before it: to leave it to the
     reactor's next turn would cost a tenth of all that a short message costs.
+
+    It serves either side; what differs is who begins a handshake.
 
     @ivar layer: None in the clear.
     """
@@ -45,10 +51,18 @@ class Link:
         self._send(octets)
 
     def start_tls(self, creator: IOpenSSLServerConnectionCreator) -> None:
-        """From now on what comes is for `decrypt`."""
-        # Our creators have no use for the layer; Twisted's type is for one of its own.
-        layer: Any = None
-        self.layer = TLSLayer(creator.serverConnectionForTLS(layer))
+        """As the server. From now on what comes is for `decrypt`."""
+        self.layer = TLSLayer(creator.serverConnectionForTLS(_NO_LAYER))
+
+    def connect_tls(self, creator: IOpenSSLClientConnectionCreator) -> None:
+        """
+        As the client, whose first step is sent. From now on what comes is for `decrypt`.
+
+        @raise TLSBroken: there is nothing to offer, as no version or no cipher is left.
+        """
+        layer = self.layer = TLSLayer(creator.clientConnectionForTLS(_NO_LAYER), server=False)
+        layer.begin()
+        self._send(layer.outgoing())
 
     def decrypt(self, octets: bytes) -> list[bytes]:
         """
