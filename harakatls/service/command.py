@@ -4,33 +4,29 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from harakatls.config.errors import ConfigError
-from harakatls.service import command_nogo, command_plugins, command_queue, command_tls
-from harakatls.service.command_nogo import NoGoUnreadable
-from harakatls.service.command_queue_export import ExportFailed
+from harakatls.service.command_failure import CommandFailure
 from harakatls.service.instance import InstanceError, make_instance
-from harakatls.service.queue_filter import QueueMisuse
 from harakatls.spool.errors import SpoolUnusable
 
-EXPECTED = (ConfigError, ExportFailed, InstanceError, NoGoUnreadable, SpoolUnusable)
+EXPECTED = (CommandFailure, ConfigError, InstanceError, SpoolUnusable)
+COMMANDS = ("plugins", "queue", "tls", "nogo")  # each in a module of its own
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """@return: the exit status: 0, or 1 or (misuse) 2 with one line of explanation on stderr."""
-    options = _parser().parse_args(arguments)
+    options = _parser(sys.argv[1:] if arguments is None else arguments).parse_args(arguments)
     status = None
     try:
         status = options.run(options)
         sys.stdout.flush()
     except EXPECTED as problem:
         print(f"harakatls: {problem}", file=sys.stderr)
-        return 1
-    except QueueMisuse as problem:
-        print(f"harakatls: {problem}", file=sys.stderr)
-        return 2
+        return problem.status if isinstance(problem, CommandFailure) else 1
     except BrokenPipeError:  # as with ``| head``
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
@@ -38,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status or 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="harakatls",
         description="Looks after an instance of the harakatls SMTP server. "
@@ -47,10 +43,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"harakatls {_version()}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_init(commands)
-    command_plugins.add_to(commands)
-    command_queue.add_to(commands)
-    command_tls.add_to(commands)
-    command_nogo.add_to(commands)
+    # Most of the time of a short command goes to loading what others need.
+    wanted = [name for name in COMMANDS if name in arguments[:1]] or COMMANDS
+    for name in wanted:
+        import_module(f"harakatls.service.command_{name}").add_to(commands)
     return parser
 
 

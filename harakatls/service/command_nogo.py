@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure as Problem
 
 from harakatls.config.directory import ConfigDirectory, queue_directory
-from harakatls.service.command_plugins import warn
+from harakatls.service.command_failure import CommandFailure, warn
 from harakatls.service.logs import printable
 from harakatls.service.nogo import file_of
 from harakatls.tls.nogo import Direction, parse_key
@@ -28,7 +28,7 @@ _ANSWER_LIMIT = 5.0  # seconds; the operator can wait longer than mail can
 _MOST_OCTETS = 1 << 26
 
 
-class NoGoUnreadable(Exception):
+class NoGoUnreadable(CommandFailure):
     """A memory cannot be read or changed."""
 
 

@@ -1,13 +1,13 @@
 """``harakatls plugins``: which plugin is asked when."""
 
 import argparse
-import sys
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogBeginner
 from zope.interface import implementer
 
 from harakatls.outbound.resolver import system_resolver
-from harakatls.service.logs import message_of, printable
+from harakatls.service.command_failure import warn
+from harakatls.service.logs import message_of
 from harakatls.service.settings import Settings
 from harakatls.service.wiring import load_all
 from harakatls.spool.memory import MemorySpool
@@ -52,8 +52,3 @@ class Warnings:
         """Tracebacks are for the log of the server."""
         if event.get("log_level") in (LogLevel.warn, LogLevel.error):
             warn(message_of(event))
-
-
-def warn(text: str) -> None:
-    """On stderr, so that the list itself can be read by programs."""
-    print(f"harakatls: warning: {printable(text)}", file=sys.stderr)

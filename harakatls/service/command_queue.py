@@ -7,7 +7,7 @@ import time
 from harakatls.config.directory import ConfigDirectory, queue_directory
 from harakatls.config.errors import ConfigError
 from harakatls.service import command_queue_change, command_queue_export
-from harakatls.service.command_plugins import warn
+from harakatls.service.command_failure import warn
 from harakatls.service.command_queue_change import count, must_be_known
 from harakatls.service.logs import printable
 from harakatls.service.progress import Progress

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from harakatls.config.directory import ConfigDirectory, queue_directory
 from harakatls.interfaces import SpoolDamaged
-from harakatls.service.command_plugins import warn
+from harakatls.service.command_failure import CommandFailure, warn
 from harakatls.service.command_queue_change import choose
 from harakatls.service.progress import Progress
 from harakatls.service.queue_filter import QueueFilter, QueueMisuse, add_filters
@@ -23,7 +23,7 @@ from harakatls.spool.listing import Entry, entry, opened
 from harakatls.spool.reading import body_blocks
 
 
-class ExportFailed(Exception):
+class ExportFailed(CommandFailure):
     """A message could not be written; says why."""
 
 

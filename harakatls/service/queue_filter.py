@@ -10,6 +10,7 @@ from attrs import define, field, frozen
 
 from harakatls.mail.address import Address, AddressError, to_a_label
 from harakatls.queued import QueuedMessage
+from harakatls.service.command_failure import CommandFailure
 from harakatls.spool.codec import UndecodableMessage
 from harakatls.spool.listing import Entry, State
 
@@ -26,8 +27,10 @@ _STATES: dict[str, Callable[[Entry, float], bool]] = {
 }
 
 
-class QueueMisuse(Exception):
-    """What was asked for makes no sense; nothing was done. The exit status is 2."""
+class QueueMisuse(CommandFailure):
+    """What was asked for makes no sense; nothing was done."""
+
+    status = 2
 
 
 def add_filters(parser: argparse.ArgumentParser, ids: str = "*") -> None:
