@@ -23,8 +23,7 @@ class CommandTests(SynchronousTestCase):
         """The modules that the command has loaded, behind what it prints."""
         done = subprocess.run(
             [sys.executable, "-c", LOADED.format(arguments=list(arguments))],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             check=True,
             timeout=60,
             text=True,
