@@ -191,6 +191,12 @@ class RedisTests(NoGoCase):
         self.send("hanging")
         self.delivered("hanging")
         self.assertEqual(self.times_in_log(" is away ("), 1)
+        self.redis.go_on()
+        self.redis.ask("SET", INBOUND, "2026-01-02T03:04:05.000Z", "EX", 60)
+        wait_until(lambda: not self.offers_starttls(), "STARTTLS that is not offered")
+        self.assertEqual(self.times_in_log(" is back"), 1)
+        self.redis.hang()
+        self.assertTrue(self.offers_starttls())
         self.instance.stop()
         self.assertNotIn("Traceback", self.instance.log())
 
@@ -200,6 +206,8 @@ class RedisTests(NoGoCase):
             SWITCHED_ON, redis_ini=f"[server]\nport={self.redis.port}\n[opts]\npassword=hidden\n"
         )
         self.assertTrue(self.offers_starttls())
+        self.send("refused")
+        self.delivered("refused")
         self.assertEqual(self.times_in_log("WRONGPASS"), 1)
         self.assertNotIn("hidden", self.instance.log())
 

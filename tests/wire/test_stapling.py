@@ -1,6 +1,8 @@
 """OpenSSL's responder gives, the running server staples, OpenSSL's client looks."""
 
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -8,7 +10,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support import Instance, free_port, need, wait_until
+from tests.support import Instance, free_port, need, run_harakatls, wait_until
 from tests.tls.peers import key_pem
 from tests.tls.responding import Holder, certify, key_of, root
 from tests.wire.test_twistd import send
@@ -146,8 +148,36 @@ class OpenSSLResponderTests(StaplingTestCase):
         self.instance.start()
         self.wait_for_log("has been REVOKED", 2)
         self.assertIn("Cert Status: revoked", self.look("-tls1_3", "EC"))
+        done = run_harakatls("tls", "--config", self.instance.config)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("ec_cert.pem with ec_key.pem: the certificate is revoked since", done.stdout)
         send(self.instance, "all the same", starttls=False)
         self.instance.wait_for_mail("all the same")
+
+    def renew(self, kind: str, responder_starts: bool) -> None:
+        """@param responder_starts: it reads what it knows when it starts alone."""
+        url = f"http://127.0.0.1:{self.responder_port}/"
+        holder = certify("mx.test", key_of(kind), root(), url=url)
+        self.holders[kind] = holder
+        self.responder.holders = tuple(self.holders.values())
+        self.responder.know(f"V\t{FROM_THE_FUTURE}\t")
+        if responder_starts:
+            self.responder.start()
+        (self.instance.config / f"{kind.lower()}_cert.pem").write_bytes(holder.pem + root().pem)
+        os.kill(self.instance.pid, signal.SIGHUP)
+
+    def test_away_for_a_while(self) -> None:
+        """A certificate that is renewed while the responder is down goes without; others do not."""
+        self.wait_for_log("there is an OCSP staple", 2)
+        self.responder.stop()
+        self.renew("RSA", responder_starts=False)
+        self.wait_for_log("there is no OCSP staple")
+        self.assertIn("OCSP response: no response sent", self.look("-tls1_3", "RSA"))
+        self.assert_stapled("-tls1_3", "EC")
+        self.renew("RSA", responder_starts=True)
+        self.wait_for_log("there is an OCSP staple", 3)
+        for kind in KINDS:
+            self.assert_stapled("-tls1_2", kind)
 
 
 class HostileResponderTests(StaplingTestCase):
