@@ -19,6 +19,9 @@ class Item:
     memory_connections: int = 0  # messages under way at once, where memory is measured as well
 
 
+# The first handshake of each of the 20 connections has nothing to resume: 2 % of these.
+ENOUGH_TO_RESUME = 1000
+
 ITEMS = [
     Item("1", "plain, 4 KB, 20 connections", "--mode plain"),
     Item(
@@ -43,6 +46,7 @@ ITEMS = [
         "3s",
         "the same with session resumption",
         "--mode starttls --tls 1.3 --per-connection 1 --resume",
+        least=ENOUGH_TO_RESUME,
     ),
     Item(
         "4r",
@@ -55,6 +59,7 @@ ITEMS = [
         "the same with session resumption",
         "--mode starttls --tls 1.3 --handshake-only --resume",
         unit="handshakes",
+        least=ENOUGH_TO_RESUME,
     ),
     Item(
         "3e",
