@@ -1,7 +1,6 @@
 """One peer's conversation with us, from its beginning to its end; knows no transport."""
 
-from collections.abc import Coroutine, Generator
-from types import coroutine as awaitable_generator
+from collections.abc import Coroutine
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -16,6 +15,7 @@ from harakatls.inbound.channel import Channel
 from harakatls.inbound.dialogue import Dialogue
 from harakatls.inbound.reception import Reception
 from harakatls.inbound.settings import InboundSettings
+from harakatls.inbound.steps import run
 from harakatls.interfaces import IServerTLS, ISpool
 from harakatls.smtp.server import ServerSession
 
@@ -57,7 +57,7 @@ class Conversation:
             session, chain, connection, settings, self._reception, tls, channel
         )
         self._busy = False
-        self._waiting: Deferred[None] | None = None
+        self._waiting: Deferred[Any] | None = None
         self._unread = 0
         self._input_ended = False
         self._gone = False
@@ -118,39 +118,24 @@ class Conversation:
 
     def _run(self, steps: Coroutine[Any, Any, None]) -> None:
         self._busy = True
-        try:
-            awaited = steps.send(None)
-        except StopIteration:
-            self._rest()
-        except Exception:
-            self._break_down(Failure())  # type: ignore[no-untyped-call]
-        else:
-            waiting = self._waiting = Deferred.fromCoroutine(self._go_on(steps, awaited))
-            waiting.addCallbacks(self._go_on_resting, self._break_down)
-            waiting.addErrback(self._lose_thread)
+        run(steps, self._wait, self._ran)
 
-    @awaitable_generator
-    def _go_on(self, steps: Coroutine[Any, Any, None], awaited: Any) -> Generator[Any, Any, None]:
+    def _wait(self, awaited: Deferred[Any]) -> None:
         """Whenever there is waiting to be done, the peer gets the replies that are ready."""
-        try:
-            while True:
-                self._flush()
-                try:
-                    result = yield awaited
-                except GeneratorExit:
-                    steps.close()
-                    raise
-                except BaseException as problem:
-                    awaited = steps.throw(problem)
-                else:
-                    awaited = steps.send(result)
-        except StopIteration:
-            return
+        self._waiting = awaited
+        self._flush()
 
-    def _go_on_resting(self, _: None) -> None:
-        # The time that went by was not the peer's to use.
-        self._heard = self._clock.seconds()
-        self._rest()
+    def _ran(self, failure: Failure | None) -> None:
+        try:
+            if self._waiting is not None:
+                # The time that went by was not the peer's to use.
+                self._heard = self._clock.seconds()
+            if failure is None:
+                self._rest()
+            else:
+                self._break_down(failure)
+        except Exception:
+            self._lose_thread(Failure())  # type: ignore[no-untyped-call]
 
     def _rest(self) -> None:
         """Nothing is under way; all that was heard is answered."""
@@ -212,18 +197,12 @@ class Conversation:
             self._rest()
 
     def _finish(self) -> None:
-        concluding = self._conclude()
-        try:
-            awaited = concluding.send(None)
-        except StopIteration:
-            self.ended.callback(None)
-        except Exception:
-            self._lose_thread(Failure())  # type: ignore[no-untyped-call]
-            self.ended.callback(None)
-        else:
-            finishing = Deferred.fromCoroutine(self._go_on(concluding, awaited))
-            finishing.addErrback(self._lose_thread)
-            finishing.chainDeferred(self.ended)
+        run(self._conclude(), lambda _: None, self._finished)
+
+    def _finished(self, failure: Failure | None) -> None:
+        if failure is not None:
+            self._lose_thread(failure)
+        self.ended.callback(None)
 
     async def _conclude(self) -> None:
         try:
