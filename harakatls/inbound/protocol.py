@@ -92,7 +92,7 @@ class InboundProtocol(Protocol):
             factory.clock,
             self,
         )
-        self._conversation.ended.addBoth(lambda _: factory.forget(self))
+        self._conversation.ended.addBoth(self._over)
         self._conversation.begin()
 
     def dataReceived(self, data: bytes) -> None:
@@ -127,6 +127,13 @@ class InboundProtocol(Protocol):
         if self._handshake is not None:
             self._fail_handshake("the peer broke off")
         self._conversation.leave()
+
+    def _over(self, _: object) -> None:
+        """The peer has gone, and nothing of the conversation is left."""
+        # Each holds the other. Let go, they go now, with all that OpenSSL has of the connection,
+        # and not when the garbage collector finds them, which is work besides.
+        del self._conversation
+        self.factory.forget(self)
 
     def pauseProducing(self) -> None:
         """Too much of what we wrote has not been taken."""
@@ -194,6 +201,8 @@ class InboundProtocol(Protocol):
 
     def stop(self) -> None:
         """See `Conversation.stop`. Who is still in the handshake has nothing to lose."""
+        if self._gone:
+            return
         self._conversation.stop()
         if self._handshake is not None:
             self.abort()
