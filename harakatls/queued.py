@@ -66,12 +66,14 @@ class Trial:
     @ivar tls: the TLS of the connection, "TLSv1.3 TLS_AES_256_GCM_SHA384 verified", followed by
         ", resumed" where it was; "" in the clear.
     @ivar reasons: why TLS was wanted as it was, the first reason first.
+    @ivar earlier: how many messages had been on the connection before.
     """
 
     host: str
     result: str
     tls: str = ""
     reasons: tuple[str, ...] = ()
+    earlier: int = 0
 
 
 @frozen

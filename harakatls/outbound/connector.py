@@ -8,41 +8,34 @@ certificate has to be valid.
 """
 
 import os
-from collections.abc import Callable
-from typing import Any
 from typing import Protocol as TypingProtocol
 
 from attrs import define, evolve, field, frozen
-from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import (
     IAddress,
-    IConnector,
     IOpenSSLClientConnectionCreator,
-    IProtocol,
-    IProtocolFactory,
     IReactorTime,
 )
-from twisted.internet.protocol import ClientFactory, Factory
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from harakatls.connection import TLSSummary
 from harakatls.interfaces import HasHandle, ITLSMemory
 from harakatls.mail.route import LMTP, NextHop
+from harakatls.outbound.pool import Line, LineKey, Pool
 from harakatls.outbound.protocol import ConnectionBroken, OutboundProtocol
 from harakatls.outbound.settings import OutboundSettings
+from harakatls.outbound.tcp import Connect
 from harakatls.smtp.client import ClientSession
 from harakatls.smtp.events import Asked
 from harakatls.smtp.reply import Reply
+from harakatls.smtp.states import READY
 from harakatls.tls.policy import Decision, SecurityLevel, moment, outbound_decision
 from harakatls.tls.settings import NoGoSettings, OutboundTLS
 
 log = Logger()
-
-Connect = Callable[[str, int, IProtocolFactory, float], Deferred[IProtocol]]
-"""Connects to (address, port) with a factory's protocol, within seconds."""
 
 
 class TLSClient(TypingProtocol):
@@ -61,11 +54,20 @@ class TLSClient(TypingProtocol):
 
 @frozen
 class Opened:
-    """A connection on which MAIL may be said. @ivar secured: None in the clear."""
+    """
+    A connection on which MAIL may be said.
+
+    @ivar decision: for this message; another one's may have made the connection.
+    @ivar secured: None in the clear.
+    @ivar line: None where the connection is for this one message.
+    @ivar earlier: how many messages had been on it before.
+    """
 
     protocol: OutboundProtocol
     decision: Decision
     secured: TLSSummary | None
+    line: Line | None = None
+    earlier: int = 0
 
 
 @frozen
@@ -93,7 +95,7 @@ class _Unusable(Exception):
 @define(eq=False)
 class Connector:
     """
-    @ivar tls_settings: may be replaced; then they count from the next delivery on.
+    @ivar tls_settings: see `take_on`.
     @ivar memory: hosts with which TLS failed lately; None to remember nothing.
     @ivar me: our name, for EHLO.
     """
@@ -107,15 +109,29 @@ class Connector:
     nogo: NoGoSettings = field(factory=NoGoSettings)
     memory: ITLSMemory | None = None
     _open: set[OutboundProtocol] = field(init=False, factory=set)
+    _pool: Pool = field(init=False)
 
-    async def open(self, hop: NextHop, earlier_attempts: int) -> Opened | Unusable:
+    def __attrs_post_init__(self) -> None:
+        settings = self.settings
+        self._pool = Pool(self.clock, settings.pool_timeout, settings.concurrency_max)
+
+    async def open(
+        self, hop: NextHop, earlier_attempts: int, afresh: bool = False
+    ) -> Opened | Unusable:
         """
+        A connection that was kept, or a new one. It is to be given back with `leave`, where
+        nothing has gone wrong with it.
+
         @param hop: with an IP address for its host.
         @param earlier_attempts: how often the message has been tried before.
+        @param afresh: none that was kept.
         """
         decision = self.tls.identified(hop, await self._decide(hop))
         if decision.refusal is not None:
             return Unusable(Reply.of(451, "4.7.4", decision.refusal), decision)
+        line = None if afresh else await self._kept(LineKey.of(hop, decision, self.me))
+        if line is not None:
+            return Opened(line.protocol, decision, line.secured, line, line.messages)
         try:
             return await self._open_afresh(hop, decision)
         except ConnectionBroken as problem:
@@ -125,10 +141,47 @@ class Connector:
         except _Unusable as problem:
             return Unusable(problem.reply, decision, problem.secured)
 
+    def leave(self, opened: Opened) -> None:
+        """The message is through. The connection is kept, or ended with QUIT."""
+        if opened.line is None:
+            opened.protocol.quit()
+        else:
+            self._pool.keep(opened.line)
+
+    def take_on(self, tls_settings: OutboundTLS) -> None:
+        """Other settings count from the next delivery on, for which connections are made anew."""
+        self.tls_settings = tls_settings
+        self._pool.clear()
+
     def close(self) -> None:
         """Give up every connection that is still open, those included that were left with QUIT."""
+        self._pool.clear()
         for protocol in tuple(self._open):
-            protocol.abort()
+            protocol.close()
+
+    async def _kept(self, key: LineKey) -> Line | None:
+        """One that a transaction can begin on."""
+        while (line := self._pool.take(key)) is not None:
+            protocol = line.protocol
+            if protocol.session.state is READY:
+                return line
+            # The last transaction did not end with a message.
+            try:
+                protocol.send(protocol.session.reset())
+                reply = await protocol.answer(Asked.RSET, self.settings.command_timeout)
+            except ConnectionBroken:
+                reply = None
+            except BaseException:
+                protocol.abort()
+                raise
+            if reply is not None and reply.code == 250:
+                return line
+            protocol.quit()
+        return None
+
+    def _gone(self, protocol: OutboundProtocol) -> None:
+        self._open.discard(protocol)
+        self._pool.forget(protocol)
 
     # -- how much TLS -------------------------------------------------------------------------
 
@@ -160,7 +213,8 @@ class Connector:
         reason = f"in the clear, since TLS failed just now: {problem}"
         decision = evolve(decision, level=SecurityLevel.NONE, reasons=(*decision.reasons, reason))
         try:
-            return await self._open_once(hop, decision)
+            # The next message is to have TLS again, so the connection is not kept.
+            return evolve(await self._open_once(hop, decision), line=None)
         except ConnectionBroken as broken:
             return _broken(hop, broken, decision)
         except _Unusable as unusable:
@@ -211,12 +265,13 @@ class Connector:
         except BaseException:
             protocol.abort()
             raise
-        return Opened(protocol, decision, secured)
+        line = self._pool.made(protocol, LineKey.of(hop, decision, self.me), secured)
+        return Opened(protocol, decision, secured, line)
 
     async def _connected(self, hop: NextHop) -> OutboundProtocol:
         seconds = self.settings.connect_timeout
         session = ClientSession(lmtp=hop.protocol == LMTP)
-        protocol = OutboundProtocol(session, self.clock, self._open.discard)
+        protocol = OutboundProtocol(session, self.clock, self._gone)
         self._open.add(protocol)
         connected = False
         try:
@@ -331,59 +386,6 @@ class _Once(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> OutboundProtocol:
         return self._made
-
-
-class _Connecting(ClientFactory):
-    """One TCP connection that is being made. Leaner than an endpoint, which wraps the protocol."""
-
-    noisy = False
-
-    def __init__(self, factory: IProtocolFactory, clock: IReactorTime) -> None:
-        self._factory = factory
-        self._clock = clock
-        self._connector: IConnector | None = None
-        self._given_up = False
-        self.connected: Deferred[IProtocol] = Deferred(self._cancelled)
-
-    def startedConnecting(self, connector: IConnector) -> None:
-        self._connector = connector
-
-    def buildProtocol(self, addr: Any) -> Any:
-        protocol = self._factory.buildProtocol(addr)
-        # Twisted connects it to its transport right behind this.
-        self._clock.callLater(0, self._made, protocol)
-        return protocol
-
-    def _made(self, protocol: IProtocol) -> None:
-        if not self._given_up:
-            self.connected.callback(protocol)
-
-    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
-        if not self._given_up:
-            self.connected.errback(reason)
-
-    def _cancelled(self, _: object) -> None:
-        # Before anything else, since the connector may answer with a failure of its own at once.
-        self._given_up = True
-        if self._connector is not None:
-            self._connector.disconnect()
-
-
-def over_tcp(reactor: Any) -> Connect:
-    """
-    To IPv4 and IPv6 addresses, over TCP.
-
-    @param reactor: provides TCP and time.
-    """
-
-    def connect(
-        host: str, port: int, factory: IProtocolFactory, seconds: float
-    ) -> Deferred[IProtocol]:
-        connecting = _Connecting(factory, reactor)
-        reactor.connectTCP(host, port, connecting, timeout=seconds)
-        return connecting.connected
-
-    return connect
 
 
 def _broken(hop: NextHop, problem: ConnectionBroken, decision: Decision) -> Unusable:

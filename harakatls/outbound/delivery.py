@@ -46,7 +46,10 @@ SHUT_DOWN = Reply.of(451, "4.3.2", "This server is being shut down")
 class Opener(Protocol):
     """What is needed of `Connector`."""
 
-    def open(self, hop: NextHop, earlier_attempts: int) -> Awaitable[Opened | Unusable]: ...
+    def open(
+        self, hop: NextHop, earlier_attempts: int, afresh: bool = False
+    ) -> Awaitable[Opened | Unusable]: ...
+    def leave(self, opened: Opened) -> None: ...
     def close(self) -> None: ...
 
 
@@ -185,20 +188,38 @@ class _Attempt:
 
     async def _try(self, hop: NextHop) -> bool:
         """@return: no further host is to be tried."""
+        host = await self._at(hop)
+        if host is not None and host.stale:
+            # On a connection that was kept and was dead. That is nothing to tell of.
+            host = await self._at(hop, afresh=True)
+        return host is not None and (not self.left or host.unsettled)
+
+    async def _at(self, hop: NextHop, afresh: bool = False) -> AtHost | None:
+        """@return: None where the host could not be used."""
         delivery = self.delivery
-        opened = await delivery.connector.open(hop, self.queued.attempts)
+        connector = delivery.connector
+        opened = await connector.open(hop, self.queued.attempts, afresh)
         if isinstance(opened, Unusable):
             reply = bounded(opened.reply)
             self._not_used(_NotUsed(hop, reply, opened.decision, opened.secured))
-            return False
+            return None
         self._tell()
-        top = delivery.received_field()
-        host = AtHost(self.queued, self.left, hop, opened, delivery.spool, delivery.settings, top)
+        host = AtHost(
+            self.queued,
+            self.left,
+            hop,
+            opened,
+            delivery.spool,
+            delivery.settings,
+            delivery.received_field(),
+            connector.leave,
+        )
         try:
             await host.run()
         finally:
-            self._take(host)
-        return not self.left or host.unsettled
+            if not host.stale:
+                self._take(host)
+        return host
 
     def _take(self, host: AtHost) -> None:
         for outcome in host.outcomes:
@@ -208,7 +229,15 @@ class _Attempt:
         self.trials.append(host.trial())
         now = self.delivery.clock.seconds()
         opened = host.opened
-        log_hop(self.queued, host.hop, host.outcomes, opened.secured, now, opened.decision)
+        log_hop(
+            self.queued,
+            host.hop,
+            host.outcomes,
+            opened.secured,
+            now,
+            opened.decision,
+            opened.earlier,
+        )
 
     def _not_used(self, unused: _NotUsed) -> None:
         self._tell()

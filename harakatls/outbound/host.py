@@ -1,6 +1,6 @@
 """All transactions of one message with one host, and the outcome for each recipient."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from attrs import Factory, define, evolve
 
@@ -15,7 +15,7 @@ from harakatls.outbound.transaction import RECIPIENTS, Transaction
 from harakatls.queued import Delayed, Delivered, Failed, Outcome, QueuedMessage, Trial
 from harakatls.smtp.events import Asked
 from harakatls.smtp.reply import Reply
-from harakatls.smtp.states import CLOSED
+from harakatls.smtp.states import CLOSED, READY
 from harakatls.tls.policy import Decision
 
 _TOO_MANY = (5, 3)  # RFC 3463 section 3.6: X.5.3, too many recipients
@@ -28,8 +28,10 @@ class AtHost:
     """
     @ivar recipients: whom to deliver to.
     @ivar top: header fields to be put on top of the message.
+    @ivar leave: what becomes of the connection when all is said.
     @ivar outcomes: at most one for each recipient.
     @ivar unsettled: the host may have the message, though it did not say so.
+    @ivar stale: the connection had been kept and was dead; nothing has been said of this message.
     """
 
     queued: QueuedMessage
@@ -39,13 +41,15 @@ class AtHost:
     spool: ISpool
     settings: OutboundSettings
     top: bytes
+    leave: Callable[[Opened], None]
     outcomes: list[Outcome] = Factory(list)
     unsettled: bool = False
+    stale: bool = False
     _transaction: Transaction | None = None
 
     async def run(self) -> None:
         """
-        Deliver; the connection is closed afterwards.
+        Deliver.
 
         @raise SpoolDamaged: the message cannot be read.
         """
@@ -54,18 +58,20 @@ class AtHost:
             await self._transactions()
         except ConnectionBroken as problem:
             protocol.abort()
-            self._broken(str(problem))
+            if not self.stale:
+                self._broken(str(problem))
         except BaseException:
             # A message of which a part was sent must never be ended with a dot.
             protocol.abort()
             raise
         else:
-            protocol.quit()
+            self.leave(self.opened)
 
     def trial(self) -> Trial:
         """For the history of the message."""
         words = replies_in_words(self.outcomes) or "interrupted"
-        return trial(self.hop, words, self.opened.decision, self.opened.secured)
+        opened = self.opened
+        return trial(self.hop, words, opened.decision, opened.secured, opened.earlier)
 
     async def _transactions(self) -> None:
         """
@@ -77,11 +83,29 @@ class AtHost:
         while waiting:
             batch, waiting = waiting[:most], waiting[most:]
             transaction = self._transaction = self._begin(batch)
-            await transaction.run()
+            try:
+                await transaction.run()
+            finally:
+                self.stale = self._is_stale(transaction)
             self._transaction = None
+            if self.stale:
+                return
             waiting = self._take(transaction) + waiting
             if waiting:
                 await self._clear_away()
+
+    def _is_stale(self, transaction: Transaction) -> bool:
+        """
+        A server may close a connection just when the next message is sent on it. Where it has said
+        nothing about that, the message has not been tried.
+        """
+        protocol = self.opened.protocol
+        return (
+            self.opened.earlier > 0
+            and not self.outcomes
+            and not transaction.answered
+            and (protocol.lost or protocol.session.state is CLOSED)
+        )
 
     def _begin(self, batch: Sequence[Recipient]) -> Transaction:
         def open_body() -> IMessageBody:
@@ -98,8 +122,10 @@ class AtHost:
         )
 
     async def _clear_away(self) -> None:
-        """RSET, since the last transaction need not have ended with a message."""
+        """RSET, where the last transaction did not end with a message."""
         protocol = self.opened.protocol
+        if protocol.session.state is READY:
+            return
         if protocol.session.state is CLOSED:
             raise ConnectionBroken("the server ended the conversation")
         protocol.send(protocol.session.reset())
@@ -181,15 +207,22 @@ def replies_in_words(outcomes: Sequence[Outcome]) -> str:
 
 
 def trial(
-    hop: NextHop | None, result: str, decision: Decision | None, secured: TLSSummary | None
+    hop: NextHop | None,
+    result: str,
+    decision: Decision | None,
+    secured: TLSSummary | None,
+    earlier: int = 0,
 ) -> Trial:
-    """@param hop: None where no host was found to try."""
+    """
+    @param hop: None where no host was found to try.
+    @param earlier: messages that had been on the connection before.
+    """
     place = ""
     if hop is not None:
         address = f"[{hop.host}]:{hop.port}"
         place = f"{hop.mx_name} {address}" if hop.mx_name else address
     reasons = decision.reasons if decision is not None else ()
-    return Trial(place, result, _tls_in_words(secured), reasons)
+    return Trial(place, result, _tls_in_words(secured), reasons, earlier)
 
 
 def _tls_in_words(secured: TLSSummary | None) -> str:

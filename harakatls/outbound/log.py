@@ -23,7 +23,7 @@ WORDS = {Delivered: "delivered", Delayed: "deferred", Failed: "bounced"}
 _HOP = (
     "{outcome} {queue_id} domain={domain} host={host} ip={ip} port={port} tls={tls}"
     " cipher={cipher} verified={verified} response={response} delay={delay} fails={fails}"
-    " rcpts={rcpts} tls_reasons={tls_reasons}"
+    " rcpts={rcpts} reused={reused} tls_reasons={tls_reasons}"
 )
 _UNUSABLE = (
     "{outcome} {queue_id} domain={domain} host={host} ip={ip} port={port} tls={tls}"
@@ -39,11 +39,13 @@ def log_hop(
     secured: TLSSummary | None,
     now: float,
     decision: Decision | None = None,
+    earlier: int = 0,
 ) -> None:
     """
     What became of recipients at one host; or, with None, without one.
 
     @param decision: None where nothing was decided about TLS.
+    @param earlier: messages that had been on the connection before.
     """
     by_kind: dict[type[Outcome], list[Outcome]] = {}
     for outcome in outcomes:
@@ -57,6 +59,8 @@ def log_hop(
             recipients=len(some),
             rcpts=counts,
             delay=round(now - queued.arrived, 3),
+            reused="Y" if earlier else "N",
+            earlier=earlier,
             **_place(queued, hop),
             **_tls(secured, decision),
         )

@@ -86,6 +86,7 @@ class OutboundProtocol(Protocol):
         self._securing = False
         self._full = False  # the transport's buffer
         self._leaving = False
+        self._resting = False
         self._unread = 0
         self._problem: str | None = None  # why nothing can be said any more
         self._gone = False
@@ -112,6 +113,10 @@ class OutboundProtocol(Protocol):
         if self._leaving:
             # Whatever it is, it is the answer to QUIT.
             self._link.close(linger=False)
+            return
+        if self._resting:
+            # Most often 421: it has waited long enough.
+            self._end("the server speaks without being asked")
             return
         self._unread += len(octets)
         if self._unread > UNREAD:
@@ -289,6 +294,22 @@ class OutboundProtocol(Protocol):
         self._check()
         return None
 
+    def rest(self) -> bool:
+        """
+        Nothing is said until `wake_up`. If the server says something meanwhile, that is the end.
+
+        @return: whether there is anything left to be said on this connection.
+        """
+        if self._problem is not None or self._leaving or not self.session.is_idle:
+            return False
+        self._unread = 0
+        self._resting = True
+        return True
+
+    def wake_up(self) -> None:
+        """The end of a rest."""
+        self._resting = False
+
     def quit(self) -> None:
         """Say goodbye; nobody waits for the answer."""
         if self.lost or self._leaving:
@@ -299,9 +320,16 @@ class OutboundProtocol(Protocol):
             # An answer is still to come, so there is nothing to say.
             self.abort()
             return
-        self._leaving = True
+        self._resting, self._leaving = False, True
         self.send(goodbye)
         self._limit(GOODBYE, "")
+
+    def close(self) -> None:
+        """Wait for nothing more: the goodbye was said, or there is none to say."""
+        if not self._leaving:
+            self.abort()
+        elif not self._gone:
+            self._link.close(linger=False)
 
     def abort(self) -> None:
         """Close at once, so that the server throws away what it has of a message."""

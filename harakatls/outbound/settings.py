@@ -29,8 +29,8 @@ _TIMEOUTS = (
     "end_of_data_timeout",
 )
 
+_LONGEST_REST = 300.0  # seconds; RFC 5321 section 4.5.3.2.7: servers may close then
 _WITHOUT_EFFECT = {
-    "pool_timeout": "",
     "pool_concurrency_max": "",
     "ipv6_enabled": "use inet_prefer",
 }
@@ -77,6 +77,7 @@ class OutboundSettings:
     @ivar data_timeout: for the peer to take in each chunk of the message (4.5.3.2.5).
     @ivar end_of_data_timeout: for the reply to the final dot (4.5.3.2.6). If it is short,
         messages arrive twice.
+    @ivar pool_timeout: how long a connection is kept for another message; 0 is not at all.
     @ivar local_mx_ok: an MX may be this very machine.
     @ivar inet_prefer: C{v4}, C{v6} or C{default}: which addresses of one host to try first.
     @ivar public_ip: the address under which the world sees us, if that is none of this machine.
@@ -97,6 +98,7 @@ class OutboundSettings:
     command_timeout: float = 300.0
     data_timeout: float = 180.0
     end_of_data_timeout: float = 600.0
+    pool_timeout: float = 5.0
     local_mx_ok: bool = False
     inet_prefer: str = "default"
     public_ip: HostList = field(factory=HostList)
@@ -123,6 +125,7 @@ class OutboundSettings:
             always_split=main.boolean("always_split", usual.always_split),
             received_header=_received_header(old["received_header"], usual.received_header),
             **{key: main.seconds(key, getattr(usual, key), minimum=1) for key in _TIMEOUTS},
+            pool_timeout=main.seconds("pool_timeout", usual.pool_timeout, maximum=_LONGEST_REST),
             local_mx_ok=main.boolean("local_mx_ok", usual.local_mx_ok),
             inet_prefer=main.choice("inet_prefer", ("default", "v4", "v6"), usual.inet_prefer),
             public_ip=config.ini("smtp.ini").main.hosts("public_ip"),

@@ -15,6 +15,7 @@ from harakatls.smtp.parameters import mail_parameters, rcpt_parameters
 from harakatls.smtp.reply import Reply
 
 RECIPIENTS = 100  # RFC 5321 section 4.5.3.1.8: what every server takes in one transaction
+CLOSING = 421  # it closes the connection (RFC 5321 section 4.2.2)
 _HEADER = 65536
 
 
@@ -28,6 +29,7 @@ class Transaction:
     @ivar top: header fields to be put on top of the message.
     @ivar replies: the reply that counts, for each recipient about whom there is one. 2yz: the
         server has taken the message for it.
+    @ivar answered: MAIL is, and not by 421, with which a server leaves.
     @ivar unsettled: the whole message was sent, but not answered: the server may have it.
     """
 
@@ -39,6 +41,7 @@ class Transaction:
     top: bytes
     open_body: Callable[[], IMessageBody]
     replies: dict[Recipient, Reply] = Factory(dict)
+    answered: bool = False
     unsettled: bool = False
 
     async def run(self) -> None:
@@ -168,6 +171,7 @@ class Transaction:
     async def _envelope_answers(self, seconds: float) -> tuple[Reply, list[Recipient]]:
         """To MAIL and RCPT, which were sent together; with the recipients that were accepted."""
         mail = await self.protocol.answer(Asked.MAIL, seconds)
+        self.answered = mail.code != CLOSING
         if not _accepts(mail):
             # Whatever is said of the recipients, this is why.
             self._answer_all(self.recipients, mail)
@@ -180,6 +184,7 @@ class Transaction:
     async def _in_turn(self, last: Asked) -> tuple[list[Recipient], Reply | None]:
         """@param last: RCPT or DATA."""
         mail = await self._ask(Asked.MAIL, self._mail())
+        self.answered = mail.code != CLOSING
         if not _accepts(mail):
             self._answer_all(self.recipients, mail)
             return [], None
@@ -187,7 +192,7 @@ class Transaction:
         for recipient in self.recipients:
             reply = await self._ask(Asked.RCPT, self._rcpt(recipient))
             accepted.extend(self._accepted(recipient, reply))
-            if reply.code == 421:  # it closes the connection (RFC 5321 section 4.2.2)
+            if reply.code == CLOSING:
                 self._answer_all(self.recipients, reply)
                 return [], None
         if not accepted or last is Asked.RCPT:

@@ -47,6 +47,7 @@ def trial_facts(trial: Trial) -> dict[str, Any]:
         "result": trial.result,
         "tls": trial.tls,
         "reasons": list(trial.reasons),
+        "reused": trial.earlier > 0,
     }
 
 
@@ -95,9 +96,15 @@ def _last_words(queued: QueuedMessage) -> Iterator[str]:
         if reply:
             yield f"    last reply: {reply}"
     for trial in queued.history[-1].trials if queued.history else ():
-        yield f"    tried {trial.host}{f' ({trial.tls})' if trial.tls else ''}: {trial.result}"
+        yield f"    tried {trial.host}{_connection(trial)}: {trial.result}"
         if trial.reasons:
             yield f"        TLS: {'; '.join(trial.reasons)}"
+
+
+def _connection(trial: Trial) -> str:
+    facts = [trial.tls, f"message {trial.earlier + 1} on it" if trial.earlier else ""]
+    told = "; ".join(filter(None, facts))
+    return f" ({told})" if told else ""
 
 
 def count_facts(counts: Counts) -> dict[str, Any]:

@@ -23,13 +23,14 @@ from harakatls.hooks.chain import HookChain
 from harakatls.inbound.protocol import InboundFactory
 from harakatls.inbound.settings import ListenerSettings
 from harakatls.interfaces import IResolver, ISpool
-from harakatls.outbound.connector import Connector, over_tcp
+from harakatls.outbound.connector import Connector
 from harakatls.outbound.delivery import Delivery
 from harakatls.outbound.dsn import Reporter
 from harakatls.outbound.reports import LocalReports
 from harakatls.outbound.resolver import system_resolver
 from harakatls.outbound.routing import Routing
 from harakatls.outbound.runner import QueueRunner
+from harakatls.outbound.tcp import over_tcp
 from harakatls.service.failure import StartFailure
 from harakatls.service.groups import GroupFiles
 from harakatls.service.listeners import BoundSocket, bind_all, serve
@@ -231,7 +232,7 @@ class Server(Service):
     def _tls_taken_on(self, settings: TLSSettings) -> None:
         self._groups.make(settings)
         if self._connector is not None:
-            self._connector.tls_settings = settings.outbound
+            self._connector.take_on(settings.outbound)
         if not (self._unopened and self._server_tls.ready() and self._factory_for):
             return
         listeners, self._unopened = self._unopened, ()

@@ -89,6 +89,17 @@ class ClientSession:
         self._chunked = False  # the last message was sent with BDAT
         self._cut_off = False  # the message was refused before its end
 
+    @property
+    def is_idle(self) -> bool:
+        """All that was asked is answered, nothing came beside it, and there may be more to ask."""
+        return not (
+            self.state is CLOSED
+            or self._outstanding
+            or self._answers
+            or self._encoder is not None
+            or self._has_unread()
+        )
+
     # -- what the server says ---------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:

@@ -45,13 +45,18 @@ def encode(queued: QueuedMessage) -> str:
         parts.append(f'"replies":{_to_text(replies)}')
     if queued.history:
         history = [
-            [attempt.at, [[t.host, t.result, t.tls, t.reasons] for t in attempt.trials]]
+            [attempt.at, [_of_trial(trial) for trial in attempt.trials]]
             for attempt in queued.history
         ]
         parts.append(f'"history":{_to_text(history)}')
     if queued.warned:
         parts.append('"warned":true')
     return ",".join(parts) + "}"
+
+
+def _of_trial(trial: Trial) -> list[Any]:
+    facts = [trial.host, trial.result, trial.tls, trial.reasons]
+    return [*facts, trial.earlier] if trial.earlier else facts
 
 
 def decode(text: str | bytes) -> QueuedMessage:
@@ -172,8 +177,8 @@ def _to_attempt(at: Any, trials: Any) -> Attempt:
     return Attempt(
         _number(at),
         tuple(
-            Trial(_text(host), _text(result), _text(tls), _texts(reasons))
-            for host, result, tls, reasons in trials
+            Trial(_text(host), _text(result), _text(tls), _texts(reasons), *map(_whole, earlier))
+            for host, result, tls, reasons, *earlier in trials
         ),
     )
 

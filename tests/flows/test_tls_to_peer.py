@@ -242,7 +242,7 @@ class DecisionTests(TLSFlowTestCase):
 
 
 class SessionTests(TLSFlowTestCase):
-    """The second message to a host."""
+    """The second connection to a host."""
 
     def test_resumed(self) -> None:
         """It is sent over a resumed session, which is as verified as the first."""
@@ -251,7 +251,7 @@ class SessionTests(TLSFlowTestCase):
             context = served(version=version)
             for answer in ({}, {"RCPT": "450 4.2.1 Later"}):
                 self.network.serve(MX1, SecurePeer(context, **answer))
-            self.begin(FORCED, temp_fail_intervals=(60.0,))
+            self.begin(FORCED, temp_fail_intervals=(60.0,), pool_timeout=0.0)
             self.accept()
             self.assertEqual(self.diary.entries, ["delivered bob@recipient.example"])
             self.accept()
@@ -267,7 +267,8 @@ class SessionTests(TLSFlowTestCase):
             broken = served(version=SSL.TLS1_1_VERSION)
             peers = [SecurePeer(context), SecurePeer(broken), SecurePeer(context)]
             self.network.serve(MX1, *peers)
-            self.begin(PLAIN, nogo=NoGoSettings(enabled=True), temp_fail_intervals=(60.0,))
+            settings: dict[str, Any] = {"temp_fail_intervals": (60.0,), "pool_timeout": 0.0}
+            self.begin(PLAIN, nogo=NoGoSettings(enabled=True), **settings)
             self.accept()
             log = self.accepted()
             self.assertEqual([len(peer.messages) for peer in peers], [1, 0, 1])

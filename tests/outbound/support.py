@@ -107,7 +107,8 @@ class DeliveryTestCase(SynchronousTestCase):
         **settings: Any,
     ) -> Delivery:
         """@param settings: fields of `OutboundSettings`."""
-        outbound = OutboundSettings(**{"received_header": None, **settings})
+        usual = {"received_header": None, "pool_timeout": 0.0}
+        outbound = OutboundSettings(**{**usual, **settings})
         routing = Routing(
             NoPlugins(self.hops),
             FixedResolver(self.exchangers, self.hosts),

@@ -15,6 +15,7 @@ class Sink:
     @ivar bodies: the last message taken, by Message-ID.
     @ivar envelopes: (MAIL line, RCPT lines) of the last message taken, by Message-ID.
     @ivar in_clear: how many messages came without TLS.
+    @ivar connections: all that were ever made.
     @ivar resumed: for each handshake whether it resumed a session.
     @ivar clients: the common names of the clients' certificates, where it `demands` these.
     """
@@ -26,6 +27,7 @@ class Sink:
         self.bodies: dict[str, bytes] = {}
         self.envelopes: dict[str, tuple[str, list[str]]] = {}
         self.in_clear = 0
+        self.connections: list[socket.socket] = []
         self.resumed: list[bool] = []
         self.clients: list[str] = []
         self.replies: dict[str, str] = {}
@@ -57,12 +59,21 @@ class Sink:
             pass
         self._socket.close()
 
+    def drop(self) -> None:
+        """Close all connections that are open, without a word."""
+        for connection in self.connections:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it has ended
+
     def _accept(self) -> None:
         while True:
             try:
                 connection, _ = self._socket.accept()
             except OSError:
                 return
+            self.connections.append(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
@@ -94,7 +105,8 @@ class Sink:
                 say("\r\n".join(f"250-{offer}" for offer in offers[:-1]) + f"\r\n250 {offers[-1]}")
             elif verb == "STARTTLS" and self._tls is not None:
                 say("220 go ahead")
-                connection = secure = self._tls.wrap_socket(connection, server_side=True)
+                plain, connection = connection, self._tls.wrap_socket(connection, server_side=True)
+                self.connections[self.connections.index(plain)] = secure = connection
                 self.resumed.append(bool(secure.session_reused))
                 self.clients.extend(_common_names(secure))
                 stream, secured = connection.makefile("rb"), True

@@ -8,6 +8,7 @@ from tests.support import Certificates, Instance, temporary_directory, wait_unti
 from tests.wire.sink import Sink
 
 TEXT = "Message-ID: <{0}@mx.test>\r\nSubject: {0}\r\n\r\nHello\r\n"
+ALONE = "pool_timeout=0\n"  # each message on a connection of its own
 ROUTE = '[domains]\nany={{"nexthop":"127.0.0.1:{}"}}\n'
 
 
@@ -19,7 +20,7 @@ class NextHopTests(SynchronousTestCase):
         self.sink = Sink(*self.certificates.write_pair(directory, "127.0.0.1"))
         self.addCleanup(self.sink.close)
 
-    def start(self, tls_ini: str) -> None:
+    def start(self, tls_ini: str, outbound_ini: str = "") -> None:
         """A server that relays all mail to the sink."""
         self.instance = Instance.make(
             files={
@@ -27,7 +28,7 @@ class NextHopTests(SynchronousTestCase):
                 "relay_acl_allow": "127.0.0.1\n",
                 "relay.ini": "[relay]\nacl=true\nforce_routing=true\n",
                 "relay_dest_domains.ini": ROUTE.format(self.sink.port),
-                "outbound.ini": "temp_fail_intervals=5s*9\nlocal_mx_ok=true\n",
+                "outbound.ini": f"temp_fail_intervals=5s*9\nlocal_mx_ok=true\n{outbound_ini}",
             }
         )
         self.addCleanup(self.instance.remove)
@@ -47,7 +48,7 @@ class NextHopTests(SynchronousTestCase):
 
     def test_sessions(self) -> None:
         """The second connection resumes the session of the first, and is as verified."""
-        self.start(f"[outbound]\nca={self.authority}\nforce_tls_hosts[]=127.0.0.1\n")
+        self.start(f"[outbound]\nca={self.authority}\nforce_tls_hosts[]=127.0.0.1\n", ALONE)
         for number in range(4):
             self.send(f"m{number}")
             self.delivered(f"m{number}")
@@ -56,6 +57,21 @@ class NextHopTests(SynchronousTestCase):
         self.assertEqual(self.sink.resumed, [False, True, True, True])
         self.assertEqual(self.instance.log().count("verified=True"), 4)
         self.assertEqual(self.sink.in_clear, 0)
+
+    def test_reuse(self) -> None:
+        """Messages go out on one connection, which may break while it rests: no matter."""
+        self.start("", "pool_timeout=60\n")
+        for number in range(6):
+            if number == 3:
+                self.sink.drop()
+            self.send(f"m{number}")
+            self.delivered(f"m{number}")
+            wait_until(lambda n=number: self.instance.log().count("delivered ") > n, "line")  # type: ignore[misc]
+        self.assertEqual(len(self.sink.connections), 2)
+        self.assertEqual((len(self.sink.resumed), self.sink.in_clear), (2, 0))
+        log = self.instance.log()
+        self.assertEqual(log.count("reused=Y"), 4)
+        self.assertNotIn("deferred", log)
 
     def test_certificate(self) -> None:
         """A host that demands one refuses us in plain words, until a rule says which to show."""

@@ -9,7 +9,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from harakatls.outbound.connector import over_tcp
+from harakatls.outbound.tcp import over_tcp
 
 
 class OverTCPTests(SynchronousTestCase):

@@ -1,0 +1,165 @@
+"""
+Connections that are kept for the next message.
+
+A connection was made under a policy, and only what would have made the very same one may go out on
+it. How long and for how many messages one is kept is bounded, so that hosts see us come and go, and
+that what was decided about TLS is decided anew before long.
+"""
+
+from attrs import define, frozen
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from harakatls.connection import TLSSummary
+from harakatls.mail.route import NextHop
+from harakatls.outbound.protocol import OutboundProtocol
+from harakatls.tls.policy import Decision, SecurityLevel
+
+MOST_MESSAGES = 100  # on one connection; some servers count them
+LONGEST = 300.0  # seconds since it was opened, after which no further message is sent on it
+
+
+@frozen
+class LineKey:
+    """
+    All that has to be the same for a message to go out on a connection that was made for another.
+
+    Two decisions with different reasons, and alike in all else, make the same connection.
+    """
+
+    host: str
+    port: int
+    protocol: str
+    me: str
+    level: SecurityLevel
+    authenticated: bool
+    server_name: str | None
+    reference: str | None
+    identity: tuple[str, ...]
+
+    @classmethod
+    def of(cls, hop: NextHop, decision: Decision, me: str) -> "LineKey":
+        """@param me: our name in EHLO."""
+        return cls(
+            hop.host,
+            hop.port,
+            hop.protocol,
+            me,
+            decision.level,
+            decision.authenticated,
+            decision.server_name,
+            decision.reference,
+            decision.identity,
+        )
+
+
+@define(eq=False)
+class Line:
+    """
+    A connection that may be kept.
+
+    @ivar secured: what its TLS came to; None in the clear.
+    @ivar opened: when, in seconds.
+    @ivar generation: of the pool, when it was opened.
+    @ivar messages: how many have been on it.
+    @ivar resting: since when, in seconds.
+    """
+
+    protocol: OutboundProtocol
+    key: LineKey
+    secured: TLSSummary | None
+    opened: float
+    generation: int
+    messages: int = 0
+    resting: float = 0.0
+
+
+class Pool:
+    """
+    The connections on which nothing is being sent.
+
+    There is one timer for all of them.
+    """
+
+    def __init__(self, clock: IReactorTime, seconds: float, most: int) -> None:
+        """
+        @param seconds: that one may rest; 0 keeps none.
+        @param most: connections that rest at once; those that have rested longest are given up.
+        """
+        self._clock = clock
+        self._seconds = seconds
+        self._most = most
+        self._generation = 0
+        self._resting: dict[OutboundProtocol, Line] = {}  # the one that rests longest is first
+        self._by_key: dict[LineKey, list[Line]] = {}
+        self._timer: IDelayedCall | None = None
+
+    def __len__(self) -> int:
+        return len(self._resting)
+
+    def made(self, protocol: OutboundProtocol, key: LineKey, secured: TLSSummary | None) -> Line:
+        """A connection that was just opened."""
+        return Line(protocol, key, secured, self._clock.seconds(), self._generation)
+
+    def take(self, key: LineKey) -> Line | None:
+        """The one that was used last, so that those that are not needed end."""
+        lines = self._by_key.get(key)
+        if not lines:
+            return None
+        line = lines[-1]
+        self.forget(line.protocol)
+        line.protocol.wake_up()
+        return line
+
+    def keep(self, line: Line) -> None:
+        """A message was sent on it, or refused. It is kept if it is still good for another one."""
+        line.messages += 1
+        now = self._clock.seconds()
+        if (
+            not self._seconds
+            or line.generation != self._generation
+            or line.messages >= MOST_MESSAGES
+            or now - line.opened >= LONGEST
+            or not line.protocol.rest()
+        ):
+            line.protocol.quit()
+            return
+        line.resting = now
+        self._resting[line.protocol] = line
+        self._by_key.setdefault(line.key, []).append(line)
+        if len(self._resting) > self._most:
+            self._give_up(next(iter(self._resting)))
+        if self._timer is None:
+            self._timer = self._clock.callLater(self._seconds, self._sweep)
+
+    def forget(self, protocol: OutboundProtocol) -> None:
+        """It rests no longer: it is used, or gone."""
+        line = self._resting.pop(protocol, None)
+        if line is None:
+            return
+        lines = self._by_key[line.key]
+        lines.remove(line)
+        if not lines:
+            del self._by_key[line.key]
+
+    def clear(self) -> None:
+        """Say goodbye on all; those that are in use now are not kept."""
+        self._generation += 1
+        for protocol in tuple(self._resting):
+            self._give_up(protocol)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self, protocol: OutboundProtocol) -> None:
+        self.forget(protocol)
+        protocol.quit()
+
+    def _sweep(self) -> None:
+        self._timer = None
+        now = self._clock.seconds()
+        for protocol, line in tuple(self._resting.items()):
+            wait = line.resting + self._seconds - now
+            if wait > 0:
+                self._timer = self._clock.callLater(wait, self._sweep)
+                return
+            self._give_up(protocol)

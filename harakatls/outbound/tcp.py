@@ -1,0 +1,65 @@
+"""TCP connections to next hops."""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConnector, IProtocol, IProtocolFactory, IReactorTime
+from twisted.internet.protocol import ClientFactory
+from twisted.python.failure import Failure
+
+Connect = Callable[[str, int, IProtocolFactory, float], Deferred[IProtocol]]
+"""Connects to (address, port) with a factory's protocol, within seconds."""
+
+
+class _Connecting(ClientFactory):
+    """One TCP connection that is being made. Leaner than an endpoint, which wraps the protocol."""
+
+    noisy = False
+
+    def __init__(self, factory: IProtocolFactory, clock: IReactorTime) -> None:
+        self._factory = factory
+        self._clock = clock
+        self._connector: IConnector | None = None
+        self._given_up = False
+        self.connected: Deferred[IProtocol] = Deferred(self._cancelled)
+
+    def startedConnecting(self, connector: IConnector) -> None:
+        self._connector = connector
+
+    def buildProtocol(self, addr: Any) -> Any:
+        protocol = self._factory.buildProtocol(addr)
+        # Twisted connects it to its transport right behind this.
+        self._clock.callLater(0, self._made, protocol)
+        return protocol
+
+    def _made(self, protocol: IProtocol) -> None:
+        if not self._given_up:
+            self.connected.callback(protocol)
+
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
+        if not self._given_up:
+            self.connected.errback(reason)
+
+    def _cancelled(self, _: object) -> None:
+        # Before anything else, since the connector may answer with a failure of its own at once.
+        self._given_up = True
+        if self._connector is not None:
+            self._connector.disconnect()
+
+
+def over_tcp(reactor: Any) -> Connect:
+    """
+    To IPv4 and IPv6 addresses, over TCP.
+
+    @param reactor: provides TCP and time.
+    """
+
+    def connect(
+        host: str, port: int, factory: IProtocolFactory, seconds: float
+    ) -> Deferred[IProtocol]:
+        connecting = _Connecting(factory, reactor)
+        reactor.connectTCP(host, port, connecting, timeout=seconds)
+        return connecting.connected
+
+    return connect
