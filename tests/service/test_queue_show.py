@@ -90,7 +90,7 @@ class HistoryTests(ShowCase):
         ):
             self.assertIn(f"{line}\n", text)
         self.assertRegex(text, r"(?m)^    1\. 1970-01-1")
-        self.assertRegex(text, r"(?m)^  next      2128-\S+ \S+ \(in \d+ d \d+ h\)$")
+        self.assertRegex(text, r"(?m)^  next      2128-\S+ \S+ \(in \d+ d .+\)$")
         [found] = self.command("show", "B.1", "--json").json
         self.assertEqual(
             [r["state"] for r in found["recipients"]], ["delivered", "failed", "waits"]
