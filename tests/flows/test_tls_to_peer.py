@@ -26,7 +26,7 @@ from harakatls.tls.mutual import HostRule, MutualTLS
 from harakatls.tls.settings import NoGoSettings, OutboundTLS
 from tests.flows.test_spool_to_peer import HOME, MX1, MX2, FlowTestCase, StaticRoute
 from tests.flows.tls_network import SecurePeer, TLSNetwork
-from tests.tls.peers import TLS_1_2, TLS_1_3, VERSIONS, authority, issued, pem_files
+from tests.tls.peers import TLS_1_2, TLS_1_3, VERSIONS, authority, issued, pem_files, server_context
 
 TRUSTED = (PEMFile("ca.pem", authority().cert_pem.bytes()),)
 GOOD = issued("mx1.example")
@@ -45,10 +45,7 @@ def served(
     leaf: trustme.LeafCert = GOOD, version: int = TLS_1_3, demanding: bool = False
 ) -> SSL.Context:
     """@param demanding: a client needs a certificate, whoever has issued it."""
-    context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.set_min_proto_version(version)
-    context.set_max_proto_version(version)
-    leaf.configure_cert(context)
+    context = server_context(leaf, version)
     if demanding:
         mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
         context.set_verify(mode, lambda *_: True)

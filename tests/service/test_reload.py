@@ -1,125 +1,39 @@
-"""Tests for harakatls.service.reload, with a clock and files of their own."""
+"""Tests for harakatls.service.reload: certificates that change, and mistakes in them."""
 
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import trustme
-from cryptography.x509 import load_pem_x509_certificate
-from OpenSSL import SSL
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.task import Clock
-from twisted.logger import LogEvent, LogLevel, capturedLogs
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
 
-from harakatls.mail.route import NextHop
-from harakatls.service.logs import message_of
-from harakatls.service.reload import REMIND, ROUND, TLSReload
-from harakatls.service.settings import Settings
-from harakatls.tls.client import ClientTLS
-from harakatls.tls.dhparams import write_group
-from harakatls.tls.handshake import fingerprint
-from harakatls.tls.policy import Decision, SecurityLevel
-from harakatls.tls.server import ServerTLS
-from harakatls.tls.settings import TLSSettings
-from tests.config.files import write_config
+from harakatls.service.reload import REMIND, ROUND
+from tests.service.reload_case import (
+    FIRST,
+    ME,
+    SECOND,
+    THIRD,
+    ReloadTestCase,
+    files_of,
+    serial_of,
+    told,
+)
 from tests.tls.peers import (
     TLS_1_2,
     TLS_1_3,
     chain_octets,
+    client_context,
     client_on,
-    from_us,
+    hello_of,
     issued,
     key_octets,
     peer_of,
     plain_client,
-    plain_server,
     self_signed,
     shake_hands,
     to_us,
 )
-from tests.tls.test_dhparams import OF_DSA, OWN
-
-ME = "mx.example.com"
-FIRST, SECOND, THIRD = (issued(ME, f"{n}.example") for n in ("first", "second", "third"))
-RENEWED = issued(ME, kind="RSA")
-
-
-def files_of(leaf: trustme.LeafCert) -> dict[str, bytes]:
-    return {"tls_key.pem": key_octets(leaf), "tls_cert.pem": chain_octets(leaf)}
-
-
-def serial_of(leaf: trustme.LeafCert) -> int:
-    return load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()).serial_number
-
-
-def fingerprint_of(leaf: trustme.LeafCert) -> str:
-    return fingerprint(load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()))
-
-
-def ask(context: SSL.Context) -> None:
-    context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
-
-
-class ReloadTestCase(SynchronousTestCase):
-    def begin(self, files: dict[str, bytes] | None = None, ini: str = "") -> None:
-        """A server on these files, which looks after them."""
-        given = {"me": ME.encode(), "tls.ini": ini.encode(), "smtp.ini": b"", **files_of(FIRST)}
-        self.path = write_config(self, {**given, **(files or {})}).path
-        self.load()
-
-    def load(self) -> None:
-        self.clock = Clock()
-        settings = Settings.load(self.path)
-        self.server = ServerTLS(settings.tls.inbound, settings.me)
-        self.client = ClientTLS(settings.tls.outbound)
-        self.taken_on: list[TLSSettings] = []
-        self.reload = TLSReload(
-            settings.config,
-            settings.tls,
-            settings.tls_stamps,
-            self.server,
-            self.client,
-            self.clock,
-            lambda do, *about: maybeDeferred(do, *about),
-            self.taken_on.append,
-        )
-        self.reload.start()
-        self.addCleanup(self.reload.stop)
-
-    def write(self, files: dict[str, bytes]) -> None:
-        for name, content in files.items():
-            path = self.path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-
-    def rounds(self, number: int = 2) -> list[str]:
-        """@return: what was logged meanwhile."""
-        with capturedLogs() as events:
-            self.clock.pump([ROUND] * number)
-        return told(events)
-
-    def shown(self, server_name: str | None = None, version: int | None = None) -> int:
-        """The serial number of the certificate that a client gets to see."""
-        outcome = to_us(self.server, plain_client(version, server_name))
-        self.assertTrue(outcome.succeeded, outcome)
-        return outcome.serial
-
-    def unchanged(self) -> None:
-        self.assertEqual(self.shown(), serial_of(FIRST))
-
-
-def told(events: Any) -> list[str]:
-    """Warnings and what is graver begin with the level."""
-
-    def line(event: LogEvent) -> str:
-        level = event["log_level"]
-        text = message_of(event)
-        return text if level is LogLevel.info else f"{level.name}: {text}"
-
-    return [line(event) for event in events]
 
 
 class ChangeTests(ReloadTestCase):
@@ -196,85 +110,13 @@ class ChangeTests(ReloadTestCase):
         self.rounds()
         self.assertEqual(self.shown(), serial_of(SECOND))
 
-    def test_options(self) -> None:
-        """tls.ini counts too, and those who send mail are told."""
-        self.begin()
-        self.write({"tls.ini": b"minVersion=TLSv1.3\n[outbound]\nforce_tls_hosts[]=a.example\n"})
-        self.rounds()
-        self.assertFalse(to_us(self.server, plain_client(TLS_1_2)).succeeded)
-        (settings,) = self.taken_on
-        self.assertIn("a.example", settings.outbound.force_tls_hosts)
-        self.assertIs(self.client.settings, settings.outbound)
-
-    def test_requirement(self) -> None:
-        """Required TLS holds for those who come after the change."""
-        self.begin()
-        self.assertFalse(self.server.requires(peer_of(587)))
-        self.write({"tls.ini": b"[inbound]\nrequire_tls_ports[]=587\n"})
-        self.rounds()
-        self.assertTrue(self.server.requires(peer_of(587)))
-
-    def test_own_authorities(self) -> None:
-        """Those trusted about next hops are exchanged with the contexts that know them."""
-        self.begin({"ca.pem": b""}, "[outbound]\nca=ca.pem\n")
-        self.assertEqual(len(self.client.problems), 1)
-        self.write({"ca.pem": trustme.CA().cert_pem.bytes()})
-        self.rounds()
-        self.assertEqual(self.client.problems, ())
-
-    def test_certificates_for_next_hops(self) -> None:
-        """A new rule, and a new certificate in a file that a rule speaks of."""
-        self.begin({"tls/c.pem": key_octets(SECOND) + chain_octets(SECOND)})
-        hop = NextHop("192.0.2.7", "a.example")
-        may = Decision(SecurityLevel.MAY, ())
-        self.assertEqual(self.client.identified(hop, may), may)
-        self.write({"tls.ini": b"[mutual_auth_hosts]\na.example=second.example\n"})
-        self.rounds()
-        decision = self.client.identified(hop, may)
-        self.assertEqual(decision.identity, (fingerprint_of(SECOND),))
-        renewed = issued("second.example", kind="RSA")
-        self.write({"tls/c.pem": key_octets(renewed) + chain_octets(renewed)})
-        self.rounds()
-        again = self.client.identified(hop, may)
-        self.assertEqual(again.identity, (fingerprint_of(renewed),))
-        outcome = from_us(self.client, again, plain_server(FIRST, configure=ask))
-        shown = outcome.server.get_peer_certificate()
-        assert shown is not None
-        self.assertEqual(fingerprint(shown), again.identity[0])
-        # Who has decided before the change shows none rather than another.
-        outcome = from_us(self.client, decision, plain_server(FIRST, configure=ask))
-        self.assertIsNone(outcome.server.get_peer_certificate())
-
-    def test_wrong_certificate_for_next_hops(self) -> None:
-        """A rule without its certificate is refused as a whole; what was there is still shown."""
-        ini = "[mutual_auth_hosts]\na.example=second.example\n"
-        self.begin({"tls/c.pem": key_octets(SECOND) + chain_octets(SECOND)}, ini)
-        (self.path / "tls/c.pem").unlink()
-        log = self.rounds()
-        self.assertIn("there is no certificate second.example", " ".join(log))
-        decision = Decision(SecurityLevel.MAY, ())
-        found = self.client.identified(NextHop("192.0.2.7", "a.example"), decision)
-        self.assertEqual(found.identity, (fingerprint_of(SECOND),))
-
-    def test_warning(self) -> None:
-        """A key that was mistyped in the change is named, once."""
-        self.begin(ini="unheard_of=1\n")
-        self.write({"tls.ini": b"unheard_of=1\nminversion=TLSv1.3\n"})
-        warned = [line for line in self.rounds() if line.startswith("warn")]
-        self.assertEqual(
-            warned, ["warn: tls.ini minversion: unknown key; did you mean minVersion?"]
-        )
-        self.write({"tls.ini": b"unheard_of=1\nminversion=TLSv1.3\n;\n"})
-        self.assertEqual(self.rounds(), [])
-
     def test_ticket(self) -> None:
         """A client with a session from before gets a full handshake, and nothing worse."""
         self.begin()
         for version in (TLS_1_2, TLS_1_3):
             self.write(files_of(FIRST))
             self.reload.reload()
-            context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-            context.set_max_proto_version(version)
+            context = client_context(version)
             before = to_us(self.server, client_on(context))
             session = before.client.get_session()
             assert session is not None
@@ -290,10 +132,7 @@ class ChangeTests(ReloadTestCase):
         """A handshake under way ends with the certificate it began with."""
         self.begin()
         client = plain_client()
-        client.set_connect_state()
-        with self.assertRaises(SSL.WantReadError):
-            client.do_handshake()
-        hello = client.bio_read(1 << 16)
+        hello = hello_of(client)
         creator = self.server.connection_creator(peer_of(), hello)
         self.write(files_of(SECOND))
         self.rounds()
@@ -303,68 +142,6 @@ class ChangeTests(ReloadTestCase):
         outcome = shake_hands(client, server)
         self.assertTrue(outcome.succeeded, outcome)
         self.assertEqual(outcome.serial, serial_of(FIRST))
-
-
-class LinkTests(ReloadTestCase):
-    """Links that are turned to other files, which themselves do not change."""
-
-    def test_certbot(self) -> None:
-        """live/ holds links into archive/, which certbot replaces one by one."""
-        root = Path(self.mktemp()).absolute()
-        live, archive = root / "live", root / "archive"
-        live.mkdir(parents=True)
-        archive.mkdir()
-        for number, leaf in ((1, FIRST), (2, SECOND)):
-            (archive / f"privkey{number}.pem").write_bytes(key_octets(leaf))
-            (archive / f"fullchain{number}.pem").write_bytes(chain_octets(leaf))
-        for name in ("privkey", "fullchain"):
-            (live / f"{name}.pem").symlink_to(f"../archive/{name}1.pem")
-        self.begin(ini=f"key={live}/privkey.pem\ncert={live}/fullchain.pem\n")
-        self.unchanged()
-        for name in ("privkey", "fullchain"):
-            self.turn(live / f"{name}.pem", f"../archive/{name}2.pem")
-        self.rounds()
-        self.assertEqual(self.shown(), serial_of(SECOND))
-
-    def test_kubernetes(self) -> None:
-        """A mounted secret is a link to ..data, and that is one to a directory with a date."""
-        self.begin()
-        mount = self.path / "tls"
-        for date, leaf in (("..one", SECOND), ("..two", THIRD)):
-            (mount / date).mkdir(parents=True)
-            (mount / date / "tls.key").write_bytes(key_octets(leaf))
-            (mount / date / "tls.crt").write_bytes(chain_octets(leaf))
-        (mount / "..data").symlink_to("..one")
-        for name in ("tls.key", "tls.crt"):
-            (mount / name).symlink_to(f"..data/{name}")
-        self.rounds()
-        self.assertEqual(self.shown("second.example"), serial_of(SECOND))
-        self.turn(mount / "..data", "..two")
-        self.rounds()
-        self.assertEqual(self.shown("third.example"), serial_of(THIRD))
-        self.assertEqual(self.shown("second.example"), serial_of(FIRST))
-
-    def test_directory(self) -> None:
-        """config/tls may itself be a link."""
-        for name, leaf in (("one", SECOND), ("two", THIRD)):
-            directory = Path(self.mktemp()).absolute()
-            directory.mkdir()
-            (directory / "a.pem").write_bytes(key_octets(leaf) + chain_octets(leaf))
-            setattr(self, name, directory)
-        self.begin()
-        one: Path = self.one  # type: ignore[attr-defined]
-        (self.path / "tls").symlink_to(one)
-        self.rounds()
-        self.assertEqual(self.shown("second.example"), serial_of(SECOND))
-        self.turn(self.path / "tls", str(self.two))  # type: ignore[attr-defined]
-        self.rounds()
-        self.assertEqual(self.shown("third.example"), serial_of(THIRD))
-
-    def turn(self, link: Path, target: str) -> None:
-        """As both do it: at no time is there no link."""
-        new = link.with_name(".new")
-        new.symlink_to(target)
-        os.replace(new, link)
 
 
 class MistakeTests(ReloadTestCase):
@@ -560,50 +337,3 @@ class OtherFileTests(ReloadTestCase):
         self.assertIn(
             "warn: [redis] of tls.ini, or redis.ini, has changed; restart to apply", self.rounds()
         )
-
-
-class GroupTests(ReloadTestCase):
-    """dhparam: what is made in the background, and what an operator puts there."""
-
-    def test_made(self) -> None:
-        """The group that is made was in use before: no context is made anew for it."""
-        self.begin()
-        before = self.server.snapshot
-        self.assertTrue(write_group(self.path / "dhparams.pem"))
-        self.assertEqual(self.rounds(), [])
-        self.assertIs(self.server.snapshot, before)
-
-    def test_own(self) -> None:
-        """Another group counts for new connections; a broken one changes nothing."""
-        self.begin(ini="minVersion=TLSv1.2\n")
-        self.write({"dhparams.pem": OF_DSA})
-        (line,) = self.rounds()
-        self.assertIn("new connections", line)
-        self.assertEqual(self.server.snapshot.settings.parameters.dh_group, OWN)
-        self.write({"dhparams.pem": b"garbage"})
-        (line,) = self.rounds()
-        self.assertIn("error: TLS: what has changed is not used", line)
-        self.assertIn("dhparam: dhparams.pem: there are no DH PARAMETERS in it", line)
-        self.assertEqual(self.server.snapshot.settings.parameters.dh_group, OWN)
-
-
-class NamedSectionTests(ReloadTestCase):
-    """Sections named after certificates come and go as all else does."""
-
-    def test_section(self) -> None:
-        """Its rules hold after the change, and not before."""
-        self.begin()
-        self.assertEqual(self.shown("first.example", TLS_1_2), serial_of(FIRST))
-        self.write({"tls.ini": b"[first.example]\nminVersion=TLSv1.3\n"})
-        self.assertEqual(len(self.rounds()), 1)
-        outcome = to_us(self.server, plain_client(TLS_1_2, "first.example"))
-        self.assertFalse(outcome.succeeded)
-        self.assertEqual(self.shown(ME, TLS_1_2), serial_of(FIRST))
-
-    def test_section_for_nobody(self) -> None:
-        """One that no certificate belongs to is not taken on."""
-        self.begin()
-        self.write({"tls.ini": b"[second.example]\nminVersion=TLSv1.3\n"})
-        (line,) = self.rounds()
-        self.assertIn("tls.ini [second.example]: no certificate has this name", line)
-        self.unchanged()

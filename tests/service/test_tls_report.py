@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from harakatls.service.command_tls import lines
 from harakatls.service.tls_report import TLSReport, as_mapping, tls_report
 from tests.config.files import write_config
+from tests.tls.dh_groups import OF_DSA
 from tests.tls.peers import authority, chain_octets, issued, key_octets, self_signed, with_chain
-from tests.tls.test_dhparams import OF_DSA
 
 ME = "mx.example.com"
 EC = with_chain(ME)

@@ -5,7 +5,7 @@ What the tests of the TLS document share: tls.ini is a text as the document writ
 is between it and a handshake is ours.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,17 @@ from tests.inbound.support import EHLO
 from tests.inbound.transports import MemoryTransport, TLSClient, lost
 from tests.tls.peers import (
     VERSIONS,
+    Configure,
     authority,
     chain_octets,
+    client_context,
     issued,
     key_octets,
     serial_of_pem,
     with_chain,
 )
+from tests.tls.pretended_redis import PretendedRedis
 from tests.tls.responding import NOW
-from tests.tls.test_nogo_redis import PretendedRedis
 
 ME = "mx.example.com"
 SMTP, SMTPS, SUBMISSION, OTHER = 25, 465, 587, 2525
@@ -67,8 +69,6 @@ FILES: Mapping[str, str | bytes] = {
 
 GOOD_CLIENT = issued("client.example")
 UNTRUSTED_CLIENT = issued("client.example", by="Other Trust")
-
-Configure = Callable[[SSL.Context], object]
 
 
 @define
@@ -225,17 +225,6 @@ class Documented:
         connections = [arguments[0] for stage, arguments in self._hooks.asked if stage == "hello"]
         connection: Connection | None = connections[-1] if connections else None
         return None if connection is None else connection.secured
-
-
-def client_context(version: int | None = None, configure: Configure | None = None) -> SSL.Context:
-    """For a client that is content with everything, unless *configure* says otherwise."""
-    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    if version is not None:
-        context.set_min_proto_version(version)
-        context.set_max_proto_version(version)
-    if configure is not None:
-        configure(context)
-    return context
 
 
 def trusting(anchor: bytes) -> Configure:

@@ -30,9 +30,8 @@ from harakatls.tls.nogo import Direction, MemoryTLSMemory
 from harakatls.tls.nogo_redis import RedisTLSMemory
 from tests.config.files import write_config
 from tests.flows.tls_network import SecurePeer, TLSNetwork
-from tests.tls.documented import Configure
-from tests.tls.peers import authority, issued, plain_server
-from tests.tls.test_nogo_redis import PretendedRedis
+from tests.tls.peers import Configure, authority, issued, server_context
+from tests.tls.pretended_redis import PretendedRedis
 
 MX = "mx.recipient.example"
 ADDRESS = "192.0.2.1"
@@ -43,7 +42,7 @@ OTHER_NAME = issued("else.example.net")
 
 
 class SecuringPeer(SecurePeer):
-    """A server whose TLS is given as for `plain_server`."""
+    """A server whose TLS is given as for `server_context`."""
 
     def __init__(
         self,
@@ -52,7 +51,7 @@ class SecuringPeer(SecurePeer):
         configure: Configure | None = None,
         **answers: Any,
     ) -> None:
-        super().__init__(plain_server(leaf, version, configure).get_context(), **answers)
+        super().__init__(server_context(leaf, version, configure), **answers)
 
     @property
     def server(self) -> SSL.Connection:

@@ -30,6 +30,9 @@ CN = NameOID.COMMON_NAME
 TLS_1_2, TLS_1_3 = SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION
 VERSIONS = {TLS_1_2: "TLSv1.2", TLS_1_3: "TLSv1.3"}
 
+Configure = Callable[[SSL.Context], object]
+"""What else there is to a context."""
+
 
 @cache
 def authority(name: str = "Harbour Trust") -> trustme.CA:
@@ -187,19 +190,37 @@ def peer_of(
     return Connection("ID", Endpoint(peer, 49152), Endpoint(local, port), implicit_tls)
 
 
-def plain_client(
-    version: int | None = None,
-    server_name: str | None = None,
-    configure: Callable[[SSL.Context], object] | None = None,
-) -> SSL.Connection:
-    """A client that is content with everything, unless *configure* says otherwise."""
-    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+def client_context(version: int | None = None, configure: Configure | None = None) -> SSL.Context:
+    """For a client that is content with everything, unless *configure* says otherwise."""
+    return _context(SSL.TLS_CLIENT_METHOD, version, configure)
+
+
+def server_context(
+    leaf: trustme.LeafCert, version: int | None = None, configure: Configure | None = None
+) -> SSL.Context:
+    """For a server as others have them; tickets are bound to it."""
+    context = _context(SSL.TLS_SERVER_METHOD, version, configure)
+    leaf.configure_cert(context)
+    return context
+
+
+def _context(method: int, version: int | None, configure: Configure | None) -> SSL.Context:
+    context = SSL.Context(method)
     if version is not None:
         context.set_min_proto_version(version)
         context.set_max_proto_version(version)
     if configure is not None:
         configure(context)
-    return client_on(context, server_name)
+    return context
+
+
+def plain_client(
+    version: int | None = None,
+    server_name: str | None = None,
+    configure: Configure | None = None,
+) -> SSL.Connection:
+    """A client that is content with everything, unless *configure* says otherwise."""
+    return client_on(client_context(version, configure), server_name)
 
 
 def client_on(context: SSL.Context, server_name: str | None = None) -> SSL.Connection:
@@ -213,17 +234,10 @@ def client_on(context: SSL.Context, server_name: str | None = None) -> SSL.Conne
 def plain_server(
     leaf: trustme.LeafCert,
     version: int | None = None,
-    configure: Callable[[SSL.Context], object] | None = None,
+    configure: Configure | None = None,
 ) -> SSL.Connection:
     """A server as others have them."""
-    context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    if version is not None:
-        context.set_min_proto_version(version)
-        context.set_max_proto_version(version)
-    if configure is not None:
-        configure(context)
-    leaf.configure_cert(context)
-    return SSL.Connection(context, None)
+    return SSL.Connection(server_context(leaf, version, configure), None)
 
 
 def ciphers(names: str) -> Callable[[SSL.Context], None]:
@@ -249,6 +263,14 @@ def signatures(names: str) -> Callable[[SSL.Context], None]:
     return configure
 
 
+def hello_of(client: SSL.Connection) -> bytes:
+    """The first octets that a client sends."""
+    client.set_connect_state()
+    error = _step(client)
+    assert error is None, error
+    return client.bio_read(1 << 16)
+
+
 def to_us(
     tls: ServerTLS,
     client: SSL.Connection,
@@ -260,10 +282,7 @@ def to_us(
 
     @param hello: what is shown to the server as the client's first octets, if not those.
     """
-    client.set_connect_state()
-    first = _step(client)
-    assert first is None, first
-    octets = client.bio_read(1 << 16)
+    octets = hello_of(client)
     creator = tls.connection_creator(connection or peer_of(), octets if hello is None else hello)
     server = creator.serverConnectionForTLS(None)  # type: ignore[arg-type]
     server.set_accept_state()

@@ -18,7 +18,7 @@ from cryptography.x509 import load_pem_x509_certificate
 from harakatls.config.directory import ConfigDirectory
 from harakatls.service.command_tls import lines
 from harakatls.service.tls_report import tls_report
-from tests.service.test_reload import FIRST, ME, ReloadTestCase
+from tests.service.reload_case import FIRST, ME, ReloadTestCase
 from tests.tls.peers import authority, chain_octets, issued, key_octets, self_signed
 
 KEY, CERT = "tls_key.pem", "tls_cert.pem"

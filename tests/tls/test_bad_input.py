@@ -17,6 +17,7 @@ from harakatls.tls.settings import InboundTLS
 from tests.tls.peers import (
     TLS_1_2,
     chain_octets,
+    hello_of,
     issued,
     key_octets,
     peer_of,
@@ -25,7 +26,6 @@ from tests.tls.peers import (
     with_chain,
 )
 from tests.tls.responding import NOW
-from tests.tls.test_hello import HELLO, hello_of
 
 FILES = (
     key_octets(issued("a.example")),
@@ -33,6 +33,7 @@ FILES = (
     chain_octets(issued("a.example")),
     b"",
 )
+HELLO = hello_of(plain_client(server_name="mx.example.com"))
 HELLOS = (
     HELLO,
     hello_of(plain_client(server_name="x" * 60 + ".example")),

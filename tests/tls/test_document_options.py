@@ -11,6 +11,7 @@ from twisted.logger import capturedLogs
 
 from harakatls.service.groups import GroupFiles
 from harakatls.tls.dhparams import read_group
+from tests.tls.dh_groups import OF_DSA, OWN, modulus_of, without_ffdhe
 from tests.tls.documented import (
     GOOD_CLIENT,
     OTHER,
@@ -19,14 +20,11 @@ from tests.tls.documented import (
     SUBMISSION,
     UNTRUSTED_CLIENT,
     WAYS,
-    Configure,
     Documented,
     DocumentTestCase,
     Visit,
-    client_context,
 )
-from tests.tls.peers import TLS_1_2, TLS_1_3, VERSIONS, ciphers, groups
-from tests.tls.test_dhparams import OF_DSA, OWN, modulus_of
+from tests.tls.peers import TLS_1_2, TLS_1_3, VERSIONS, Configure, ciphers, client_context, groups
 
 CIPHERS = (
     "ciphers=EECDH+AESGCM:EDH+aRSA+AESGCM:EECDH+AES256:EDH+aRSA+AES256:EECDH+AES128:"
@@ -153,17 +151,12 @@ class DHParamTests(DocumentTestCase):
 
     RSA = "key=rsa.key\ncert=rsa.crt\n"
 
-    def old(self, context: SSL.Context) -> None:
-        """A client that knows key exchange by dhparam, and no group by its name."""
-        ciphers("DHE-RSA-AES128-GCM-SHA256")(context)
-        groups("P-256")(context)
-
     def modulus(self, server: Documented) -> int:
         """Of the group that is used, after handshakes on both kinds of port."""
         for port in WAYS.values():
-            visit = self.assert_served(server.visit(port, TLS_1_2, configure=self.old))
+            visit = self.assert_served(server.visit(port, TLS_1_2, configure=without_ffdhe))
             self.assertEqual(visit.tls.get_cipher_name(), "DHE-RSA-AES128-GCM-SHA256")
-        client = SSL.Connection(client_context(TLS_1_2, self.old), None)
+        client = SSL.Connection(client_context(TLS_1_2, without_ffdhe), None)
         return modulus_of(self, server.tls, client)
 
     def test_file(self) -> None:

@@ -2,7 +2,6 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.tls.hello import (
@@ -13,20 +12,10 @@ from harakatls.tls.hello import (
     is_hello_enough,
     read_client_hello,
 )
-from tests.tls.peers import TLS_1_2, plain_client
+from tests.tls.peers import TLS_1_2, hello_of, plain_client
 
 TLS12, TLS13 = 0x0303, 0x0304
 X25519, P256, X25519MLKEM768 = 29, 23, 4588
-
-
-def hello_of(client: SSL.Connection) -> bytes:
-    """The first octets that OpenSSL sends."""
-    client.set_connect_state()
-    try:
-        client.do_handshake()
-    except SSL.WantReadError:
-        pass
-    return client.bio_read(1 << 16)
 
 
 def extension(kind: int, content: bytes) -> bytes:

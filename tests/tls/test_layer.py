@@ -7,19 +7,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.tls import layer
 from harakatls.tls.layer import TLSBroken, TLSLayer
-from tests.tls.peers import TLS_1_2, TLS_1_3, VERSIONS, issued
+from tests.tls.peers import TLS_1_2, TLS_1_3, VERSIONS, client_context, issued, server_context
 from tests.tls.records import CIPHER, RecordWriter
 
 
 def contexts(version: int) -> tuple[SSL.Context, SSL.Context]:
     """Client's and server's, for one version of TLS."""
-    server = SSL.Context(SSL.TLS_SERVER_METHOD)
-    issued("mx.example").configure_cert(server)
-    client = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    for context in (client, server):
-        context.set_min_proto_version(version)
-        context.set_max_proto_version(version)
-    return client, server
+    return client_context(version), server_context(issued("mx.example"), version)
 
 
 class Pair:

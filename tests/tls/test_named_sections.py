@@ -7,6 +7,8 @@ from OpenSSL import SSL
 
 from harakatls.config.errors import ConfigError
 from harakatls.tls.server import ServerTLS
+from tests.tls.dh_groups import OF_DSA, OWN, modulus_of, without_ffdhe
+from tests.tls.options_case import OptionsTestCase, prefer_small
 from tests.tls.peers import (
     TLS_1_2,
     TLS_1_3,
@@ -16,6 +18,7 @@ from tests.tls.peers import (
     authority,
     chain_octets,
     ciphers,
+    client_context,
     client_on,
     issued,
     key_octets,
@@ -25,8 +28,6 @@ from tests.tls.peers import (
     serial,
     to_us,
 )
-from tests.tls.test_dhparams import OF_DSA, OWN, modulus_of, old
-from tests.tls.test_options import OptionsTestCase, prefer_small
 
 STRICT, OTHER = "strict.example.net", "other.example.net"
 WILD = "any.wild.example"
@@ -46,13 +47,7 @@ DEMANDING = f"[{STRICT}]\nrejectUnauthorized=true\nca=client_ca.pem\n"
 
 def showing(leaf: trustme.LeafCert | None, version: int | None = None) -> SSL.Context:
     """A client's context, with a certificate of its own."""
-    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    if version is not None:
-        context.set_min_proto_version(version)
-        context.set_max_proto_version(version)
-    if leaf is not None:
-        leaf.configure_cert(context)
-    return context
+    return client_context(version, None if leaf is None else leaf.configure_cert)
 
 
 class NamedTestCase(OptionsTestCase):
@@ -128,7 +123,7 @@ class OptionTests(NamedTestCase):
         """dhparam."""
         tls = self.named_server(f"[{STRICT}]\ndhparam=dh.pem\n")
         for name, own in ((STRICT, True), (OTHER, False)):
-            client = plain_client(TLS_1_2, name, old)
+            client = plain_client(TLS_1_2, name, without_ffdhe)
             self.assertEqual(modulus_of(self, tls, client) == OWN.modulus, own)
 
     def test_staples(self) -> None:

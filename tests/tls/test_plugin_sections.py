@@ -6,8 +6,8 @@ from harakatls.config.errors import ConfigError
 from harakatls.tls.client import ClientTLS
 from harakatls.tls.policy import outbound_decision
 from harakatls.tls.settings import OutboundTLS
+from tests.tls.options_case import ECDSA_PEER, HOP, PEER, OptionsTestCase
 from tests.tls.peers import TLS_1_2, TLS_1_3, Outcome, from_us, plain_server
-from tests.tls.test_options import ECDSA_PEER, HOP, PEER, OptionsTestCase
 
 SPELLINGS = {
     "smtp_forward": "smtp_forward",

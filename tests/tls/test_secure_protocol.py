@@ -4,8 +4,8 @@ from OpenSSL import SSL
 
 from harakatls.config.errors import ConfigError
 from harakatls.tls.parameters import TLSVersion
+from tests.tls.options_case import OLD, PEER, OptionsTestCase
 from tests.tls.peers import TLS_1_2, TLS_1_3, ciphers, plain_client, plain_server
-from tests.tls.test_options import OLD, PEER, OptionsTestCase
 
 TLS_1_0, TLS_1_1 = SSL.TLS1_VERSION, SSL.TLS1_1_VERSION
 PINNED = {

@@ -34,6 +34,7 @@ from tests.tls.peers import (
     Transport,
     authority,
     chain_octets,
+    client_context,
     client_on,
     issued,
     key_octets,
@@ -307,10 +308,8 @@ class ResumptionTests(ServerTestCase):
 
         @return: what the server knows then; None where it refused.
         """
-        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-        context.set_max_proto_version(version)
-        if cert:
-            issued("client.example").configure_cert(context)
+        showing = issued("client.example").configure_cert if cert else None
+        context = client_context(version, showing)
         began = to_us(tls, client_on(context, first[0]), peer_of(first[1]))
         self.assertTrue(began.succeeded)
         session = began.client.get_session()

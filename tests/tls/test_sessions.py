@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 from attrs import evolve
 from OpenSSL import SSL
@@ -17,13 +16,7 @@ from harakatls.tls.handshake import Judgement
 from harakatls.tls.parameters import TLSVersion
 from harakatls.tls.policy import Decision, SecurityLevel
 from harakatls.tls.server import ServerTLS
-from harakatls.tls.sessions import (
-    LONGEST_LIFE,
-    MOST_FOR_ONE,
-    KeptSession,
-    SessionKey,
-    Sessions,
-)
+from harakatls.tls.sessions import LONGEST_LIFE, MOST_FOR_ONE, KeptSession, SessionKey, Sessions
 from harakatls.tls.settings import InboundTLS, OutboundTLS
 from tests.tls.peers import (
     TLS_1_3,
@@ -34,6 +27,7 @@ from tests.tls.peers import (
     issued,
     peer_of,
     pem_files,
+    server_context,
     shake_hands,
     to_us,
 )
@@ -45,16 +39,6 @@ MAY = Decision(SecurityLevel.MAY, (), HOST, HOST)
 VERIFY = Decision(SecurityLevel.VERIFY, (), HOST, HOST, authenticated=True)
 SETTINGS = OutboundTLS(anchors=(PEMFile("ca.pem", authority().cert_pem.bytes()),))
 NOW = float(int(time.time()))
-
-
-def server_context(version: int | None = None, leaf: Any = GOOD) -> SSL.Context:
-    """Of another server; tickets are bound to it."""
-    context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    if version is not None:
-        context.set_min_proto_version(version)
-        context.set_max_proto_version(version)
-    leaf.configure_cert(context)
-    return context
 
 
 class SessionTestCase(SynchronousTestCase):
@@ -103,7 +87,7 @@ class ResumptionTests(SessionTestCase):
     def test_resumed(self) -> None:
         """It is resumed, and what was found at the first holds, in both versions."""
         for version, name in VERSIONS.items():
-            context = server_context(version)
+            context = server_context(GOOD, version)
             first = self.shaken(context)
             self.assertFalse(first.resumed)
             self.assertTrue(first.verified)
@@ -136,7 +120,7 @@ class ResumptionTests(SessionTestCase):
     def test_not_verified_stays_so(self) -> None:
         """OpenSSL calls every resumed session valid; what was found wrong is told again."""
         for version in VERSIONS:
-            context = server_context(version, issued("else.example"))
+            context = server_context(issued("else.example"), version)
             first, again = self.shaken(context, MAY), self.shaken(context, MAY)
             self.assertTrue(again.resumed)
             self.assertFalse(again.verified)
@@ -156,7 +140,7 @@ class ResumptionTests(SessionTestCase):
             (evolve(HOP, port=2525), MAY),
         ]
         for version in VERSIONS:
-            context = server_context(version)
+            context = server_context(GOOD, version)
             for hop, decision in others:
                 self.shaken(context, MAY)
                 if decision.reference == HOST:
@@ -168,7 +152,7 @@ class ResumptionTests(SessionTestCase):
     def test_a_wrong_certificate_behind_a_lax_session(self) -> None:
         """What was let pass at MAY never is at VERIFY, by whatever session."""
         for version in VERSIONS:
-            context = server_context(version, issued("else.example"))
+            context = server_context(issued("else.example"), version)
             self.shaken(context, MAY)
             creator = self.tls.connection_creator(VERIFY, HOP)
             client = creator.clientConnectionForTLS(None)  # type: ignore[arg-type]
@@ -181,20 +165,20 @@ class ResumptionTests(SessionTestCase):
     def test_lost_tickets(self) -> None:
         """A server with new keys costs one full handshake, in which its certificate is judged."""
         for version in VERSIONS:
-            self.shaken(server_context(version))
-            renewed = server_context(version, issued(HOST, kind="RSA"))
+            self.shaken(server_context(GOOD, version))
+            renewed = server_context(issued(HOST, kind="RSA"), version)
             found = self.shaken(renewed)
             self.assertFalse(found.resumed)
             self.assertTrue(found.verified)
             self.assertTrue(self.shaken(renewed).resumed)
-            wrong = server_context(version, issued("else.example"))
+            wrong = server_context(issued("else.example"), version)
             outcome = self.shaken(wrong, MAY)
             self.assertFalse(outcome.resumed or outcome.verified)
 
     def test_new_settings(self) -> None:
         """With new settings come new sessions, also where a connection was open meanwhile."""
         for version in VERSIONS:
-            context = server_context(version)
+            context = server_context(GOOD, version)
             self.shaken(context)
 
             def change(client: SSL.Connection, context: SSL.Context = context) -> None:
@@ -207,7 +191,7 @@ class ResumptionTests(SessionTestCase):
 
     def test_without_a_hop(self) -> None:
         """Who does not say with whom gets a full handshake, and leaves nothing."""
-        context = server_context()
+        context = server_context(GOOD)
         self.shaken(context)
         self.assertFalse(self.shaken(context, hop=None).resumed)
         self.assertTrue(self.shaken(context).resumed)
@@ -215,14 +199,14 @@ class ResumptionTests(SessionTestCase):
     def test_tickets_are_used_once(self) -> None:
         """RFC 8446 appendix C.4: else two connections could be told to be of one client."""
         for version in VERSIONS:
-            context = server_context(version)
+            context = server_context(GOOD, version)
             self.shaken(context)
             self.assertTrue(self.shaken(context, keep=False).resumed)
             self.assertFalse(self.shaken(context, keep=False).resumed)
 
     def test_no_new_ticket(self) -> None:
         """Where a resumed TLS 1.3 session has brought no new ticket, the old one is not kept."""
-        context = server_context(TLS_1_3)
+        context = server_context(GOOD, TLS_1_3)
         self.shaken(context)
         creator = self.tls.connection_creator(VERIFY, HOP)
         client = creator.clientConnectionForTLS(None)  # type: ignore[arg-type]
@@ -242,7 +226,7 @@ class ResumptionTests(SessionTestCase):
         """However often it is resumed: after two hours the certificate is looked at again."""
         for version in VERSIONS:
             self.setUp()
-            context = server_context(version)
+            context = server_context(GOOD, version)
             self.shaken(context)
             self.seconds += LONGEST_LIFE / 2
             self.assertTrue(self.shaken(context).resumed)
@@ -255,7 +239,7 @@ class ResumptionTests(SessionTestCase):
         """No session outlives the certificate that it was made with."""
         # OpenSSL goes by the real time, which may be minutes later by now.
         soon = datetime.fromtimestamp(NOW + 3600, UTC)
-        context = server_context(TLS_1_3, authority().issue_cert(HOST, not_after=soon))
+        context = server_context(authority().issue_cert(HOST, not_after=soon), TLS_1_3)
         self.shaken(context)
         self.seconds += 3599
         self.assertTrue(self.shaken(context).resumed)
@@ -270,14 +254,14 @@ class ResumptionTests(SessionTestCase):
         """A host with a chain or with tickets as large as can be does not fill the memory."""
         for version in VERSIONS:
             names = [f"{'x' * 60}.{'y' * 60}.n{number}.example" for number in range(130)]
-            context = server_context(version, authority().issue_cert(HOST, *names))
+            context = server_context(authority().issue_cert(HOST, *names), version)
             self.shaken(context)
             self.assertFalse(self.shaken(context).resumed)
 
     def test_cut_connection(self) -> None:
         """Of a connection that is cut, the session costs one full handshake at most."""
         for version in VERSIONS:
-            context = server_context(version)
+            context = server_context(GOOD, version)
             self.shaken(context, close=lambda side: None)
             self.shaken(context)
             self.assertTrue(self.shaken(context).resumed)

@@ -1,11 +1,9 @@
 """Tests for harakatls.tls.settings."""
 
-import os
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.config.directory import ConfigDirectory
 from harakatls.config.errors import ConfigError
@@ -13,6 +11,7 @@ from harakatls.tls.files import PEMFile
 from harakatls.tls.parameters import ContextParameters, TLSVersion
 from harakatls.tls.settings import InboundTLS, NoGoSettings, OutboundTLS, TLSSettings
 from tests.config.files import write_config
+from tests.tls.settings_case import SettingsTestCase
 
 KEYS = (
     *("key", "cert", "ca", "ciphers", "minVersion", "maxVersion", "honorCipherOrder", "ecdhCurve"),
@@ -25,30 +24,6 @@ SECTIONS = (
     *("mutual_auth_hosts", "mutual_auth_hosts_exclude", "y", "queue/smtp_forward"),
     *("mx.example.com", "_.example.com"),
 )
-
-
-class SettingsTestCase(SynchronousTestCase):
-    def load(self, text: str, **files: str) -> TLSSettings:
-        """tls.ini with this text, and other files by name (``_`` for the dot)."""
-        named = {name.replace("_pem", ".pem"): content for name, content in files.items()}
-        self.config = write_config(self, {"tls.ini": text, **named})
-        return TLSSettings.load(self.config)
-
-    def assert_refused(self, text: str, *words: str) -> None:
-        """A ConfigError whose text has all *words*."""
-        with self.assertRaises(ConfigError) as caught:
-            self.load(text)
-        self.assertEqual(caught.exception.file, "tls.ini")
-        for word in words:
-            self.assertIn(word, str(caught.exception))
-
-    def assert_warned(self, text: str, *words: str) -> TLSSettings:
-        """One warning, with all *words*."""
-        settings = self.load(text)
-        self.assertEqual(len(self.config.warnings), 1, self.config.warnings)
-        for word in words:
-            self.assertIn(word, self.config.warnings[0])
-        return settings
 
 
 class DefaultTests(SettingsTestCase):
@@ -84,115 +59,6 @@ class DefaultTests(SettingsTestCase):
         self.assertEqual(self.config.warnings, ())
         self.assertIsNone(settings.inbound.parameters.groups)
         self.assertIsNone(settings.outbound.parameters.groups)
-
-
-class FileTests(SettingsTestCase):
-    """Keys, certificates and trust anchors."""
-
-    def test_default_names(self) -> None:
-        """The pair that the document's command makes is found without a word in tls.ini."""
-        settings = self.load("", tls_key_pem="KEY", tls_cert_pem="CERT")
-        self.assertEqual(settings.inbound.keys, (PEMFile("tls_key.pem", b"KEY"),))
-        self.assertEqual(settings.inbound.certs, (PEMFile("tls_cert.pem", b"CERT"),))
-
-    def test_one_pair(self) -> None:
-        """A pair of other names, relative to the directory or absolute."""
-        elsewhere = os.path.abspath(self.mktemp())
-        Path(elsewhere).write_text("CERT")
-        settings = self.load(f"key=a.pem\ncert={elsewhere}\n", a_pem="KEY")
-        self.assertEqual(settings.inbound.keys, (PEMFile("a.pem", b"KEY"),))
-        self.assertEqual(settings.inbound.certs, (PEMFile(elsewhere, b"CERT"),))
-
-    def test_several_pairs(self) -> None:
-        """key[] and cert[] name an RSA and an ECDSA pair."""
-        settings = self.load(
-            "key[]=r.pem\ncert[]=R.pem\nkey[]=e.pem\ncert[]=E.pem\n", r_pem="1", e_pem="2"
-        )
-        self.assertEqual([file.name for file in settings.inbound.keys], ["r.pem", "e.pem"])
-        self.assertEqual([file.content for file in settings.inbound.keys], [b"1", b"2"])
-        self.assertEqual([file.name for file in settings.inbound.certs], ["R.pem", "E.pem"])
-
-    def test_cannot_be_read(self) -> None:
-        """A wrong file does not stop the server: what is wrong is kept, to be told."""
-        settings = self.load("key=dir\ncert=empty.pem\n", **{"dir/x": "", "empty_pem": " \n"})
-        self.assertEqual(settings.inbound.keys[0].content, None)
-        self.assertIn("Is a directory", settings.inbound.keys[0].problem or "")
-        self.assertEqual(settings.inbound.certs[0].problem, "the file is empty")
-
-    def test_unreadable(self) -> None:
-        """A file that is there but cannot be read is told as such, not as missing."""
-        config = write_config(self)
-        (config.path / "tls_key.pem").symlink_to("tls_key.pem")
-        problem = TLSSettings.load(config).inbound.keys[0].problem
-        self.assertIn("cannot be read", problem or "")
-
-    def test_names_no_file(self) -> None:
-        """An empty key= is a mistake, not the default."""
-        self.assert_refused("key=\n", "key", "no file")
-        self.assert_refused("[inbound]\ncert\n", "[inbound] cert")
-
-    def test_key_is_not_shown(self) -> None:
-        """A private key does not get into a log by way of a repr."""
-        settings = self.load("", tls_key_pem="SECRET")
-        self.assertNotIn("SECRET", repr(settings))
-
-    def test_trust_anchors(self) -> None:
-        """ca is for clients, ca of [outbound] for next hops; one never stands in for the other."""
-        text = "ca=a.pem\n[outbound]\nca=b.pem\n"
-        settings = self.load(text, a_pem="A", b_pem="B")
-        self.assertEqual(settings.inbound.anchors, (PEMFile("a.pem", b"A"),))
-        self.assertEqual(settings.outbound.anchors, (PEMFile("b.pem", b"B"),))
-        self.assertEqual(self.load("ca=a.pem\n", a_pem="A").outbound.anchors, ())
-
-
-class DirectoryTests(SettingsTestCase):
-    """config/tls."""
-
-    def names(self, config: ConfigDirectory) -> list[str]:
-        return [file.name for file in TLSSettings.load(config).inbound.directory]
-
-    def test_files(self) -> None:
-        """Every file at any depth is read, but what begins with a dot."""
-        config = write_config(
-            self,
-            {
-                "tls/b.pem": "B",
-                "tls/a": "A",
-                "tls/sub/deep/c.crt": "C",
-                "tls/.b.pem.swp": "",
-                "tls/.git/x": "",
-            },
-        )
-        found = TLSSettings.load(config).inbound.directory
-        expected = {"tls/a": b"A", "tls/b.pem": b"B", "tls/sub/deep/c.crt": b"C"}
-        self.assertEqual({file.name: file.content for file in found}, expected)
-
-    def test_links(self) -> None:
-        """Links as certbot and Kubernetes make them are followed; one in a circle ends."""
-        config = write_config(self, {"live/a.pem": "A", "tls/..2026/b.pem": "B"})
-        (config.path / "tls" / "..data").symlink_to("..2026")
-        (config.path / "tls" / "b.pem").symlink_to("..data/b.pem")
-        (config.path / "tls" / "site").symlink_to("../live")
-        (config.path / "live" / "again").symlink_to("../tls")
-        (config.path / "tls" / "gone.pem").symlink_to("nowhere")
-        names = self.names(config)
-        self.assertEqual(names, ["tls/b.pem", "tls/gone.pem", "tls/site/a.pem"])
-
-    def test_no_directory(self) -> None:
-        """Where tls is no directory, that is told and nothing else happens."""
-        config = write_config(self, {"tls": "x"})
-        (found,) = TLSSettings.load(config).inbound.directory
-        self.assertIsNone(found.content)
-        self.assertIn("Not a directory", found.problem or "")
-
-    def test_default_pair(self) -> None:
-        """With the directory, a missing default pair is no mistake unless tls.ini names it."""
-        files = {"tls/a.pem": "A"}
-        self.assertEqual(TLSSettings.load(write_config(self, files)).inbound.keys, ())
-        for more in ({"tls.ini": "key=tls_key.pem\n"}, {"tls_cert.pem": "C"}):
-            settings = TLSSettings.load(write_config(self, {**files, **more})).inbound
-            self.assertEqual([file.name for file in settings.keys], ["tls_key.pem"])
-            self.assertEqual([file.name for file in settings.certs], ["tls_cert.pem"])
 
 
 class RequiredTests(SettingsTestCase):
@@ -448,120 +314,3 @@ class ValueTests(SettingsTestCase):
             self.path = write_config(self).path
         (self.path / "tls.ini").write_bytes(content)
         return ConfigDirectory(self.path)
-
-
-class WarningTests(SettingsTestCase):
-    """What has no effect is told, never silently ignored."""
-
-    def test_not_built(self) -> None:
-        """Each option of the document that is not built yet says so."""
-        for text in ("[smtp_forward]\nminVersion=TLSv1.3\n",):
-            with self.subTest(text=text):
-                self.assert_warned(text, "not built yet")
-
-    def test_switched_off(self) -> None:
-        """Nobody is bothered about what is not built where it is not asked for."""
-        for text in (
-            "mutual_tls=false\nsecureProtocol=SSLv23_method\n",
-            "[redis]\ndisable_for_failed_hosts=false\n",
-        ):
-            self.load(text)
-            self.assertEqual(self.config.warnings, ())
-
-    def test_in_the_wrong_section(self) -> None:
-        """What means nothing for outgoing mail is told, and never offered to every server."""
-        for key in ("key=a.pem", "cert=a.pem", "honorCipherOrder=false", "requestCert=true"):
-            with self.subTest(key=key):
-                self.assert_warned(f"[outbound]\n{key}\n", "[outbound]", key.partition("=")[0])
-
-    def test_keys_without_effect(self) -> None:
-        """Options of Haraka's that nothing is done with, in each section they may stand in."""
-        for section in ("", "[inbound]\n", "[outbound]\n", "[a.example]\n"):
-            for key in (
-                *("pfx", "passphrase", "crl", "secureOptions", "sessionIdContext"),
-                *("ALPNProtocols", "session"),
-            ):
-                with self.subTest(section=section, key=key):
-                    self.assert_warned(f"{section}{key}=x\n", f"{key}: has no effect")
-
-    def test_wrong_direction(self) -> None:
-        """What is about the other direction, or has a place of its own."""
-        for text, word in (
-            ("no_tls_hosts[]=192.0.2.1\n", "[outbound]"),
-            ("[inbound]\nno_tls_hosts[]=192.0.2.1\n", "section [no_tls_hosts]"),
-            ("[inbound]\nforce_tls_hosts[]=a.example\n", "require_tls_hosts"),
-        ):
-            with self.subTest(text=text):
-                self.assert_warned(text, "has no effect", word)
-
-    def test_contradictions(self) -> None:
-        """Two that cannot both count: which one does is told."""
-        for text, words in (
-            ("rejectUnauthorized=true\nrequestCert=false\n", ("requestCert=false",)),
-            (
-                "rejectUnauthorized=true\n[inbound]\nrequireAuthorized[]=465\n",
-                ("requireAuthorized", "no difference"),
-            ),
-            (
-                "[outbound]\nforce_tls_hosts[]=a.example\nno_tls_hosts[]=A.example\n",
-                ("[outbound] no_tls_hosts", "a.example", "wins"),
-            ),
-            ("[redis]\nhost=a.example\nip=192.0.2.1\n", ("ip", "host wins")),
-            ("[redis]\ndb=1\ndatabase=2\ndbid=1\n", ("database", "db wins")),
-        ):
-            with self.subTest(text=text):
-                self.assert_warned(text, *words)
-
-    def test_no_contradiction(self) -> None:
-        """A section of its own may demand more than all others do: that is what it is for."""
-        for general in ("requestCert=false\n", "requireAuthorized[]=465\n"):
-            for section in ("inbound", "mx.example.com"):
-                self.load(f"{general}[{section}]\nrejectUnauthorized=true\n")
-                self.assertEqual(self.config.warnings, ())
-
-    def test_memory_switched_off(self) -> None:
-        """How long to remember says nothing where nothing is remembered."""
-        for key in ("disable_expiry", "disable_inbound_expiry"):
-            self.assert_warned(f"[redis]\n{key}=60\n", f"[redis] {key}: has no effect")
-            self.load(f"[redis]\ndisable_for_failed_hosts=false\n{key}=60\n")
-            self.assertEqual(self.config.warnings, ())
-
-    def test_clients_by_name(self) -> None:
-        """[no_tls_hosts] is compared with addresses; a name in it never matches."""
-        self.assert_warned("[no_tls_hosts]\nmx.example.com\n", "'mx.example.com'", "never")
-        self.assert_warned("[no_tls_hosts]\n192.0.2.1=false\n", "192.0.2.1", "no effect")
-
-    def test_misspelt_sections(self) -> None:
-        """A word that looks like a section is one misspelt, not a certificate's name."""
-        for name in ("inbuond", "Outbound", "reddis", "smtp_foward", "no_tls_host"):
-            self.assert_warned(f"[{name}]\nminVersion=TLSv1.3\n", f"[{name}]: unknown section")
-
-    def test_staples(self) -> None:
-        """The former name does the same, and is told; where both are there, the new one counts."""
-        for text, expected in (
-            ("", False),
-            ("requestOCSP=true\n", True),
-            ("requestOCSP=true\n[inbound]\nrequestOCSP=false\n", False),
-            ("[inbound]\nrequestOCSP=true\n", True),
-        ):
-            with self.subTest(text=text):
-                self.assertIs(self.load(text).inbound.staples, expected)
-                self.assertEqual(self.config.warnings, ())
-        settings = self.assert_warned("enableOCSPStapling=true\n", "former name of requestOCSP")
-        self.assertTrue(settings.inbound.staples)
-        settings = self.assert_warned(
-            "enableOCSPStapling=true\nrequestOCSP=false\n", "enableOCSPStapling", "wins"
-        )
-        self.assertFalse(settings.inbound.staples)
-        self.assert_refused("requestOCSP=perhaps\n", "requestOCSP", "perhaps")
-        self.assert_warned("[outbound]\nrequestOCSP=true\n", "[outbound]", "incoming")
-
-    def test_unknown(self) -> None:
-        """A misspelt option is told, with the one that was meant."""
-        self.assert_warned("minversion=TLSv1.3\n", "minversion", "did you mean minVersion?")
-        self.assert_warned("[inbond]\nkey=a.pem\n", "inbond", "unknown section")
-
-    def test_forced_and_excluded(self) -> None:
-        """Two lists are two lists: no warning where they do not meet."""
-        self.load("[outbound]\nforce_tls_hosts[]=a.example\nno_tls_hosts[]=b.example\n")
-        self.assertEqual(self.config.warnings, ())

@@ -14,7 +14,7 @@ from harakatls.tls.parameters import ContextParameters, TLSVersion
 from harakatls.tls.server import ServerTLS
 from harakatls.tls.settings import InboundTLS
 from harakatls.tls.trial import TrialFailed
-from tests.tls.peers import VERSIONS, Outcome, client_on, key_pem, to_us
+from tests.tls.peers import VERSIONS, Outcome, client_context, client_on, key_pem, to_us
 from tests.tls.responding import Holder, certify, files_of, key_of, leaf, respond, root
 
 ME = "mx.example.com"
@@ -71,11 +71,7 @@ class StapleTestCase(SynchronousTestCase):
             seen.append(staple)
             return True
 
-        if context is None:
-            context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-            if version is not None:
-                context.set_min_proto_version(version)
-                context.set_max_proto_version(version)
+        context = context or client_context(version)
         context.set_ocsp_client_callback(see)
         client = client_on(context, name)
         if asks:

@@ -13,18 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from harakatls.tls.responder import TIME_LIMIT
 from tests.support import Instance, free_port, wait_until
 from tests.tls.peers import key_pem
-from tests.tls.responding import (
-    DAY,
-    NOW,
-    REVOKED,
-    UNKNOWN,
-    Holder,
-    certify,
-    key_of,
-    respond,
-    root,
-)
-from tests.wire.test_hostile_tls import Client
+from tests.tls.responding import DAY, NOW, REVOKED, UNKNOWN, Holder, certify, key_of, respond, root
+from tests.wire.hostile_tls import Client
 
 Play = Callable[[socket.socket, Holder], None]
 OK = b"HTTP/1.1 200 OK\r\n"
