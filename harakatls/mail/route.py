@@ -1,6 +1,6 @@
 """Where a message goes next."""
 
-from attrs import frozen
+from attrs import field, frozen
 
 SMTP_PORT = 25
 LMTP_PORT = 24
@@ -16,6 +16,24 @@ class MailExchanger:
 
 
 @frozen
+class Credentials:
+    """
+    Who we are for a server that wants to know (AUTH, RFC 4954).
+
+    They come from the configuration at each attempt and are kept nowhere else: what is shown of
+    them, in logs as in tracebacks, is that they are there.
+
+    @ivar mechanism: the only one to use, in upper case; None for the best that is offered.
+    @ivar without_tls: they may be sent in the clear. The operator has to say so.
+    """
+
+    user: str = field(repr=False)
+    password: str = field(repr=False)
+    mechanism: str | None = None
+    without_tls: bool = False
+
+
+@frozen
 class NextHop:
     """
     One host to try for a domain.
@@ -26,6 +44,9 @@ class NextHop:
         name): the one for SNI and the certificate; None where only an address is known.
     @ivar source: "mx", "implicit mx" (RFC 5321 section 5.1), or "route" (configured).
     @ivar protocol: `SMTP`, or `LMTP` (RFC 2033) where the host is the last one.
+    @ivar credentials: with which to log in; None where that is not wanted.
+    @ivar bind: the address of ours to connect from; None leaves it to the system.
+    @ivar bind_helo: our name for EHLO; None for the server's own.
     """
 
     host: str
@@ -35,3 +56,6 @@ class NextHop:
     mx_name: str | None = None
     source: str = "mx"
     protocol: str = SMTP
+    credentials: Credentials | None = None
+    bind: str | None = None
+    bind_helo: str | None = None

@@ -24,6 +24,7 @@ from twisted.logger import Logger
 from harakatls.connection import TLSSummary
 from harakatls.interfaces import HasHandle, ITLSMemory
 from harakatls.mail.route import LMTP, NextHop
+from harakatls.outbound.login import log_in
 from harakatls.outbound.pool import Line, LineKey, Pool
 from harakatls.outbound.protocol import ConnectionBroken, OutboundProtocol
 from harakatls.outbound.settings import OutboundSettings
@@ -257,8 +258,11 @@ class Connector:
         """
         protocol = await self._connected(hop)
         try:
-            await self._greeted(protocol)
+            await self._greeted(protocol, hop)
             secured = await self._secured(protocol, hop, decision, resume)
+            refusal = await log_in(protocol, hop, secured, self.settings.command_timeout)
+            if refusal is not None:
+                raise _Unusable(refusal, secured)
         except _Unusable:
             protocol.quit()
             raise
@@ -275,7 +279,7 @@ class Connector:
         self._open.add(protocol)
         connected = False
         try:
-            await self.connect(hop.host, hop.port, _Once(protocol), seconds)
+            await self.connect(hop.host, hop.port, _Once(protocol), seconds, hop.bind)
             connected = True
         except ConnectTimeout:
             problem = f"no connection within {seconds:g} seconds"
@@ -288,17 +292,17 @@ class Connector:
                 self._open.discard(protocol)
         return protocol
 
-    async def _greeted(self, protocol: OutboundProtocol) -> None:
+    async def _greeted(self, protocol: OutboundProtocol, hop: NextHop) -> None:
         greeting = await protocol.answer(Asked.GREETING, self.settings.greeting_timeout)
         if greeting.code != 220:
             raise _Unusable(greeting)
-        await self._hello(protocol)
+        await self._hello(protocol, hop)
 
-    async def _hello(self, protocol: OutboundProtocol) -> None:
+    async def _hello(self, protocol: OutboundProtocol, hop: NextHop) -> None:
         """EHLO; HELO for those who do not know it (RFC 5321 section 3.2). LMTP has LHLO alone."""
         lmtp = protocol.session.lmtp
         for extended in (True,) if lmtp else (True, False):
-            protocol.send(protocol.session.hello(self.me, extended))
+            protocol.send(protocol.session.hello(hop.bind_helo or self.me, extended))
             reply = await protocol.answer(Asked.HELLO, self.settings.command_timeout)
             if reply.code == 250:
                 return
@@ -319,7 +323,7 @@ class Connector:
         if refusal is None:
             creator = self.tls.connection_creator(decision, hop if resume else None)
             try:
-                return await self._handshake(protocol, creator, decision)
+                return await self._handshake(protocol, hop, creator, decision)
             except ConnectionBroken as problem:
                 raise _explained(problem, creator) from None
         if decision.level > SecurityLevel.MAY:
@@ -340,6 +344,7 @@ class Connector:
     async def _handshake(
         self,
         protocol: OutboundProtocol,
+        hop: NextHop,
         creator: IOpenSSLClientConnectionCreator,
         decision: Decision,
     ) -> TLSSummary:
@@ -350,7 +355,7 @@ class Connector:
             raise ConnectionBroken(secured.verify_error or "not verified", securing=True)
         protocol.session.tls_started()
         try:
-            await self._hello(protocol)
+            await self._hello(protocol, hop)
         except ConnectionBroken as problem:
             if protocol.given_up:  # a host that is slow, or does not keep to SMTP, can do TLS
                 raise

@@ -10,7 +10,7 @@ from attrs import define, frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from harakatls.connection import TLSSummary
-from harakatls.mail.route import NextHop
+from harakatls.mail.route import Credentials, NextHop
 from harakatls.outbound.protocol import OutboundProtocol
 from harakatls.tls.policy import Decision, SecurityLevel
 
@@ -35,6 +35,8 @@ class LineKey:
     server_name: str | None
     reference: str | None
     identity: tuple[str, ...]
+    credentials: Credentials | None
+    bind: str | None
 
     @classmethod
     def of(cls, hop: NextHop, decision: Decision, me: str) -> "LineKey":
@@ -43,12 +45,14 @@ class LineKey:
             hop.host,
             hop.port,
             hop.protocol,
-            me,
+            hop.bind_helo or me,
             decision.level,
             decision.authenticated,
             decision.server_name,
             decision.reference,
             decision.identity,
+            hop.credentials,
+            hop.bind,
         )
 
 

@@ -84,14 +84,19 @@ class Routing:
         settings: OutboundSettings,
         me: str,
         is_ours: Callable[[str], bool] | None = None,
+        is_listener: Callable[[str, int], bool] | None = None,
         shuffle: Callable[[list[MailExchanger]], None] = random.shuffle,
     ) -> None:
-        """@param is_ours: is this IP address one of this machine?"""
+        """
+        @param is_ours: is this IP address one of this machine?
+        @param is_listener: do we listen on this IP address and port? None where we do nowhere.
+        """
         self._chain = chain
         self._resolver = resolver
         self._settings = settings
         self._me = me
         self._is_ours = is_ours or is_local_address
+        self._is_listener = is_listener
         self._shuffle = shuffle
 
     # -- hosts --------------------------------------------------------------------------------
@@ -186,7 +191,9 @@ class Routing:
             evolve(hop, host=a, mx_name=hop.mx_name or (None if a == hop.host else hop.host))
             for a in addresses
         )
-        if configured or self._settings.local_mx_ok:
+        if configured:
+            return self._not_to_ourselves(found)
+        if self._settings.local_mx_ok:
             return Addresses(found)
         hops, skipped = [], []
         for each in found:
@@ -200,6 +207,29 @@ class Routing:
             else:
                 hops.append(each)
         return Addresses(tuple(hops), tuple(skipped))
+
+    def _not_to_ourselves(self, found: tuple[NextHop, ...]) -> Addresses:
+        """
+        A configured route may lead to this machine (a filter, a mail store), but not to a port
+        where we listen ourselves: each message would go round until it had too many Received
+        fields.
+        """
+        hops, skipped = [], []
+        for hop in found:
+            if self._leads_back(hop):
+                text = (
+                    f"The route of mail for {hop.domain} leads back to this server: it listens on "
+                    f"{_named(hop)} port {hop.port} itself"
+                )
+                skipped.append(Skipped(hop, Reply.of(451, "4.4.6", text)))
+            else:
+                hops.append(hop)
+        return Addresses(tuple(hops), tuple(skipped))
+
+    def _leads_back(self, hop: NextHop) -> bool:
+        if self._is_listener is None or not self._is_listener(hop.host, hop.port):
+            return False
+        return hop.host in self._settings.public_ip or self._is_ours(hop.host)
 
     def _loop(self, hop: NextHop) -> Addresses:
         """

@@ -1,15 +1,25 @@
 """TCP connections to next hops."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConnector, IProtocol, IProtocolFactory, IReactorTime
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
-Connect = Callable[[str, int, IProtocolFactory, float], Deferred[IProtocol]]
-"""Connects to (address, port) with a factory's protocol, within seconds."""
+
+class Connect(Protocol):
+    """Connects to (address, port) with a factory's protocol, within seconds."""
+
+    def __call__(
+        self,
+        host: str,
+        port: int,
+        factory: IProtocolFactory,
+        seconds: float,
+        bind: str | None = None,
+    ) -> Deferred[IProtocol]:
+        """@param bind: the address of ours to connect from; None leaves it to the system."""
 
 
 class _Connecting(ClientFactory):
@@ -56,10 +66,15 @@ def over_tcp(reactor: Any) -> Connect:
     """
 
     def connect(
-        host: str, port: int, factory: IProtocolFactory, seconds: float
+        host: str,
+        port: int,
+        factory: IProtocolFactory,
+        seconds: float,
+        bind: str | None = None,
     ) -> Deferred[IProtocol]:
         connecting = _Connecting(factory, reactor)
-        reactor.connectTCP(host, port, connecting, timeout=seconds)
+        ours = None if bind is None else (bind, 0)
+        reactor.connectTCP(host, port, connecting, timeout=seconds, bindAddress=ours)
         return connecting.connected
 
     return connect

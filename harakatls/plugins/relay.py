@@ -4,19 +4,20 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from harakatls.config.directory import ConfigDirectory
 from harakatls.config.errors import shown
-from harakatls.config.hosts import HostList, host_address, host_name
+from harakatls.config.hosts import HostList
 from harakatls.config.section import Section
 from harakatls.connection import Connection, Transaction
 from harakatls.interfaces import IAskedLast, IRcptHook, IRelayHook, IRouteHook, Site
 from harakatls.mail.address import AddressError, to_a_label
 from harakatls.mail.envelope import Recipient
-from harakatls.mail.route import LMTP, LMTP_PORT, SMTP, SMTP_PORT, NextHop
+from harakatls.mail.route import NextHop
+from harakatls.plugins.next_hops import parse_next_hops
 from harakatls.queued import QueuedMessage
 from harakatls.smtp.reply import Reply
 from harakatls.verdict import ACCEPT, CONTINUE, Reject, Verdict
@@ -24,7 +25,6 @@ from harakatls.verdict import ACCEPT, CONTINUE, Reject, Verdict
 log = Logger()
 
 ANY = "any"  # the key of the route of all domains that have none of their own
-_PORTS = {SMTP: SMTP_PORT, LMTP: LMTP_PORT}
 _ANY_DOMAIN = "*"  # what it is kept under: mail for a domain "any" is mail for that domain
 ACTIONS = ("accept", "continue", "deny")
 NOT_ALLOWED = Reject(Reply.of(550, "5.7.1", "You are not allowed to relay"))
@@ -37,16 +37,19 @@ class Destination:
     One line of relay_dest_domains.ini.
 
     @ivar action: what becomes of recipients in this domain; None where it was not said.
-    @ivar next_hop: where its mail goes: (host, port, protocol); None leaves that to others.
+    @ivar next_hops: where its mail goes; empty leaves that to others.
     """
 
     action: str | None = None
-    next_hop: tuple[str, int, str] | None = None
+    next_hops: tuple[NextHop, ...] = ()
 
 
 @frozen
 class RelaySettings:
-    """@ivar destinations: by domain, as A-labels, and for all others by C{*}."""
+    """
+    @ivar destinations: by domain, as A-labels; those of C{*.example.com} by C{.example.com}, and
+        that for all others by C{*}.
+    """
 
     allowed: HostList = field(factory=HostList)
     all: bool = False
@@ -65,30 +68,55 @@ class RelaySettings:
             all=relay.boolean("all", False),
             dest_domains=relay.boolean("dest_domains", False),
             force_routing=relay.boolean("force_routing", True),
-            destinations={
-                _domain(domains, key): _destination(domains, key) for key in domains.names()
-            },
+            destinations=_destinations(domains),
         )
+
+    def destination(self, domain: str) -> Destination | None:
+        """That of *domain* itself, else of the nearest domain above it with a wildcard."""
+        found = self.destinations.get(domain)
+        while found is None:
+            _, dot, domain = domain.partition(".")
+            if not dot:
+                return None
+            found = self.destinations.get(f".{domain}")
+        return found
+
+    @property
+    def for_all_others(self) -> Destination | None:
+        """Only where mail goes: nobody may send to any domain because of it."""
+        return self.destinations.get(_ANY_DOMAIN)
+
+
+def _destinations(section: Section) -> dict[str, Destination]:
+    found: dict[str, Destination] = {}
+    for key in section.names():
+        domain = _domain(section, key)
+        if domain in found:
+            raise section.error(key, "is there twice, in two spellings")
+        found[domain] = _destination(section, key)
+    return found
 
 
 def _domain(section: Section, key: str) -> str:
     if key.lower() == ANY:
         return _ANY_DOMAIN
+    wildcard, name = key.startswith("*."), key.removeprefix("*.")
     try:
-        return to_a_label(key.removesuffix("."))
+        return ("." if wildcard else "") + to_a_label(name.removesuffix("."))
     except AddressError:
-        raise section.error(key, "is neither a domain nor 'any'") from None
+        raise section.error(key, "is neither a domain, *.domain, nor 'any'") from None
 
 
 def _destination(section: Section, key: str) -> Destination:
     text = section.text(key, "")
     expected = 'expected for example {"action":"accept","nexthop":"10.0.0.5:25"}'
+    told = "what stands here" if "@" in text or "auth" in text else shown(text)  # passwords
     try:
         value: Any = json.loads(text)
     except (ValueError, RecursionError):
-        raise section.error(key, f"{shown(text)} is not JSON; {expected}") from None
+        raise section.error(key, f"{told} is not JSON; {expected}") from None
     if not isinstance(value, dict):
-        raise section.error(key, f"{shown(text)} is not a JSON object; {expected}")
+        raise section.error(key, f"{told} is not a JSON object; {expected}")
     action, next_hop = value.get("action"), value.get("nexthop")
     if action is not None and action not in ACTIONS:
         found = shown(str(action))
@@ -98,46 +126,9 @@ def _destination(section: Section, key: str) -> Destination:
     if not next_hop:
         return Destination(action)
     try:
-        return Destination(action, parse_next_hop(next_hop))
+        return Destination(action, parse_next_hops(next_hop))
     except ValueError as problem:
         raise section.error(key, f"nexthop {problem}") from None
-
-
-def parse_next_hop(text: object) -> tuple[str, int, str]:
-    """
-    ``host``, ``host:port``, ``192.0.2.1:port``, ``[2001:db8::1]:port`` or ``2001:db8::1``; behind
-    ``lmtp://`` it speaks LMTP, as it speaks SMTP without or behind ``smtp://``.
-
-    @return: host, as IP address or A-labels, port, and protocol.
-    @raise ValueError: *text* is none of these; in words for the operator.
-    """
-    wrong = ValueError(f"{shown(str(text))} is not a host or host:port")
-    if not isinstance(text, str):
-        raise wrong
-    scheme, slashes, rest = text.strip().partition("://")
-    protocol = scheme.lower() if slashes else SMTP
-    if protocol not in _PORTS:
-        raise ValueError(f"{shown(text)} is neither smtp:// nor lmtp://")
-    host, port = (rest if slashes else scheme), ""
-    if host.startswith("["):
-        host, bracket, port = host[1:].partition("]")
-        if not bracket or (port and not port.startswith(":")):
-            raise wrong
-        port = port[1:]
-    elif host.count(":") == 1:
-        host, _, port = host.partition(":")
-    if port and not (
-        port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536
-    ):
-        raise ValueError(f"{shown(text)} has no port from 1 to 65535")
-    try:
-        name = str(host_address(host))
-    except ValueError:
-        try:
-            name = host_name(host)
-        except ValueError:
-            raise wrong from None
-    return name, int(port) if port else _PORTS[protocol], protocol
 
 
 def load(site: Site) -> "Relay":
@@ -146,7 +137,7 @@ def load(site: Site) -> "Relay":
     if settings.all:
         log.warn("relay.ini [relay] all=true: this is an open relay")
     if settings.dest_domains:
-        return DestinationRelay(settings, RelayUnlessRefused(settings.destinations))
+        return DestinationRelay(settings, RelayUnlessRefused(settings))
     return Relay(settings)
 
 
@@ -163,14 +154,12 @@ class Relay:
 
     async def route(self, domain: str, queued: QueuedMessage) -> tuple[NextHop, ...] | None:
         """A domain that is listed without a nexthop goes by DNS, whatever ``any`` says."""
-        destinations = self.settings.destinations
-        destination = destinations.get(domain) or destinations.get(_ANY_DOMAIN)
-        if not self.settings.force_routing or destination is None or destination.next_hop is None:
+        if not self.settings.force_routing:
             return None
-        host, port, protocol = destination.next_hop
-        name = None if _is_address(host) else host
-        hop = NextHop(host, domain, port, mx_name=name, source="route", protocol=protocol)
-        return (hop,)
+        destination = self.settings.destination(domain) or self.settings.for_all_others
+        if destination is None or not destination.next_hops:
+            return None
+        return tuple(evolve(hop, domain=domain) for hop in destination.next_hops)
 
 
 @implementer(IRcptHook, IAskedLast)
@@ -193,7 +182,7 @@ class DestinationRelay(Relay):
         domain = recipient.address.domain
         if transaction.relaying or not domain:
             return CONTINUE
-        destination = self.settings.destinations.get(domain)
+        destination = self.settings.destination(domain)
         if destination is None or destination.action == "deny":
             return NOT_ALLOWED
         if destination.action is None:
@@ -206,20 +195,12 @@ class DestinationRelay(Relay):
 class RelayUnlessRefused:
     """Haraka's ``continue``: the domain may be relayed to if no other plugin objects."""
 
-    destinations: Mapping[str, Destination]
+    settings: RelaySettings
 
     async def rcpt(
         self, connection: Connection, transaction: Transaction, recipient: Recipient
     ) -> Verdict:
         """Asked after all other plugins."""
-        destination = self.destinations.get(recipient.address.domain)
+        destination = self.settings.destination(recipient.address.domain)
         wanted = destination is not None and destination.action == "continue"
         return ACCEPT if wanted else CONTINUE
-
-
-def _is_address(host: str) -> bool:
-    try:
-        host_address(host)
-    except ValueError:
-        return False
-    return True

@@ -51,6 +51,7 @@ from harakatls.tls.stapling import Stapler
 log = Logger()
 
 HURRY = 5.0  # seconds to write down what deliveries came to that are broken off
+_ALL = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
 STAPLES = "ocsp"
 """The directory in the queue for OCSP responses, which is only there for a quick start."""
 
@@ -206,10 +207,19 @@ class Server(Service):
             settings.tls.nogo,
             self._nogo.outbound,
         )
-        routing = Routing(chain, resolver, outbound, me)
+        routing = Routing(chain, resolver, outbound, me, is_listener=self._listens_on)
         delivery = Delivery(routing, self._connector, spool, outbound, me, clock)
         grace = settings.inbound.shutdown_timeout
         return QueueRunner(spool, chain, delivery, outbound, me, clock, grace)
+
+    def _listens_on(self, address: str, port: int) -> bool:
+        """@param address: one of this machine, or that under which the world sees it."""
+        inbound = self._settings.inbound
+        return any(
+            listener.port == port
+            and (listener.host in (address, *_ALL) or address in self._settings.outbound.public_ip)
+            for listener in inbound.listeners
+        )
 
     # -- reloading ---------------------------------------------------------------------------
 

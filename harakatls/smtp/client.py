@@ -25,9 +25,12 @@ from harakatls.smtp.states import (
 )
 
 # RFC 2920 section 3.1: nothing may follow these before their answer is there.
-_LAST_OF_GROUP = frozenset({Asked.GREETING, Asked.HELLO, Asked.STARTTLS, Asked.DATA, Asked.QUIT})
+_LAST_OF_GROUP = frozenset(
+    {Asked.GREETING, Asked.HELLO, Asked.STARTTLS, Asked.AUTH, Asked.DATA, Asked.QUIT}
+)
 _CLOSING = 421
-_EXPECTED = {Asked.DATA: 354, Asked.STARTTLS: 220}  # 2yz accepts the rest
+# 2yz accepts the rest.
+_EXPECTED = {Asked.DATA: (354,), Asked.STARTTLS: (220,), Asked.AUTH: (235, 334)}
 _INTERMEDIATE = 300
 # Where a positive answer leads. The state before is not asked for: in a group of commands one may
 # be accepted though the one before it was not (354 without recipients, RFC 2920 section 3.1).
@@ -159,7 +162,7 @@ class ClientSession:
     def _move(self, asked: Asked, recipient: Recipient | None, reply: Reply) -> None:
         if reply.is_positive:
             expected = _EXPECTED.get(asked)
-            if reply.code != expected if expected else reply.code >= _INTERMEDIATE:
+            if reply.code not in expected if expected else reply.code >= _INTERMEDIATE:
                 raise RemoteProtocolError(f"{asked.value} cannot be answered with: {reply}")
             self._accept(asked, recipient, reply)
         if asked is Asked.BODY:
@@ -234,6 +237,27 @@ class ClientSession:
         self.state = self._hoped = GREETED
         self.capabilities = Capabilities()
         self._secured = True
+
+    def authenticate(self, mechanism: str, initial: str | None = None) -> bytes:
+        """
+        AUTH (RFC 4954). It may be answered with 334, and that with `respond`, any number of times.
+
+        @param initial: the first response, in base64; None where the server begins.
+        """
+        if "AUTH" not in self.capabilities:
+            raise LocalProtocolError("AUTH is not offered")
+        # Section 4: an empty one is written so.
+        return self._ask(
+            Asked.AUTH, f"AUTH {mechanism}" + ("" if initial is None else f" {initial or '='}")
+        )
+
+    def respond(self, response: str | None) -> bytes:
+        """
+        To a 334 and nothing else; the answer is one to AUTH.
+
+        @param response: in base64; None gives the login up.
+        """
+        return self._ask(Asked.AUTH, "*" if response is None else response)
 
     def mail(self, reverse_path: Address | None, parameters: str = "") -> bytes:
         """

@@ -155,6 +155,7 @@ class Asked(Enum):
     GREETING = "connect"
     HELLO = "EHLO"
     STARTTLS = "STARTTLS"
+    AUTH = "AUTH"
     MAIL = "MAIL"
     RCPT = "RCPT"
     DATA = "DATA"

@@ -173,6 +173,7 @@ class MemoryNetwork:
     Hosts by address, each with the peers that answer its connections.
 
     @ivar attempts: (host, port) of each connection that was begun.
+    @ivar bound_to: the address of ours that each of them was to come from.
     @ivar transports: of each connection that was made.
     """
 
@@ -181,6 +182,7 @@ class MemoryNetwork:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.attempts: list[tuple[str, int]] = []
+        self.bound_to: list[str | None] = []
         self.transports: list[MemoryTransport] = []
         self._peers: dict[str, list[ScriptedPeer]] = {}
         self._unreachable: set[str] = set()
@@ -194,10 +196,16 @@ class MemoryNetwork:
         self._unreachable.add(host)
 
     def connect(
-        self, host: str, port: int, factory: IProtocolFactory, seconds: float
+        self,
+        host: str,
+        port: int,
+        factory: IProtocolFactory,
+        seconds: float,
+        bind: str | None = None,
     ) -> "Deferred[IProtocol]":
         """To be handed in where connections are made; as `outbound.connector.Connect`."""
         self.attempts.append((host, port))
+        self.bound_to.append(bind)
         if host in self._unreachable:
             silent: Deferred[IProtocol] = Deferred()
             return silent.addTimeout(seconds, self.clock, lambda *_: _failure(_TOO_LATE))

@@ -49,6 +49,7 @@ class RoutingTestCase(SynchronousTestCase):
         exchangers: Exchangers | None = None,
         hosts: Hosts | None = None,
         hops: tuple[NextHop, ...] | Exception | None = None,
+        listens: tuple[tuple[str, int], ...] = (),
         **settings: Any,
     ) -> Routing:
         """With a DNS of its own; nothing is shuffled."""
@@ -60,6 +61,7 @@ class RoutingTestCase(SynchronousTestCase):
             OutboundSettings(**settings),
             ME,
             is_ours=OURS.__eq__,
+            is_listener=lambda address, port: (address, port) in listens,
             shuffle=lambda equals: None,
         )
 
@@ -351,6 +353,23 @@ class RouteHookTests(RoutingTestCase):
         """Mail can be handed to a mailbox server on the same machine."""
         hops = (NextHop("127.0.0.1", DOMAIN, 24, source="route"),)
         self.assertEqual(self.order(self.routing(hops=hops)), ["127.0.0.1"])
+
+    def test_a_route_to_ourselves(self) -> None:
+        """A port on which we listen is no next hop: told as that, and the mail waits."""
+        hops = (NextHop(OURS, DOMAIN, 2525, source="route"),)
+        routing = self.routing(hops=hops, listens=((OURS, 2525),))
+        reply = self.only_reply(routing)
+        self.assertEqual((reply.code, str(reply.enhanced)), (451, "4.4.6"))
+        self.assertIn("leads back to this server", str(reply))
+        other_port = (NextHop(OURS, DOMAIN, 10025, source="route"),)
+        routing = self.routing(hops=other_port, listens=((OURS, 2525),))
+        self.assertEqual(self.order(routing), [OURS])
+
+    def test_another_machine_on_our_port(self) -> None:
+        """That we listen on port 25 of all addresses says nothing about port 25 elsewhere."""
+        hops = (NextHop("192.0.2.9", DOMAIN, 25, source="route"),)
+        routing = self.routing(hops=hops, listens=(("192.0.2.9", 25),))
+        self.assertEqual(self.order(routing), ["192.0.2.9"])
 
     def test_a_next_hop_without_address_delays(self) -> None:
         """A mistake in our own configuration returns no mail."""

@@ -143,6 +143,7 @@ class ClientTableTests(SynchronousTestCase):
         kinds = {
             Asked.HELLO: HelloReceived,
             Asked.STARTTLS: StartTLSReceived,
+            Asked.AUTH: AuthReceived,
             Asked.MAIL: MailReceived,
             Asked.RCPT: RcptReceived,
             Asked.DATA: DataReceived,
