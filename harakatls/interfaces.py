@@ -328,7 +328,11 @@ class IServerTLS(Interface):
         """@param client_hello: the first octets from the peer; a whole ClientHello, or garbage."""
 
     def summary(transport: HasHandle) -> TLSSummary:
-        """What the handshake that has just finished on *transport* came to."""
+        """
+        What the handshake that has just finished on *transport* came to.
+
+        @raise TLSBroken: the client resumes a session that is no longer good enough.
+        """
 
     async def handshake_failed(connection: Connection, reason: str) -> None:
         """The peer broke off, was too slow, or could not agree."""

@@ -280,6 +280,9 @@ class InboundProtocol(Protocol):
         self._cancel_deadline()
         try:
             summary = tls.summary(layer)
+        except TLSBroken as problem:
+            handshake.errback(HandshakeFailed(str(problem)))
+            self.abort()
         except Exception:
             log.failure("a finished TLS handshake cannot be summed up")
             handshake.errback(HandshakeFailed("a mistake of the server", ours=True))

@@ -13,6 +13,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from harakatls.tls.binding import is_resumed
+from harakatls.tls.certificates import UNREADABLE
 from harakatls.tls.handshake import Judgement, JudgingConnection, fingerprint
 from harakatls.tls.hello import readable_name
 from harakatls.tls.policy import ClientCertificate
@@ -82,17 +83,31 @@ class ServerConnection(JudgingConnection):
             self.snapshot.judgements.keep(name, Judgement(self.problem is None, self.problem))
         return content
 
-    def judgement(self) -> Judgement:
-        """What to think of the client, now that the handshake has finished."""
+    def judgement(self, now: float) -> Judgement:
+        """
+        What to think of the client, now that the handshake has finished.
+
+        @param now: seconds since the epoch.
+        """
         if self.judged:
             return Judgement(self.problem is None, self.problem)
         certificate = self.get_peer_certificate()
         if certificate is None:
             return Judgement()
+        # In TLS 1.3 each connection brings a new ticket, so a session has no end of its own.
+        if _has_expired(certificate, now):
+            return Judgement(problem="certificate has expired since the session began")
         if self.demand is ClientCertificate.REQUIRED and is_resumed(self):
             # Sessions of this context were all begun with a certificate that was accepted.
             return Judgement(verified=True)
         return self.snapshot.judgements.of(fingerprint(certificate))
+
+
+def _has_expired(certificate: crypto.X509, now: float) -> bool:
+    try:
+        return certificate.to_cryptography().not_valid_after_utc.timestamp() < now
+    except UNREADABLE:
+        return True
 
 
 def choose_context(connection: SSL.Connection) -> None:

@@ -17,7 +17,9 @@ _MAJOR_VERSION = 3  # the first octet of the version in its header
 
 
 class TLSBroken(Exception):
-    """The peer does not keep to TLS, or refuses ours; the text is for the operator."""
+    """
+    The peer does not keep to TLS, refuses ours, or is refused; the text is for the operator.
+    """
 
 
 class TLSLayer:

@@ -1,5 +1,6 @@
 """TLS with those who connect to us: which certificate they see, and what is asked of them."""
 
+import time
 from collections.abc import Callable
 
 from cryptography.x509 import Certificate
@@ -15,6 +16,7 @@ from harakatls.tls.clients import FailingClients
 from harakatls.tls.contexts import trial_context
 from harakatls.tls.handshake import connection_of, summarize
 from harakatls.tls.hello import ClientHello, read_client_hello
+from harakatls.tls.layer import TLSBroken
 from harakatls.tls.policy import (
     ClientCertificate,
     client_certificate,
@@ -48,15 +50,18 @@ class ServerTLS:
         me: str,
         staple_of: StapleOf = lambda _: b"",
         failing: FailingClients | None = None,
+        seconds: Callable[[], float] = time.time,
     ) -> None:
         """
         @param me: our host name.
         @param failing: with whom TLS fails; None not to ask, and to remember nothing.
+        @param seconds: the time since the epoch.
         @raise ConfigError: OpenSSL refuses a value of tls.ini.
         """
         self._me = me
         self._failing = failing
         self._staple_of = staple_of
+        self._seconds = seconds
         self._changes: list[Callable[[], None]] = []
         self._snapshot = Snapshot.make(settings, me, staple_of)
 
@@ -133,7 +138,11 @@ class ServerTLS:
         assert isinstance(connection, ServerConnection)
         if self._failing is not None:
             self._failing.succeeded(connection.peer)
-        return summarize(connection, connection.server_name, connection.judgement())
+        judgement = connection.judgement(self._seconds())
+        if connection.demand is ClientCertificate.REQUIRED and not judgement.verified:
+            # OpenSSL has refused all others that begin a session, but it asks nobody who resumes.
+            raise TLSBroken(f"the client's {judgement.problem or 'certificate is missing'}")
+        return summarize(connection, connection.server_name, judgement)
 
     # -- for OCSP stapling -----------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from harakatls.inbound.settings import ListenerSettings
 from harakatls.plugins.spool import DurableQueue
 from harakatls.plugins.tls import StartTLSOffer
 from harakatls.spool.memory import MemorySpool
+from harakatls.tls.layer import TLSBroken
 from harakatls.verdict import ACCEPT
 from tests.hooks.plugins import Everything, loaded
 from tests.inbound.support import (
@@ -414,6 +415,16 @@ class StartTLSTests(ProtocolTestCase):
         protocol.connectionLost(lost(ABORTED))
         self.assertEqual(self.stages()[-1], "disconnected")
         self.assertEqual(self.tls.failures, [])  # it says nothing about the peer
+
+    def test_refused_after_the_handshake(self) -> None:
+        """A client whose session is no longer good enough gets no greeting, and no traceback."""
+        self.tls.refusal = TLSBroken("the client's certificate has expired since")
+        protocol, transport = self.begin()
+        TLSClient(transport).shake()
+        self.assertEqual(self.tls.failures, ["the client's certificate has expired since"])
+        self.assertEqual(transport.closed, "abort")
+        protocol.connectionLost(lost(ABORTED))
+        self.assertEqual(self.stages()[-1], "disconnected")
 
     def test_key_updates(self) -> None:
         """Who asks for new keys again and again is answered all along: nothing piles up."""

@@ -108,6 +108,7 @@ class RecordingTLS:
         self.hellos: list[bytes] = []
         self.failures: list[str] = []
         self.broken: Exception | None = None
+        self.refusal: Exception | None = None
 
     def ready(self) -> bool:
         return True
@@ -128,6 +129,8 @@ class RecordingTLS:
         return SSL.Connection(certified(), None)
 
     def summary(self, transport: HasHandle) -> TLSSummary:
+        if self.refusal is not None:
+            raise self.refusal
         return SUMMARY
 
     async def handshake_failed(self, connection: Connection, reason: str) -> None:

@@ -21,6 +21,7 @@ from harakatls.interfaces import IServerTLS
 from harakatls.tls.certificates import told_names
 from harakatls.tls.clients import FailingClients
 from harakatls.tls.files import PEMFile
+from harakatls.tls.layer import TLSBroken
 from harakatls.tls.nogo import MemoryTLSMemory
 from harakatls.tls.policy import ClientCertificate
 from harakatls.tls.server import ServerTLS
@@ -308,6 +309,18 @@ class ResumptionTests(ServerTestCase):
 
         @return: what the server knows then; None where it refused.
         """
+        _, went_on = self.offer(tls, version, first, second, cert)
+        return summary_of(tls, went_on) if went_on.succeeded else None
+
+    def offer(
+        self,
+        tls: ServerTLS,
+        version: int,
+        first: tuple[str | None, int],
+        second: tuple[str | None, int],
+        cert: bool = False,
+    ) -> tuple[Outcome, Outcome]:
+        """@return: both handshakes."""
         showing = issued("client.example").configure_cert if cert else None
         context = client_context(version, showing)
         began = to_us(tls, client_on(context, first[0]), peer_of(first[1]))
@@ -317,8 +330,7 @@ class ResumptionTests(ServerTestCase):
         assert session is not None
         client = client_on(context, second[0])
         client.set_session(session)
-        went_on = to_us(tls, client, peer_of(second[1]))
-        return summary_of(tls, went_on) if went_on.succeeded else None
+        return began, to_us(tls, client, peer_of(second[1]))
 
     def test_resumed(self) -> None:
         """A client that comes again saves us the costly part of the handshake."""
@@ -370,6 +382,31 @@ class ResumptionTests(ServerTestCase):
             assert summary is not None
             self.assertTrue(summary.resumed)
             self.assertTrue(summary.verified)
+
+    def test_expired_certificate(self) -> None:
+        """
+        A session outlives its certificate, since in TLS 1.3 each connection brings a new ticket. A
+        client whose certificate has expired is told as such, and not let in where it needs one.
+        """
+        leaf = issued("client.example")
+        expiry = load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()).not_valid_after_utc
+        for reject in (False, True):
+            settings = InboundTLS(
+                **pem_files(DEFAULT), anchors=(ANCHOR,), reject_unauthorized=reject
+            )
+            for version in VERSIONS:
+                tls = ServerTLS(settings, ME, seconds=lambda: self.seconds)
+                self.seconds = expiry.timestamp() - 1
+                _, again = self.offer(tls, version, (None, 25), (None, 25), cert=True)
+                self.assertTrue(summary_of(tls, again).resumed)
+                self.assertTrue(summary_of(tls, again).verified)
+                self.seconds += 2
+                if reject:
+                    problem = self.assertRaises(TLSBroken, summary_of, tls, again)
+                    self.assertIn("expired", str(problem))
+                else:
+                    self.assertFalse(summary_of(tls, again).verified)
+                    self.assertIn("expired", summary_of(tls, again).verify_error or "")
 
     def test_verdict_is_forgotten(self) -> None:
         """Of a session that another process began we say that we did not look."""
