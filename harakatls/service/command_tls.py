@@ -114,7 +114,10 @@ def _listener_lines(facts: Facts) -> Iterator[str]:
     yield from _fact("ciphers", _shown(facts["ciphers"]))
     yield from _fact("groups", facts["groups"])
     yield from _fact("certificate", "; ".join(facts["certificates"]))
-    yield from _fact("clients'", facts["client_certificate"])
+    general = facts["client_certificate"]
+    by_name = facts["client_certificate_by_name"].items()
+    others = [f"{name}: {demand}" for name, demand in by_name if demand != general]
+    yield from _fact("clients'", "; ".join((general, *others)))
 
 
 def _fact(name: str, text: str, width: int = 12) -> Iterator[str]:

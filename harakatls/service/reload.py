@@ -77,12 +77,14 @@ class TLSReload:
         clock: IReactorTime,
         call_in_thread: Callable[..., Awaitable[Any]],
         taken_on: Callable[[TLSSettings], None],
+        read: Callable[[TLSSettings], object] = lambda _: None,
     ) -> None:
         """
         @param config: the one that everybody has read from, or will.
         @param settings: those that *server* and *client* go by.
         @param stamps: of the files that belong to these.
         @param taken_on: told when *server* and *client* have taken on new settings.
+        @param read: told what was read without a mistake, also where nothing is new in it.
         """
         self._config = config
         self._settings = settings
@@ -92,6 +94,7 @@ class TLSReload:
         self._clock = clock
         self._call_in_thread = call_in_thread
         self._taken_on = taken_on
+        self._read_well = read
         self._others: dict[Path, _OtherFile] = {}
         self._warned = set(config.warnings)
         self._changed = False
@@ -164,6 +167,8 @@ class TLSReload:
             self._refuse("; ".join(found.problems))
             return False
         was_refused, self._refusal = self._refusal is not None, None
+        assert found.settings is not None
+        self._read_well(found.settings)
         if found.settings == self._settings:
             if was_refused:
                 log.info("TLS: the change that could not be used has been taken back")

@@ -76,6 +76,7 @@ class Server(Service):
         self._reactor = reactor
         self._stream = stream
         self._account = account(settings.inbound)
+        self._groups = GroupFiles(thread_caller(reactor))
         self._nogo = NoGo.make(settings, reactor)
         self._staples = Staples(reactor)
         self._server_tls = ServerTLS(
@@ -91,8 +92,8 @@ class Server(Service):
             reactor,
             thread_caller(reactor),
             self._tls_taken_on,
+            self._groups.make,
         )
-        self._groups = GroupFiles(thread_caller(reactor))
         self._bound: tuple[BoundSocket, ...] = ()
         self._unopened: tuple[ListenerSettings, ...] = ()
         self._connector: Connector | None = None
@@ -240,7 +241,6 @@ class Server(Service):
             log.info("{count} messages that were delayed are tried now", count=count)
 
     def _tls_taken_on(self, settings: TLSSettings) -> None:
-        self._groups.make(settings)
         if self._connector is not None:
             self._connector.take_on(settings.outbound)
         if not (self._unopened and self._server_tls.ready() and self._factory_for):

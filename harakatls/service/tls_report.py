@@ -264,6 +264,10 @@ def _listener(listener: ListenerSettings, server: ServerTLS, has_plugin: bool) -
         "groups": settings.parameters.groups or "auto",
         "certificates": [f"{_key(pair)}, {pair.source}" for pair in snapshot.store.default],
         "client_certificate": _CERTIFICATE_OF_CLIENT[demand],
+        "client_certificate_by_name": {
+            name: _CERTIFICATE_OF_CLIENT[client_certificate(listener.port, rules)]
+            for name, rules in settings.named.items()
+        },
     }
 
 

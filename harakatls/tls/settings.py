@@ -209,11 +209,15 @@ def _inbound(config: ConfigDirectory, ini: Ini) -> InboundTLS:
         require_tls_ports=_require_tls_ports(role),
         require_tls_hosts=_require_tls_hosts(role),
     )
+    general = _offered(for_all, config, role, own)
+    sections = certificate_sections(ini)
     rules = {
         name: _offered(for_all, config, Role(ini.main, own, section), section)
-        for name, section in certificate_sections(ini).items()
+        for name, section in sections.items()
     }
-    return evolve(_offered(for_all, config, role, own), named=rules)
+    for name, section in sections.items():
+        _tell_of_ways_around(section, rules[name], general)
+    return evolve(general, named=rules)
 
 
 def _offered(
@@ -253,6 +257,23 @@ def _tell_of_demands(role: Role) -> None:
             demand,
             f"is true, so that {' and '.join(beaten)} makes no difference: a valid certificate is "
             "demanded on all ports",
+        )
+
+
+def _tell_of_ways_around(section: Section, rules: InboundTLS, general: InboundTLS) -> None:
+    """The client chooses the name it asks for: rules that demand less than others are for all."""
+    if rules.reject_unauthorized:
+        return
+    way = "a client asks for whatever name it likes, so none needs a certificate there"
+    if general.reject_unauthorized:
+        section.warn("rejectUnauthorized", f"is false, but true where no name is asked for: {way}")
+        return
+    open_ports = sorted(general.require_authorized - rules.require_authorized)
+    if open_ports:
+        shown_ports = ", ".join(map(str, open_ports))
+        section.warn(
+            "requireAuthorized",
+            f"lacks {shown_ports}, listed for clients that ask for no name: {way}",
         )
 
 

@@ -54,6 +54,7 @@ class ReloadTestCase(SynchronousTestCase):
         self.server = ServerTLS(settings.tls.inbound, settings.me)
         self.client = ClientTLS(settings.tls.outbound)
         self.taken_on: list[TLSSettings] = []
+        self.missing: list[list[bool]] = []
         self.reload = TLSReload(
             settings.config,
             settings.tls,
@@ -63,6 +64,7 @@ class ReloadTestCase(SynchronousTestCase):
             self.clock,
             lambda do, *about: maybeDeferred(do, *about),
             self.taken_on.append,
+            lambda found: self.missing.append([f.missing for f in found.inbound.group_files]),
         )
         self.reload.start()
         self.addCleanup(self.reload.stop)

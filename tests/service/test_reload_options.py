@@ -113,6 +113,17 @@ class GroupTests(ReloadTestCase):
         self.assertEqual(self.rounds(), [])
         self.assertIs(self.server.snapshot, before)
 
+    def test_gone(self) -> None:
+        """A file that is no longer there is to be made again, though the group stays as it was."""
+        self.begin()
+        write_group(self.path / "dhparams.pem")
+        self.rounds()
+        self.assertEqual(self.missing, [[False]])
+        (self.path / "dhparams.pem").unlink()
+        self.rounds()
+        self.assertEqual(self.missing, [[False], [True]])
+        self.assertEqual(self.taken_on, [])
+
     def test_own(self) -> None:
         """Another group counts for new connections; a broken one changes nothing."""
         self.begin(ini="minVersion=TLSv1.2\n")

@@ -77,6 +77,21 @@ class GoodTests(ReportTestCase):
         self.assertEqual(plain["versions"], ["TLSv1.2"])
         self.assertEqual(len(plain["certificates"]), 2)
 
+    def test_demands_by_name(self) -> None:
+        """What is demanded of clients that ask for a name with a section, on each port."""
+        ini = GOOD["tls.ini"]
+        assert isinstance(ini, str)
+        report = self.report({"tls.ini": f"{ini}[named.example]\nrequireAuthorized[]=587\n"})
+        plain, implicit, submission, _ = report.listeners
+        self.assertEqual(plain["client_certificate_by_name"], {"named.example": "asked for"})
+        self.assertEqual(implicit["client_certificate_by_name"], {"named.example": "asked for"})
+        self.assertEqual(submission["client_certificate_by_name"], {"named.example": "required"})
+        (warning,) = (w for w in report.warnings if "named.example" in w)
+        self.assertIn("[named.example] requireAuthorized: lacks 465", warning)
+        printed = " ".join("\n".join(lines(report)).split())
+        self.assertIn("clients' required; named.example: asked for", printed)
+        self.assertIn("clients' asked for; named.example: required", printed)
+
     def test_ciphers(self) -> None:
         """Only ciphers that can be had: with one kind of key, none for the other."""
         both = self.report().listeners[0]["ciphers"]

@@ -65,6 +65,25 @@ class WarningTests(SettingsTestCase):
             with self.subTest(text=text):
                 self.assert_warned(text, *words)
 
+    def test_ways_around(self) -> None:
+        """A client chooses the name it asks for, and with it the least that is demanded."""
+        for text, words in (
+            (
+                "rejectUnauthorized=true\n[mx.example.com]\nrejectUnauthorized=false\n",
+                ("[mx.example.com] rejectUnauthorized", "is false"),
+            ),
+            (
+                "requireAuthorized[]=465\nrequireAuthorized[]=587\n"
+                "[mx.example.com]\nrequireAuthorized[]=587\n",
+                ("[mx.example.com] requireAuthorized", "lacks 465,"),
+            ),
+        ):
+            with self.subTest(text=text):
+                self.assert_warned(text, *words)
+        for section in ("requestCert=false", "requireAuthorized[]=465\nrequireAuthorized[]=25"):
+            self.load(f"requireAuthorized[]=465\n[mx.example.com]\n{section}\n")
+            self.assertEqual(self.config.warnings, ())
+
     def test_no_contradiction(self) -> None:
         """A section of its own may demand more than all others do: that is what it is for."""
         for general in ("requestCert=false\n", "requireAuthorized[]=465\n"):
