@@ -60,6 +60,15 @@ def host_address(text: str) -> _Address:
     return address
 
 
+def is_address(text: str) -> bool:
+    """Whether L{host_address} understands *text*."""
+    try:
+        host_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _without_brackets(text: str) -> str:
     if text[:1] == "[" and text[-1:] == "]":
         text = text[1:-1]

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from harakatls.outbound.settings import OutboundSettings
-from harakatls.service.identity_report import identity_settings
 from harakatls.tls.files import GroupFile, PEMFile
+from harakatls.tls.mutual import EVERYWHERE, EXCLUDED, HOSTS, HostRule, MutualTLS
 from harakatls.tls.parameters import ContextParameters, TLSVersion, version_name
 from harakatls.tls.settings import InboundTLS, NoGoSettings, OutboundTLS
 
@@ -53,7 +53,7 @@ def servers_of(settings: OutboundTLS) -> Facts:
         "rejectUnauthorized": settings.reject_unauthorized,
         "force_tls_hosts": list(settings.force_tls_hosts.entries),
         "no_tls_hosts": list(settings.no_tls_hosts.entries),
-        **identity_settings(settings),
+        **_mutual(settings.mutual),
     }
 
 
@@ -75,21 +75,33 @@ def versions(parameters: ContextParameters) -> list[str]:
 
 def _parameters(parameters: ContextParameters) -> Facts:
     lists = filter(None, (parameters.suites, parameters.ciphers))
+    newest = parameters.max_version
     return {
         "minVersion": version_name(parameters.min_version),
-        "maxVersion": "the newest"
-        if parameters.max_version is None
-        else version_name(parameters.max_version),
+        "maxVersion": "the newest" if newest is None else version_name(newest),
         "ciphers": ":".join(lists) or "the library's",
         "ecdhCurve": parameters.groups or "auto",
     }
 
 
 def _group(file: GroupFile) -> str:
-    used = f"{file.name}, {file.group.bits} bits"
     if file.problem is not None:
         return f"ffdhe2048, since {file.name} cannot be used"
-    return f"ffdhe2048; {file.name} will be made at the start" if file.missing else used
+    if file.missing:
+        return f"ffdhe2048; {file.name} will be made at the start"
+    return f"{file.name}, {file.group.bits} bits"
+
+
+def _mutual(mutual: MutualTLS) -> Facts:
+    return {
+        EVERYWHERE: mutual.everywhere,
+        HOSTS: [_entry(rule) for rule in mutual.rules],
+        EXCLUDED: list(mutual.excluded.entries),
+    }
+
+
+def _entry(rule: HostRule) -> str:
+    return rule.entry if rule.certificate is None else f"{rule.entry}={rule.certificate}"
 
 
 def _names(files: Iterable[PEMFile]) -> list[str]:

@@ -2,17 +2,13 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
 from cryptography.x509 import Certificate, ExtendedKeyUsage, ExtensionNotFound
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from harakatls.service.effective import Facts
 from harakatls.tls.certificates import UNREADABLE, KeyPair
 from harakatls.tls.client import ClientTLS
-from harakatls.tls.mutual import EVERYWHERE, EXCLUDED, HOSTS, HostRule
-from harakatls.tls.settings import OutboundTLS
-
-Facts = dict[str, Any]
 
 _FOR_CLIENTS = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
 
@@ -20,16 +16,7 @@ _FOR_CLIENTS = {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDE
 def identities(client: ClientTLS, now: datetime) -> tuple[Facts, ...]:
     """One for each rule: whom it is about, and what they get to see if they ask."""
     mutual, certificates = client.settings.mutual, client.certificates
-    found = [
-        _facts(
-            rule.entry,
-            certificates.default
-            if rule.certificate is None
-            else certificates.named.get(rule.certificate, ()),
-            now,
-        )
-        for rule in mutual.rules
-    ]
+    found = [_facts(rule.entry, certificates.under(rule.certificate), now) for rule in mutual.rules]
     if mutual.everywhere:
         found.extend(
             _facts(name, pairs, now)
@@ -40,20 +27,11 @@ def identities(client: ClientTLS, now: datetime) -> tuple[Facts, ...]:
     return tuple(found)
 
 
-def identity_settings(settings: OutboundTLS) -> Facts:
-    """The effective settings, by their names in tls.ini."""
-    return {
-        EVERYWHERE: settings.mutual.everywhere,
-        HOSTS: [_entry(rule) for rule in settings.mutual.rules],
-        EXCLUDED: list(settings.mutual.excluded.entries),
-    }
-
-
 def identity_advice(client: ClientTLS, now: datetime, soon: int) -> Iterator[str]:
     """@param soon: days before a certificate expires in which to say so."""
     mutual, certificates = client.settings.mutual, client.certificates
-    wanted = [certificates.named.get(r.certificate or "", ()) for r in mutual.rules]
-    if mutual.wants_default:
+    wanted = [certificates.under(rule.certificate) for rule in mutual.rules]
+    if mutual.everywhere:
         wanted.append(certificates.default)
     for pair in dict.fromkeys(pair for pairs in wanted for pair in pairs):
         days = (pair.not_after - now).days
@@ -81,10 +59,6 @@ def _facts(hosts: str, pairs: tuple[KeyPair, ...], now: datetime) -> Facts:
             for pair in pairs
         ],
     }
-
-
-def _entry(rule: HostRule) -> str:
-    return rule.entry if rule.certificate is None else f"{rule.entry}={rule.certificate}"
 
 
 def _is_for_clients(certificate: Certificate) -> bool:

@@ -27,7 +27,7 @@ from harakatls.service.effective import (
 from harakatls.service.identity_report import identities, identity_advice
 from harakatls.service.server import STAPLES
 from harakatls.service.staple_report import StapleState, staple_state
-from harakatls.tls.certificates import KeyPair
+from harakatls.tls.certificates import KeyPair, wildcard_for
 from harakatls.tls.client import ClientTLS
 from harakatls.tls.handshake import fingerprint
 from harakatls.tls.parameters import FILE
@@ -163,7 +163,7 @@ def _advice(snapshot: Snapshot, now: datetime, me: str | None) -> Iterable[str]:
             yield f"{pair.source}: the certificate expires in {days} days"
     shown = snapshot.store.for_name(me)
     covered = {name for pair in shown for name in pair.names}
-    if shown and me is not None and not {me, "*." + me.partition(".")[2]} & covered:
+    if shown and me is not None and not {me, wildcard_for(me)} & covered:
         yield f"{shown[0].source}: the certificate is not for {me}, our name in the file me"
 
 

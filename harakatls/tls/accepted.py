@@ -79,8 +79,8 @@ class ServerConnection(JudgingConnection):
     def judge(self, certificate: crypto.X509, error: int, depth: int) -> bool:
         content = super().judge(certificate, error, depth)
         if depth == 0:
-            name = fingerprint(certificate)
-            self.snapshot.judgements.keep(name, Judgement(self.problem is None, self.problem))
+            found = Judgement(self.problem is None, self.problem)
+            self.snapshot.judgements.keep(fingerprint(certificate), found)
         return content
 
     def judgement(self, now: float) -> Judgement:
@@ -144,7 +144,7 @@ def staple(connection: SSL.Connection, _data: object) -> bytes:
 
 class Judgements:
     """
-    What was thought of clients' certificates, by fingerprint.
+    What was thought of clients' certificates, each named by its fingerprint.
 
     A resumed session shows the certificate, but nobody judges it again.
     """
@@ -152,11 +152,12 @@ class Judgements:
     def __init__(self) -> None:
         self._kept: OrderedDict[str, Judgement] = OrderedDict()
 
-    def keep(self, name: str, judgement: Judgement) -> None:
-        self._kept[name] = judgement
-        self._kept.move_to_end(name)
+    def keep(self, certificate: str, judgement: Judgement) -> None:
+        self._kept[certificate] = judgement
+        self._kept.move_to_end(certificate)
         if len(self._kept) > _JUDGEMENTS_KEPT:
             self._kept.popitem(last=False)
 
-    def of(self, name: str) -> Judgement:
-        return self._kept.get(name) or Judgement(problem="not looked at in a resumed session")
+    def of(self, certificate: str) -> Judgement:
+        found = self._kept.get(certificate)
+        return found or Judgement(problem="not looked at in a resumed session")

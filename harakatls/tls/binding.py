@@ -98,7 +98,7 @@ def session_octets(session: SSL.Session) -> int:
     return max(int(lib.i2d_SSL_SESSION(inner, ffi.NULL)), 0)
 
 
-def was_asked_for_one(connection: SSL.Connection) -> bool:
+def was_asked_for_certificate(connection: SSL.Connection) -> bool:
     """
     Whether the server has asked a client for a certificate, as far as that is known: up to TLS 1.2
     always, in TLS 1.3 if it told whose certificates it takes.

@@ -19,7 +19,7 @@ from harakatls.tls.certificates import (
     certificate_names,
     chain_of,
     public_octets,
-    spelled,
+    spelled_in_file,
 )
 from harakatls.tls.files import PEMFile
 from harakatls.tls.pairing import Source
@@ -100,7 +100,6 @@ def _is_authority(certificate: Certificate) -> bool:
 
 
 def _names_of_file(name: str) -> tuple[str, ...]:
-    """For a certificate without a name; C{_} stands for C{*}, which some systems cannot store."""
-    stem = PurePath(name).stem
-    found = spelled(f"*{stem[1:]}" if stem.startswith("_.") else stem)
+    """For a certificate without a name."""
+    found = spelled_in_file(PurePath(name).stem)
     return () if found is None else (found,)

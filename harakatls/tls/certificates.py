@@ -87,6 +87,11 @@ class KeyPair:
         return None
 
 
+def wildcard_for(name: str) -> str:
+    """The wildcard that stands for the first label of *name* (RFC 6125 section 6.4.3)."""
+    return _WILDCARD + name.partition(".")[2]
+
+
 @frozen
 class CertificateStore:
     """
@@ -103,15 +108,23 @@ class CertificateStore:
 
     def for_name(self, server_name: str | None) -> tuple[KeyPair, ...]:
         """
-        The exact name, else a wildcard for its first label (RFC 6125 section 6.4.3), else the
-        default: a name we do not know is no reason to refuse anybody.
+        The exact name, else the wildcard for it, else the default: a name we do not know is no
+        reason to refuse anybody.
 
         @param server_name: as L{host_name} writes it.
         """
         if server_name is None or not self.named:
             return self.default
-        wildcard = _WILDCARD + server_name.partition(".")[2]
-        return self.named.get(server_name) or self.named.get(wildcard) or self.default
+        wildcard = self.named.get(wildcard_for(server_name))
+        return self.named.get(server_name) or wildcard or self.default
+
+    def under(self, name: str | None) -> tuple[KeyPair, ...]:
+        """
+        What settings mean by *name*, which stands for itself alone.
+
+        @param name: None for the default.
+        """
+        return self.default if name is None else self.named.get(name, ())
 
     def all(self) -> frozenset[tuple[KeyPair, ...]]:
         """Each set of pairs that is shown under any name."""
@@ -205,6 +218,14 @@ def spelled(name: str) -> str | None:
         return wildcard + host_name(name.removeprefix(_WILDCARD))
     except ValueError:
         return None
+
+
+def spelled_in_file(text: str) -> str | None:
+    """
+    The same of a name as files in config/tls have it: C{_.} stands for C{*.}, which not every file
+    system can hold.
+    """
+    return spelled(f"*{text[1:]}" if text.startswith("_.") else text)
 
 
 def _dns_names(certificate: Certificate) -> tuple[str, ...]:

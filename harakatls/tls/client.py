@@ -8,15 +8,12 @@ from attrs import evolve, frozen
 from cryptography.x509 import Certificate
 from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
-from service_identity.cryptography import (
-    verify_certificate_hostname,
-    verify_certificate_ip_address,
-)
+from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-from harakatls.config.hosts import host_address
+from harakatls.config.hosts import is_address
 from harakatls.connection import TLSSummary
 from harakatls.interfaces import HasHandle
 from harakatls.mail.route import NextHop
@@ -25,17 +22,11 @@ from harakatls.tls.binding import (
     is_same_session,
     session_octets,
     tells_resumed,
-    was_asked_for_one,
+    was_asked_for_certificate,
 )
 from harakatls.tls.certificates import UNREADABLE, alternative_names, told_names
 from harakatls.tls.contexts import TrustStore, client_context
-from harakatls.tls.handshake import (
-    Judgement,
-    JudgingConnection,
-    connection_of,
-    summarize,
-    verify,
-)
+from harakatls.tls.handshake import Judgement, JudgingConnection, connection_of, summarize, verify
 from harakatls.tls.identities import client_certificates
 from harakatls.tls.pairing import trust_anchors
 from harakatls.tls.policy import Decision, client_identity, identified
@@ -181,9 +172,11 @@ class ConnectionCreator:
     @property
     def remark(self) -> str | None:
         """What may explain a failure, though the server did not say so; None for nothing."""
-        # TLS 1.2 has no alert of its own for this.
-        if self._made is None or self._decision.identity or not was_asked_for_one(self._made):
+        if self._made is None or self._decision.identity:
             return None
+        if not was_asked_for_certificate(self._made):
+            return None
+        # TLS 1.2 has no alert of its own for this.
         return "the server had asked for a certificate of ours, and got none"
 
 
@@ -269,7 +262,7 @@ def name_problem(certificate: Certificate, reference: str | None) -> str | None:
     if reference is None:
         return "there is no name the certificate could be for"
     try:
-        if _is_address(reference):
+        if is_address(reference):
             verify_certificate_ip_address(certificate, reference)
         else:
             verify_certificate_hostname(certificate, reference)
@@ -285,11 +278,3 @@ def name_problem(certificate: Certificate, reference: str | None) -> str | None:
             f"not for {reference}"
         )
     return None
-
-
-def _is_address(reference: str) -> bool:
-    try:
-        host_address(reference)
-    except ValueError:
-        return False
-    return True

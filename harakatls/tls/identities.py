@@ -44,14 +44,10 @@ def client_certificates(
 
 def _spoken_of(store: CertificateStore, settings: OutboundTLS) -> Iterator[Pairs]:
     """The certificates that some hop may get to see."""
-    if settings.mutual.wants_default:
-        yield store.default
     if settings.mutual.everywhere:
-        yield from store.named.values()
-        return
-    for rule in settings.mutual.rules:
-        if rule.certificate is not None:
-            yield store.named.get(rule.certificate, ())
+        yield from (store.default, *store.named.values())
+    else:
+        yield from (store.under(rule.certificate) for rule in settings.mutual.rules)
 
 
 def _without_refused(

@@ -13,7 +13,7 @@ from harakatls.config.errors import shown
 from harakatls.config.hosts import HostList
 from harakatls.config.ini import Ini
 from harakatls.config.section import Section
-from harakatls.tls.certificates import spelled
+from harakatls.tls.certificates import spelled_in_file
 from harakatls.tls.parameters import Role
 
 EVERYWHERE = "mutual_tls"
@@ -98,15 +98,14 @@ def read_mutual(ini: Ini, role: Role) -> MutualTLS:
     @param role: the sections in which mutual_tls may stand.
     @raise ConfigError: an entry is neither a host nor a name of a certificate.
     """
-    ini.section("inbound").unsupported({EVERYWHERE: "it is about next hops"})
     excluded = ini.section(EXCLUDED).named_hosts()
     rules = _rules(ini.section(HOSTS))
     return MutualTLS.make(role.boolean(EVERYWHERE, False), rules, excluded)
 
 
-def tell_of_exclusions(ini: Ini, roles: Iterable[MutualTLS]) -> None:
-    """Warn of exclusions from nothing: in no role a certificate is shown to anybody."""
-    if ini.section(EXCLUDED).names() and not any(roles):
+def tell_of_exclusions(ini: Ini, policies: Iterable[MutualTLS]) -> None:
+    """Warn of exclusions from nothing: under no policy is a certificate shown to anybody."""
+    if ini.section(EXCLUDED).names() and not any(policies):
         ini.section(EXCLUDED).warn(
             None, f"has no effect: neither {EVERYWHERE} nor [{HOSTS}] names anybody"
         )
@@ -139,8 +138,7 @@ def _certificate(section: Section, key: str) -> str | None:
     text = "" if section.is_bare(key) else section.text(key, "").rstrip("; ")
     if not text:
         return None
-    # As in names of files, which cannot hold the star everywhere.
-    name = spelled(f"*{text[1:]}" if text.startswith("_.") else text)
+    name = spelled_in_file(text)
     if name is None:
         raise section.error(key, f"{shown(text)} is not the name of a certificate in config/tls")
     return name

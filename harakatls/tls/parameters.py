@@ -165,35 +165,37 @@ def read_parameters(role: Role) -> ContextParameters:
 
 def _versions(role: Role, suites_alone: bool) -> tuple[TLSVersion, TLSVersion | None]:
     """@return: the oldest version, and the newest, if there is a limit."""
-    limit = "secureProtocol"
-    minimum = maximum = _version_of_method(role)
-    if minimum is None:
-        limit = "maxVersion"
-        given = role.version("minVersion")
-        minimum = DEFAULT_MIN_VERSION if given is None else given
-        maximum = role.version("maxVersion")
-    lowest = "minVersion" if limit == "maxVersion" else limit
+    only = _version_of_method(role)
+    minimum, maximum = _range(role) if only is None else (only, only)
+    lower, upper = ("minVersion", "maxVersion") if only is None else ("secureProtocol",) * 2
+    if minimum < TLSVersion.TLS_1_2:
+        role.section(lower).warn(
+            lower,
+            "below TLSv1.2 needs OpenSSL's security level 0, so that weak keys and signatures "
+            "are accepted in all versions",
+        )
+    if not suites_alone or minimum == TLSVersion.TLS_1_3:
+        return minimum, maximum
+    if maximum is not None and maximum < TLSVersion.TLS_1_3:
+        raise role.section("ciphers").error(
+            "ciphers", f"names TLS 1.3 suites alone, but {upper} is {_text(role, upper)}"
+        )
+    role.section("ciphers").warn(
+        "ciphers", "names TLS 1.3 suites alone, so nothing older is accepted"
+    )
+    return TLSVersion.TLS_1_3, maximum
+
+
+def _range(role: Role) -> tuple[TLSVersion, TLSVersion | None]:
+    """What minVersion and maxVersion say."""
+    given, maximum = role.version("minVersion"), role.version("maxVersion")
+    minimum = DEFAULT_MIN_VERSION if given is None else given
     if maximum is not None and maximum < minimum:
         raise role.section("maxVersion").error(
             "maxVersion",
             f"is below minVersion, which is {version_name(minimum)}"
             + role.elsewhere("minVersion", "maxVersion"),
         )
-    if minimum < TLSVersion.TLS_1_2:
-        role.section(lowest).warn(
-            lowest,
-            "below TLSv1.2 needs OpenSSL's security level 0, so that weak keys and signatures "
-            "are accepted in all versions",
-        )
-    if suites_alone and minimum < TLSVersion.TLS_1_3:
-        if maximum is not None and maximum < TLSVersion.TLS_1_3:
-            raise role.section("ciphers").error(
-                "ciphers", f"names TLS 1.3 suites alone, but {limit} is {_text(role, limit)}"
-            )
-        role.section("ciphers").warn(
-            "ciphers", "names TLS 1.3 suites alone, so nothing older is accepted"
-        )
-        minimum = TLSVersion.TLS_1_3
     return minimum, maximum
 
 

@@ -183,7 +183,7 @@ def client_identity(
     if listed is not None:
         value, rule = listed
         reason, name = f"{HOSTS} lists {value}", rule.certificate
-        found = certificates.default if name is None else certificates.named.get(name, ())
+        found = certificates.under(name)
     else:
         reason, name = EVERYWHERE, _server_name(hop)
         found = certificates.named.get(name or "", ())

@@ -7,8 +7,8 @@ from ipaddress import ip_network
 from harakatls.config.errors import MAIN, shown
 from harakatls.config.ini import Ini
 from harakatls.config.section import Section
-from harakatls.tls.certificates import spelled
-from harakatls.tls.mutual import EXCLUDED, HOSTS
+from harakatls.tls.certificates import spelled_in_file
+from harakatls.tls.mutual import EVERYWHERE, EXCLUDED, HOSTS
 
 INBOUND, OUTBOUND, REDIS, NO_TLS_HOSTS = "inbound", "outbound", "redis", "no_tls_hosts"
 
@@ -16,8 +16,6 @@ PLUGINS = ("smtp_forward", "smtp_proxy")
 """The plugins that hand mail on by themselves, each with a section of its own."""
 
 _QUEUE = "queue/"  # where Haraka has these plugins, so that many write it with the name
-_WILDCARD = "*."
-_WILDCARD_OF_FILES = "_."  # as in the names of files in config/tls
 
 _NOT_YET = "it is not built yet"
 _PLUGIN_NOT_YET = "that plugin is not built yet"
@@ -40,6 +38,7 @@ _NOT_IN_MAIN = {
 _NOT_IN_INBOUND = {
     "no_tls_hosts": "for clients, write the section [no_tls_hosts]",
     "force_tls_hosts": f"{_ABOUT_SERVERS}; require_tls_hosts is about these",
+    EVERYWHERE: _ABOUT_SERVERS,
 }
 _NOT_FOR_SERVERS = {
     "dhparam": "the other server chooses",
@@ -60,7 +59,7 @@ _NOT_FOR_A_NAME = {
     "require_tls_hosts": _ABOUT_PORTS,
     "no_tls_hosts": _ABOUT_PORTS,
     "force_tls_hosts": _ABOUT_SERVERS,
-    "mutual_tls": _ABOUT_SERVERS,
+    EVERYWHERE: _ABOUT_SERVERS,
 }
 _KNOWN = (MAIN, INBOUND, OUTBOUND, REDIS, NO_TLS_HOSTS, HOSTS, EXCLUDED)
 
@@ -75,7 +74,7 @@ def certificate_sections(ini: Ini) -> Mapping[str, Section]:
     """
     found: dict[str, Section] = {}
     for written in ini.sections():
-        name = _certificate_name(written)
+        name = spelled_in_file(written)
         if name is None or written in _KNOWN or written.removeprefix(_QUEUE) in PLUGINS:
             continue
         if "." not in name and get_close_matches(name, (*_KNOWN, *PLUGINS), 1, 0.8):
@@ -85,12 +84,6 @@ def certificate_sections(ini: Ini) -> Mapping[str, Section]:
             raise section.error(None, f"is about the same name as [{found[name].name}]")
         found[name] = section
     return found
-
-
-def _certificate_name(written: str) -> str | None:
-    if written.startswith(_WILDCARD_OF_FILES):
-        written = _WILDCARD + written.removeprefix(_WILDCARD_OF_FILES)
-    return spelled(written)
 
 
 def plugin_section(ini: Ini, plugin: str) -> Section:

@@ -17,6 +17,7 @@ from harakatls.config.errors import shown
 from harakatls.config.hosts import HostList
 from harakatls.config.ini import Ini
 from harakatls.config.section import Section
+from harakatls.tls.certificates import wildcard_for
 from harakatls.tls.files import GroupFile, PEMFile, files_of_directory, group_file, named_files
 from harakatls.tls.mutual import MutualTLS, read_mutual, tell_of_exclusions, tell_of_unused
 from harakatls.tls.parameters import FILE, ContextParameters, Role, read_parameters
@@ -92,7 +93,7 @@ class InboundTLS:
             return None
         if server_name in self.named:
             return server_name
-        wildcard = "*." + server_name.partition(".")[2]
+        wildcard = wildcard_for(server_name)
         return wildcard if wildcard in self.named else None
 
     def for_name(self, server_name: str | None) -> "InboundTLS":

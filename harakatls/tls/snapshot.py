@@ -11,7 +11,7 @@ from OpenSSL import SSL
 from harakatls.config.errors import place
 from harakatls.tls.accepted import Judgements, StapleOf, choose_context, staple
 from harakatls.tls.bundles import named_pairs
-from harakatls.tls.certificates import CertificateStore, KeyPair
+from harakatls.tls.certificates import CertificateStore, KeyPair, wildcard_for
 from harakatls.tls.contexts import PairRefused, TrustStore, server_context
 from harakatls.tls.files import PEMFile
 from harakatls.tls.handshake import fingerprint, verify
@@ -20,8 +20,6 @@ from harakatls.tls.parameters import FILE
 from harakatls.tls.policy import ClientCertificate, client_certificate
 from harakatls.tls.sections import INBOUND
 from harakatls.tls.settings import InboundTLS
-
-_WILDCARD = "*."
 
 _Pairs = tuple[KeyPair, ...]
 _Use = tuple[str | None, _Pairs, ClientCertificate]
@@ -148,11 +146,7 @@ def _without_bereft(settings: InboundTLS, store: CertificateStore) -> InboundTLS
 
 
 def _is_known(name: str, store: CertificateStore) -> bool:
-    return name in store.named or _wildcard_for(name) in store.named
-
-
-def _wildcard_for(name: str) -> str:
-    return _WILDCARD + name.partition(".")[2]
+    return name in store.named or wildcard_for(name) in store.named
 
 
 def _with_named(store: CertificateStore, settings: InboundTLS) -> CertificateStore:

@@ -174,7 +174,7 @@ class BindingTests(SynchronousTestCase):
             session = outcome.client.get_session()
             assert session is not None
             self.assertEqual(binding.session_octets(session), 0)
-            self.assertFalse(binding.was_asked_for_one(outcome.client))
+            self.assertFalse(binding.was_asked_for_certificate(outcome.client))
 
     def test_errors_are_forgotten(self) -> None:
         """A refused curve leaves no error behind that another connection would be blamed for."""
