@@ -175,7 +175,7 @@ class Connector:
             except BaseException:
                 protocol.abort()
                 raise
-            if reply is not None and reply.code == 250:
+            if reply is not None and reply.accepts:
                 return line
             protocol.quit()
         return None
@@ -294,7 +294,7 @@ class Connector:
 
     async def _greeted(self, protocol: OutboundProtocol, hop: NextHop) -> None:
         greeting = await protocol.answer(Asked.GREETING, self.settings.greeting_timeout)
-        if greeting.code != 220:
+        if not greeting.accepts:
             raise _Unusable(greeting)
         await self._hello(protocol, hop)
 
@@ -304,7 +304,7 @@ class Connector:
         for extended in (True,) if lmtp else (True, False):
             protocol.send(protocol.session.hello(hop.bind_helo or self.me, extended))
             reply = await protocol.answer(Asked.HELLO, self.settings.command_timeout)
-            if reply.code == 250:
+            if reply.accepts:
                 return
             if not reply.is_permanent:
                 break

@@ -7,8 +7,8 @@ Which host comes next:
   does one whose greeting or EHLO is 5yz. Where every host said 5yz there, the message fails.
 - 5yz to MAIL, RCPT, DATA or the end of data is final for the recipients it is about
   (RFC 5321 section 4.2.1).
-- When the connection breaks after the final dot, the host may have the message. No other host is
-  asked in this attempt; the next attempt may deliver it twice, which is better than never.
+- When the connection breaks after the final dot, the host may have the message. At the first
+  attempt no other host is asked then; later ones may deliver it twice, which is better than never.
 """
 
 from collections.abc import Awaitable
@@ -192,7 +192,10 @@ class _Attempt:
         if host is not None and host.stale:
             # On a connection that was kept and was dead. That is nothing to tell of.
             host = await self._at(hop, afresh=True)
-        return host is not None and (not self.left or host.unsettled)
+        if host is None:
+            return False
+        # Another host may be asked too early, but not never: this one may break off each time.
+        return not self.left or (host.unsettled and not self.queued.attempts)
 
     async def _at(self, hop: NextHop, afresh: bool = False) -> AtHost | None:
         """@return: None where the host could not be used."""

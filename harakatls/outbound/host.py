@@ -130,7 +130,7 @@ class AtHost:
             raise ConnectionBroken("the server ended the conversation")
         protocol.send(protocol.session.reset())
         reply = await protocol.answer(Asked.RSET, self.settings.command_timeout)
-        if reply.code != 250:
+        if not reply.accepts:
             raise ConnectionBroken(f"the server refused RSET: {reply}")
 
     # -- outcomes -------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ class AtHost:
 
     def _decide(self, recipient: Recipient, reply: Reply) -> None:
         hop, secured = self.hop, self.opened.secured
-        if 200 <= reply.code < 300:
+        if reply.accepts:
             will_report = "DSN" in self.opened.protocol.session.capabilities
             self.outcomes.append(Delivered(recipient, reply, hop, secured, will_report))
         else:

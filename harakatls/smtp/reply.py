@@ -65,6 +65,11 @@ class Reply:
         return cls(code, EnhancedStatus.parse(enhanced) if enhanced else None, lines or ("",))
 
     @property
+    def accepts(self) -> bool:
+        """2yz. Who does not know the code reads its first digit (RFC 5321 section 4.2.1)."""
+        return 200 <= self.code < 300
+
+    @property
     def is_positive(self) -> bool:
         """2yz or 3yz."""
         return self.code < 400
