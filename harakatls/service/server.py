@@ -279,6 +279,9 @@ class Server(Service):
     async def _end(self) -> None:
         """Let all end that is under way."""
         self._reload.stop()
+        if self._runner is not None:
+            # Before anything is waited for: whoever says stop once more breaks this off.
+            self._delivered = Deferred.fromCoroutine(self._without_fail(self._runner.stopService))
         await self._without_fail(self._stapler.stopService)
         for port in self._ports:
             await self._without_fail(port.stopListening)
@@ -287,10 +290,7 @@ class Server(Service):
             Deferred.fromCoroutine(self._without_fail(factory.drain, seconds))
             for factory in self._factories
         ]
-        if self._runner is not None:
-            self._delivered = Deferred.fromCoroutine(self._without_fail(self._runner.stopService))
-            ending.append(self._delivered)
-        await gatherResults(ending)
+        await gatherResults([*ending, self._delivered])
 
     async def _break_off(self) -> None:
         """Whoever has got a message by now must not get it again at the next start."""
