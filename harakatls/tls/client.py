@@ -28,7 +28,6 @@ from harakatls.tls.certificates import UNREADABLE, alternative_names, told_names
 from harakatls.tls.contexts import TrustStore, client_context
 from harakatls.tls.handshake import Judgement, JudgingConnection, connection_of, summarize, verify
 from harakatls.tls.identities import client_certificates
-from harakatls.tls.pairing import trust_anchors
 from harakatls.tls.policy import Decision, client_identity, identified
 from harakatls.tls.sessions import LONGEST_LIFE, MOST_OCTETS, KeptSession, SessionKey, Sessions
 from harakatls.tls.settings import OutboundTLS
@@ -52,9 +51,10 @@ class ClientTLS:
         """
         self.settings = settings
         self._seconds = seconds
-        self._trust, problems = _trust(settings)
+        self._trust = TrustStore.read(settings.anchors)
         self.certificates = client_certificates(settings, self._trust, self._now())
-        self.problems = (*problems, *self.certificates.problems)
+        untrusted = (f"ca of [{settings.section}]: {problem}" for problem in self._trust.problems)
+        self.problems = (*untrusted, *self.certificates.problems)
         self._contexts: dict[tuple[bool, tuple[str, ...]], SSL.Context] = {
             (authenticated, ()): client_context(
                 settings.parameters, authenticated, self._trust, verify
@@ -114,16 +114,6 @@ class ClientTLS:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._seconds(), UTC)
-
-
-def _trust(settings: OutboundTLS) -> tuple[TrustStore, tuple[str, ...]]:
-    """Where no anchor can be read, nobody is trusted: a host that is forced gets nothing."""
-    if not settings.anchors:
-        return TrustStore(None), ()
-    anchors, problems = trust_anchors(settings.anchors)
-    trust = TrustStore(anchors)
-    found = (*problems, *trust.problems)
-    return trust, tuple(f"ca of [{settings.section}]: {problem}" for problem in found)
 
 
 @frozen

@@ -19,6 +19,8 @@ from OpenSSL import SSL, crypto
 from harakatls.tls.binding import set_groups, share_store, want_key
 from harakatls.tls.certificates import KeyPair
 from harakatls.tls.dhparams import DHGroup
+from harakatls.tls.files import PEMFile
+from harakatls.tls.pairing import trust_anchors
 from harakatls.tls.parameters import ContextParameters, TLSVersion
 from harakatls.tls.policy import ClientCertificate
 
@@ -39,7 +41,6 @@ _SMALL_HELLO = (
     "?X25519MLKEM768 / ?*X25519:?secp256r1 / ?X448:?secp384r1:?secp521r1 / ?ffdhe2048:?ffdhe3072"
 )
 
-
 # RFC 7919 section 4: who offers groups of this kind, none of which is ours, must not be given a key
 # exchange without curves at all, though dhparam has a group for it. It is no curve, so ecdhCurve
 # does not shut it out.
@@ -54,12 +55,25 @@ class TrustStore:
     @ivar problems: why others are not, a line each.
     """
 
-    def __init__(self, anchors: Sequence[Certificate] | None) -> None:
-        """@param anchors: None for those of the system."""
-        self.problems: tuple[str, ...] = ()
+    def __init__(
+        self, anchors: Sequence[Certificate] | None, problems: tuple[str, ...] = ()
+    ) -> None:
+        """
+        @param anchors: None for those of the system.
+        @param problems: of the files that they come from.
+        """
+        self.problems = problems
         self.anchors = None if anchors is None else self._loaded(anchors)
         self._owner = SSL.Context(SSL.TLS_METHOD)
         self._fill(self._owner)
+
+    @classmethod
+    def read(cls, files: Sequence[PEMFile]) -> "TrustStore":
+        """
+        @param files: what C{ca} names; where that is nothing, the system's anchors count. Where
+            none can be read, nobody is trusted: a host that is forced gets nothing.
+        """
+        return cls(*trust_anchors(files)) if files else cls(None)
 
     def apply(self, context: SSL.Context) -> None:
         if not share_store(context, self._owner):

@@ -15,7 +15,7 @@ from harakatls.tls.certificates import CertificateStore, KeyPair, wildcard_for
 from harakatls.tls.contexts import PairRefused, TrustStore, server_context
 from harakatls.tls.files import PEMFile
 from harakatls.tls.handshake import fingerprint, verify
-from harakatls.tls.pairing import default_pairs, trust_anchors
+from harakatls.tls.pairing import default_pairs
 from harakatls.tls.parameters import FILE
 from harakatls.tls.policy import ClientCertificate, client_certificate
 from harakatls.tls.sections import INBOUND
@@ -214,18 +214,16 @@ def _demands(rules: InboundTLS) -> set[ClientCertificate]:
 
 @frozen(eq=False)
 class _Trust:
-    """Whom to trust about clients: where C{ca} names nothing that can be read, nobody."""
+    """Whom to trust about clients: one store for each set of files that C{ca} names."""
 
     _stores: dict[tuple[PEMFile, ...], TrustStore] = field(factory=dict)
     _problems: dict[str, None] = field(factory=dict)
 
     def store_of(self, rules: InboundTLS) -> TrustStore:
         if rules.anchors not in self._stores:
-            anchors, problems = trust_anchors(rules.anchors) if rules.anchors else (None, ())
-            store = self._stores[rules.anchors] = TrustStore(anchors)
-            found = (*problems, *store.problems)
+            store = self._stores[rules.anchors] = TrustStore.read(rules.anchors)
             where = "ca" if rules.section == INBOUND else f"ca of [{rules.section}]"
-            self._problems.update(dict.fromkeys(f"{where}: {problem}" for problem in found))
+            self._problems.update(dict.fromkeys(f"{where}: {found}" for found in store.problems))
         return self._stores[rules.anchors]
 
     @property
