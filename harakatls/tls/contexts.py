@@ -221,9 +221,15 @@ def _ciphers(parameters: ContextParameters) -> str | None:
     if parameters.min_version < TLSVersion.TLS_1_2 and _LOWEST_SECURITY not in (words or ""):
         # OpenSSL has the signatures of TLS 1.0 and 1.1 (SHA-1, MD5) on no other level.
         words = f"{words or 'DEFAULT'}:{_LOWEST_SECURITY}0"
-    if words is not None and not any(name in words for name in _ANONYMOUS):
+    if words is not None and not _asks_for_anonymous(words):
         words += ":!aNULL"
     return words
+
+
+def _asks_for_anonymous(words: str) -> bool:
+    """Whether the operator names ciphers without certificates: not to shut out some of them."""
+    named = (word for word in words.split(":") if not word.startswith(("!", "-")))
+    return any(name in word for word in named for name in _ANONYMOUS)
 
 
 def _set_groups(context: SSL.Context, parameters: ContextParameters, groups: str) -> None:
