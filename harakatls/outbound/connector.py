@@ -256,6 +256,7 @@ class Connector:
         @raise ConnectionBroken: with `securing` where that was TLS.
         @raise _Unusable: the host said no.
         """
+        generation = self._pool.generation
         protocol = await self._connected(hop)
         try:
             await self._greeted(protocol, hop)
@@ -269,7 +270,7 @@ class Connector:
         except BaseException:
             protocol.abort()
             raise
-        line = self._pool.made(protocol, LineKey.of(hop, decision, self.me), secured)
+        line = self._pool.made(protocol, LineKey.of(hop, decision, self.me), secured, generation)
         return Opened(protocol, decision, secured, line)
 
     async def _connected(self, hop: NextHop) -> OutboundProtocol:

@@ -63,7 +63,7 @@ class Line:
 
     @ivar secured: what its TLS came to; None in the clear.
     @ivar opened: when, in seconds.
-    @ivar generation: of the pool, when it was opened.
+    @ivar generation: of the pool, when it began to be opened.
     @ivar messages: how many have been on it.
     @ivar resting: since when, in seconds.
     """
@@ -100,9 +100,20 @@ class Pool:
     def __len__(self) -> int:
         return len(self._resting)
 
-    def made(self, protocol: OutboundProtocol, key: LineKey, secured: TLSSummary | None) -> Line:
-        """A connection that was just opened."""
-        return Line(protocol, key, secured, self._clock.seconds(), self._generation)
+    @property
+    def generation(self) -> int:
+        """Connections of another one are not kept."""
+        return self._generation
+
+    def made(
+        self, protocol: OutboundProtocol, key: LineKey, secured: TLSSummary | None, generation: int
+    ) -> Line:
+        """
+        A connection that was just opened.
+
+        @param generation: what it was when that began: the settings of then were gone by.
+        """
+        return Line(protocol, key, secured, self._clock.seconds(), generation)
 
     def take(self, key: LineKey) -> Line | None:
         """The one that was used last, so that those that are not needed end."""

@@ -231,6 +231,21 @@ class PolicyTests(PoolTestCase):
         self.assertEqual(peers[1].commands[-1], "QUIT")
         self.assertNothingIsLeft()
 
+    def test_new_settings_while_it_opens(self) -> None:
+        """What was begun under the old settings is not kept under the new ones."""
+        (peer,) = self.peers(1, "STARTTLS", EHLO=["250-peer.example\n250 STARTTLS", SILENCE])
+        delivery = self.keeping()
+        running = self.begin(queued_message(), delivery)
+        self.assertEqual((peer.secured, peer.messages), (True, []))
+        connector: Any = delivery.connector
+        connector.take_on(OutboundTLS())
+        peer.output += b"250 peer.example\r\n"
+        self.network.flush()
+        self.successResultOf(running)
+        self.network.flush()
+        self.assertEqual((len(peer.messages), peer.commands[-1]), (1, "QUIT"))
+        self.assertNothingIsLeft()
+
     def test_in_the_clear_since_tls_failed(self) -> None:
         """The next message has its own chance of TLS."""
         broken = ObligingPeer("STARTTLS", handshake=False)
