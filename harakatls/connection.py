@@ -79,7 +79,7 @@ class Connection:
     relaying: bool = False
     notes: dict[str, Any] = Factory(dict)
 
-    def greeted(self, hello: Hello) -> "Connection":
+    def after_hello(self, hello: Hello) -> "Connection":
         """The peer has said HELO or EHLO."""
         return Connection(
             self.id,
@@ -93,7 +93,7 @@ class Connection:
             self.notes,
         )
 
-    def shaken(self, secured: TLSSummary) -> "Connection":
+    def after_handshake(self, secured: TLSSummary) -> "Connection":
         """TLS has begun: what the peer said before is forgotten (RFC 3207 section 4.2)."""
         return Connection(
             self.id,

@@ -19,17 +19,17 @@ ALL_KNOWN = Connection(
 
 
 class FactTests(SynchronousTestCase):
-    def test_greeted(self) -> None:
+    def test_after_hello(self) -> None:
         """A new HELO changes nothing else, and plugins keep their notes."""
         hello = Hello("other.example", False)
-        connection = ALL_KNOWN.greeted(hello)
+        connection = ALL_KNOWN.after_hello(hello)
         self.assertEqual(connection, evolve(ALL_KNOWN, hello=hello))
         self.assertIs(connection.notes, ALL_KNOWN.notes)
 
-    def test_shaken(self) -> None:
+    def test_after_handshake(self) -> None:
         """Nothing that was said in the clear is known after the handshake."""
         summary = TLSSummary("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256)
-        connection = ALL_KNOWN.shaken(summary)
+        connection = ALL_KNOWN.after_handshake(summary)
         expected = evolve(ALL_KNOWN, hello=None, secured=summary, authenticated_as=None)
         self.assertEqual(connection, expected)
         self.assertIs(connection.notes, ALL_KNOWN.notes)

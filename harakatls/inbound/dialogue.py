@@ -182,7 +182,7 @@ class Dialogue:
             return
         # RFC 5321 section 4.1.4: a second EHLO does what RSET does.
         await self._reception.forget()
-        self.connection = self.connection.greeted(hello)
+        self.connection = self.connection.after_hello(hello)
         offered = Capabilities()
         if event.extended:
             always = offered_always(self._settings)
@@ -223,7 +223,7 @@ class Dialogue:
                 self.telling = False
             return False
         await self._reception.forget()
-        self.connection = self.connection.shaken(summary)
+        self.connection = self.connection.after_handshake(summary)
         if summary.fingerprint:  # else the line of the connection tells all there is
             log.info(
                 "{id} {peer} secured: {summary}",

@@ -2,8 +2,8 @@
 TLS sessions with next hops, kept for the next connection (RFC 5077, RFC 8446 section 2.2).
 
 A resumed session has no certificate that anybody looks at: it is as good as the handshake that made
-it. So it is only offered where all is asked for that was asked for then, and what that handshake
-found is kept with it.
+it. So it is offered only where the same is demanded as then, and what that handshake found is kept
+with it.
 """
 
 from collections import OrderedDict
@@ -70,8 +70,8 @@ class Sessions:
     Those of one set of contexts: OpenSSL takes no session back into another context.
 
     A session is given out once: a ticket of TLS 1.3 is good for one connection (RFC 8446 appendix
-    C.4), and after a handshake that failed it is gone. Who has used one brings it back, or the one
-    that has come for it.
+    C.4), and after a handshake that failed it is gone. Whoever has used one brings it back, or the
+    new one that the host has sent in its place.
     """
 
     def __init__(self, most: int = MOST_SESSIONS) -> None:

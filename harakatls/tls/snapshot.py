@@ -59,7 +59,7 @@ class Snapshot:
         if not store.default and store.named:
             store, more = _without_refused(_with_default(store, me), settings)
             refused += more
-        settings = _without_bereft(settings, store)
+        settings = _without_orphaned(settings, store)
         trust = _Trust()
         for rules in (settings, *settings.named.values()):
             trust.store_of(rules)  # a mistake is to show even where there are no certificates
@@ -136,7 +136,7 @@ def _without_unknown(
     return evolve(settings, named=known), tuple(problems)
 
 
-def _without_bereft(settings: InboundTLS, store: CertificateStore) -> InboundTLS:
+def _without_orphaned(settings: InboundTLS, store: CertificateStore) -> InboundTLS:
     """
     Without rules for names whose certificates OpenSSL refuses under just these rules: a client that
     asks for such a name is as one that asks for another.

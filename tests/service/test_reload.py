@@ -22,6 +22,7 @@ from tests.service.reload_case import (
 from tests.tls.peers import (
     TLS_1_2,
     TLS_1_3,
+    begun,
     chain_octets,
     client_context,
     client_on,
@@ -136,10 +137,7 @@ class ChangeTests(ReloadTestCase):
         creator = self.server.connection_creator(peer_of(), hello)
         self.write(files_of(SECOND))
         self.rounds()
-        server = creator.serverConnectionForTLS(None)  # type: ignore[arg-type]
-        server.set_accept_state()
-        server.bio_write(hello)
-        outcome = shake_hands(client, server)
+        outcome = shake_hands(client, begun(creator, hello))
         self.assertTrue(outcome.succeeded, outcome)
         self.assertEqual(outcome.serial, serial_of(FIRST))
 

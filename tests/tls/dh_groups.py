@@ -5,7 +5,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.tls.dhparams import read_group
 from harakatls.tls.server import ServerTLS
-from tests.tls.peers import ciphers, groups, hello_of, peer_of
+from tests.tls.peers import begun, ciphers, groups, hello_of, peer_of
 
 # As `openssl dhparam -dsaparam 2048` of OpenSSL 3.0 writes one.
 OF_DSA = b"""-----BEGIN X9.42 DH PARAMETERS-----
@@ -37,9 +37,7 @@ def without_ffdhe(context: SSL.Context) -> None:
 def modulus_of(test: SynchronousTestCase, tls: ServerTLS, client: SSL.Connection) -> int:
     """The modulus in the server's key exchange (RFC 5246 section 7.4.3)."""
     hello = hello_of(client)
-    server = tls.connection_creator(peer_of(), hello).serverConnectionForTLS(None)  # type: ignore[arg-type]
-    server.set_accept_state()
-    server.bio_write(hello)
+    server = begun(tls.connection_creator(peer_of(), hello), hello)
     test.assertRaises(SSL.WantReadError, server.do_handshake)
     return _modulus(server.bio_read(1 << 16))
 

@@ -16,6 +16,7 @@ from cryptography.x509.oid import NameOID
 from OpenSSL import SSL, crypto
 from OpenSSL._util import lib
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.connection import Connection, Endpoint
@@ -271,6 +272,14 @@ def hello_of(client: SSL.Connection) -> bytes:
     return client.bio_read(1 << 16)
 
 
+def begun(creator: IOpenSSLServerConnectionCreator, octets: bytes) -> SSL.Connection:
+    """Our side of a connection that begins with these octets of the client's."""
+    server = creator.serverConnectionForTLS(None)  # type: ignore[arg-type]
+    server.set_accept_state()
+    server.bio_write(octets)
+    return server
+
+
 def to_us(
     tls: ServerTLS,
     client: SSL.Connection,
@@ -284,10 +293,7 @@ def to_us(
     """
     octets = hello_of(client)
     creator = tls.connection_creator(connection or peer_of(), octets if hello is None else hello)
-    server = creator.serverConnectionForTLS(None)  # type: ignore[arg-type]
-    server.set_accept_state()
-    server.bio_write(octets)
-    return shake_hands(client, server)
+    return shake_hands(client, begun(creator, octets))
 
 
 def from_us(

@@ -16,6 +16,7 @@ from harakatls.tls.server import ServerTLS
 from harakatls.tls.settings import InboundTLS
 from tests.tls.peers import (
     TLS_1_2,
+    begun,
     chain_octets,
     hello_of,
     issued,
@@ -130,10 +131,7 @@ class HelloTests(SynchronousTestCase):
     @given(mutated(HELLOS))
     def test_connections(self, octets: bytes) -> None:
         """Whatever a hello says, there is a connection for it, and OpenSSL has the last word."""
-        creator = self.tls.connection_creator(peer_of(), octets)
-        server = creator.serverConnectionForTLS(None)  # type: ignore[arg-type]
-        server.set_accept_state()
-        server.bio_write(octets)
+        server = begun(self.tls.connection_creator(peer_of(), octets), octets)
         try:
             server.do_handshake()
         except SSL.Error:
