@@ -39,7 +39,7 @@ TLS = (
         "enableOCSPStapling is requestOCSP",
         (
             f"{IN}.SettingsTests.test_former_name_of_stapling",
-            "tls.test_settings.WarningTests.test_staples",
+            "tls.test_settings_warnings.WarningTests.test_staples",
         ),
     ),
     Check(
