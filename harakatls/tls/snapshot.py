@@ -59,7 +59,10 @@ class Snapshot:
         if not store.default and store.named:
             store, more = _without_refused(_with_default(store, me), settings)
             refused += more
-        settings = _without_orphaned(settings, store)
+        before, settings = settings, _without_orphaned(settings, store)
+        if settings != before:  # names that a wildcard's rules were for go by those for all now
+            store, more = _without_refused(store, settings)
+            refused += more
         trust = _Trust()
         for rules in (settings, *settings.named.values()):
             trust.store_of(rules)  # a mistake is to show even where there are no certificates

@@ -1,5 +1,6 @@
 """Sections of names whose rules leave no certificate to show: nobody runs into a hole."""
 
+from cryptography.hazmat.primitives.asymmetric import rsa
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.tls.server import ServerTLS
@@ -12,6 +13,7 @@ from tests.tls.peers import (
     key_octets,
     peer_of,
     plain_client,
+    self_signed,
     to_us,
 )
 
@@ -60,3 +62,21 @@ class SectionTests(SynchronousTestCase):
         tls = self.server(f"[{ME}]\nciphers=DEFAULT@SECLEVEL=5\n", "wild")
         for name in NAMES:
             self.assertTrue(to_us(tls, plain_client(None, name)).succeeded, name)
+
+    def test_refused_under_the_rules_for_all(self) -> None:
+        """
+        The rules of a wildcard that is left without a certificate go, and with them may go what
+        only they let through.
+        """
+        small = b"".join(self_signed("*.b.example", key=rsa.generate_private_key(65537, 1024)))
+        own = issued("a.b.example")
+        ini = "ciphers=DEFAULT@SECLEVEL=5\n[*.b.example]\nciphers=DEFAULT@SECLEVEL=3\n"
+        files: dict[str, str | bytes] = {
+            "tls.ini": ini,
+            "tls/own.pem": key_octets(own) + chain_octets(own),
+        }
+        files["tls/wild.pem"] = small
+        tls = ServerTLS(TLSSettings.load(write_config(self, files)).inbound, ME)
+        self.assertFalse(tls.ready())
+        for name in ("own", "wild"):
+            self.assertTrue(any(f"tls/{name}.pem" in told for told in tls.problems), tls.problems)
