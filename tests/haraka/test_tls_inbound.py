@@ -39,6 +39,7 @@ from tests.tls.peers import (
     TLS_1_3,
     VERSIONS,
     chain_octets,
+    fingerprint_of,
     issued,
     key_octets,
     self_signed,
@@ -46,11 +47,6 @@ from tests.tls.peers import (
 )
 
 OURS = "ca=ca.pem\n"
-GOOD_FINGERPRINT = (
-    x509.load_pem_x509_certificate(GOOD_CLIENT.cert_chain_pems[0].bytes())
-    .fingerprint(SHA256())
-    .hex()
-)
 
 
 class SettingsTests(SynchronousTestCase):
@@ -341,7 +337,7 @@ class SecuredLineTests(DocumentTestCase):
 
     def test_verified(self) -> None:
         """31: who it is, and that it is."""
-        fingerprint = GOOD_FINGERPRINT
+        fingerprint = fingerprint_of(GOOD_CLIENT)
         for port, version in self.each_way():
             (line,) = self.lines(port, version, GOOD_CLIENT)
             self.assertEqual(

@@ -3,7 +3,6 @@
 from typing import Any
 
 import trustme
-from cryptography.x509 import load_pem_x509_certificate
 from OpenSSL import SSL
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
@@ -14,11 +13,10 @@ from harakatls.service.logs import message_of
 from harakatls.service.reload import ROUND, TLSReload
 from harakatls.service.settings import Settings
 from harakatls.tls.client import ClientTLS
-from harakatls.tls.handshake import fingerprint
 from harakatls.tls.server import ServerTLS
 from harakatls.tls.settings import TLSSettings
 from tests.config.files import write_config
-from tests.tls.peers import chain_octets, issued, key_octets, plain_client, to_us
+from tests.tls.peers import chain_octets, issued, key_octets, plain_client, serial, to_us
 
 ME = "mx.example.com"
 FIRST, SECOND, THIRD = (issued(ME, f"{n}.example") for n in ("first", "second", "third"))
@@ -27,14 +25,6 @@ RENEWED = issued(ME, kind="RSA")
 
 def files_of(leaf: trustme.LeafCert) -> dict[str, bytes]:
     return {"tls_key.pem": key_octets(leaf), "tls_cert.pem": chain_octets(leaf)}
-
-
-def serial_of(leaf: trustme.LeafCert) -> int:
-    return load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()).serial_number
-
-
-def fingerprint_of(leaf: trustme.LeafCert) -> str:
-    return fingerprint(load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()))
 
 
 def ask(context: SSL.Context) -> None:
@@ -88,7 +78,7 @@ class ReloadTestCase(SynchronousTestCase):
         return outcome.serial
 
     def unchanged(self) -> None:
-        self.assertEqual(self.shown(), serial_of(FIRST))
+        self.assertEqual(self.shown(), serial(FIRST))
 
 
 def told(events: Any) -> list[str]:

@@ -9,16 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 
 from harakatls.service.reload import REMIND, ROUND
-from tests.service.reload_case import (
-    FIRST,
-    ME,
-    SECOND,
-    THIRD,
-    ReloadTestCase,
-    files_of,
-    serial_of,
-    told,
-)
+from tests.service.reload_case import FIRST, ME, SECOND, THIRD, ReloadTestCase, files_of, told
 from tests.tls.peers import (
     TLS_1_2,
     TLS_1_3,
@@ -32,6 +23,7 @@ from tests.tls.peers import (
     peer_of,
     plain_client,
     self_signed,
+    serial,
     shake_hands,
     to_us,
 )
@@ -44,12 +36,12 @@ class ChangeTests(ReloadTestCase):
         self.write(files_of(SECOND))
         self.assertLess(2 * ROUND, 5)
         log = self.rounds()
-        self.assertEqual(self.shown(), serial_of(SECOND))
+        self.assertEqual(self.shown(), serial(SECOND))
         self.assertEqual(len(log), 3, log)
         self.assertIn("new EC certificate", log[1])
-        self.assertIn(f"serial {serial_of(SECOND):02X}, valid until ", log[1])
+        self.assertIn(f"serial {serial(SECOND):02X}, valid until ", log[1])
         self.assertIn("second.example", log[1])
-        self.assertIn(f"serial {serial_of(FIRST):02X}, is no longer shown", log[2])
+        self.assertIn(f"serial {serial(FIRST):02X}, is no longer shown", log[2])
         self.assertEqual(self.rounds(5), [])
 
     def test_settling(self) -> None:
@@ -60,7 +52,7 @@ class ChangeTests(ReloadTestCase):
         self.unchanged()
         self.write({"tls_cert.pem": chain_octets(SECOND)})
         self.rounds(1)
-        self.assertEqual(self.shown(), serial_of(SECOND))
+        self.assertEqual(self.shown(), serial(SECOND))
 
     def test_always_in_motion(self) -> None:
         """Files that change all the time are taken on all the same."""
@@ -68,7 +60,7 @@ class ChangeTests(ReloadTestCase):
         for leaf in (SECOND, THIRD, SECOND, THIRD):
             self.write(files_of(leaf))
             self.rounds(1)
-        self.assertEqual(self.shown(), serial_of(THIRD))
+        self.assertEqual(self.shown(), serial(THIRD))
 
     def test_touched(self) -> None:
         """A file that was written anew with the same content is no news."""
@@ -80,24 +72,24 @@ class ChangeTests(ReloadTestCase):
     def test_directory(self) -> None:
         """A file that is added below config/tls, changed or removed counts at once."""
         self.begin({"tls/a/named.pem": key_octets(SECOND) + chain_octets(SECOND)})
-        self.assertEqual(self.shown("second.example"), serial_of(SECOND))
+        self.assertEqual(self.shown("second.example"), serial(SECOND))
         self.write({"tls/b/c/new.pem": key_octets(THIRD) + chain_octets(THIRD)})
         self.rounds()
-        self.assertEqual(self.shown("third.example"), serial_of(THIRD))
+        self.assertEqual(self.shown("third.example"), serial(THIRD))
         renewed = issued("third.example", kind="RSA")
         self.write({"tls/b/c/new.pem": key_octets(renewed) + chain_octets(renewed)})
         self.rounds()
-        self.assertEqual(self.shown("third.example"), serial_of(renewed))
+        self.assertEqual(self.shown("third.example"), serial(renewed))
         (self.path / "tls/a/named.pem").unlink()
         self.rounds()
-        self.assertEqual(self.shown("second.example"), serial_of(FIRST))
+        self.assertEqual(self.shown("second.example"), serial(FIRST))
 
     def test_directory_comes(self) -> None:
         """config/tls itself may come later than the server."""
         self.begin()
         self.write({"tls/new.pem": key_octets(SECOND) + chain_octets(SECOND)})
         self.rounds()
-        self.assertEqual(self.shown("second.example"), serial_of(SECOND))
+        self.assertEqual(self.shown("second.example"), serial(SECOND))
         self.unchanged()
 
     def test_outside(self) -> None:
@@ -109,7 +101,7 @@ class ChangeTests(ReloadTestCase):
         (elsewhere / "k.pem").write_bytes(key_octets(SECOND))
         (elsewhere / "c.pem").write_bytes(chain_octets(SECOND))
         self.rounds()
-        self.assertEqual(self.shown(), serial_of(SECOND))
+        self.assertEqual(self.shown(), serial(SECOND))
 
     def test_ticket(self) -> None:
         """A client with a session from before gets a full handshake, and nothing worse."""
@@ -127,7 +119,7 @@ class ChangeTests(ReloadTestCase):
             again.set_session(session)
             outcome = to_us(self.server, again)
             self.assertTrue(outcome.succeeded, outcome)
-            self.assertEqual(outcome.serial, serial_of(SECOND))
+            self.assertEqual(outcome.serial, serial(SECOND))
 
     def test_open_connections(self) -> None:
         """A handshake under way ends with the certificate it began with."""
@@ -139,7 +131,7 @@ class ChangeTests(ReloadTestCase):
         self.rounds()
         outcome = shake_hands(client, begun(creator, hello))
         self.assertTrue(outcome.succeeded, outcome)
-        self.assertEqual(outcome.serial, serial_of(FIRST))
+        self.assertEqual(outcome.serial, serial(FIRST))
 
 
 class MistakeTests(ReloadTestCase):
@@ -193,7 +185,7 @@ class MistakeTests(ReloadTestCase):
         away.rename(self.path)
         self.write(files_of(SECOND))
         self.rounds()
-        self.assertEqual(self.shown(), serial_of(SECOND))
+        self.assertEqual(self.shown(), serial(SECOND))
 
     def test_mended(self) -> None:
         """Once the mistake is mended, the change counts without further ado."""
@@ -201,7 +193,7 @@ class MistakeTests(ReloadTestCase):
         self.refused({"tls_cert.pem": chain_octets(SECOND)}, "tls_cert.pem")
         self.write({"tls_key.pem": key_octets(SECOND)})
         self.rounds()
-        self.assertEqual(self.shown(), serial_of(SECOND))
+        self.assertEqual(self.shown(), serial(SECOND))
 
     def test_taken_back(self) -> None:
         """So it does when it is taken back, which the log says as well."""
@@ -227,7 +219,7 @@ class MistakeTests(ReloadTestCase):
         self.assertEqual(len(self.server.problems), 1)
         self.write(files_of(SECOND))
         self.assertEqual(len(self.rounds()), 3)
-        self.assertEqual(self.shown(), serial_of(SECOND))
+        self.assertEqual(self.shown(), serial(SECOND))
 
     def test_failure(self) -> None:
         """A mistake of ours ends no round: the next one does its work."""
@@ -243,7 +235,7 @@ class MistakeTests(ReloadTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.server.prepare = prepare  # type: ignore[method-assign]
         self.rounds()
-        self.assertEqual(self.shown(), serial_of(SECOND))
+        self.assertEqual(self.shown(), serial(SECOND))
 
 
 class HangupTests(ReloadTestCase):
@@ -257,7 +249,7 @@ class HangupTests(ReloadTestCase):
         self.begin()
         self.write(files_of(SECOND))
         self.assertEqual(len(self.hangup()), 3)
-        self.assertEqual(self.shown(), serial_of(SECOND))
+        self.assertEqual(self.shown(), serial(SECOND))
         self.assertEqual(self.rounds(5), [])
 
     def test_nothing(self) -> None:
@@ -292,7 +284,7 @@ class HangupTests(ReloadTestCase):
             result.callback(do())
         self.successResultOf(first)
         self.successResultOf(second)
-        self.assertEqual(self.shown(), serial_of(SECOND))
+        self.assertEqual(self.shown(), serial(SECOND))
 
 
 class OtherFileTests(ReloadTestCase):

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from tests.service.reload_case import FIRST, SECOND, THIRD, ReloadTestCase, serial_of
-from tests.tls.peers import chain_octets, key_octets
+from tests.service.reload_case import FIRST, SECOND, THIRD, ReloadTestCase
+from tests.tls.peers import chain_octets, key_octets, serial
 
 
 class LinkTests(ReloadTestCase):
@@ -26,7 +26,7 @@ class LinkTests(ReloadTestCase):
         for name in ("privkey", "fullchain"):
             self.turn(live / f"{name}.pem", f"../archive/{name}2.pem")
         self.rounds()
-        self.assertEqual(self.shown(), serial_of(SECOND))
+        self.assertEqual(self.shown(), serial(SECOND))
 
     def test_kubernetes(self) -> None:
         """A mounted secret is a link to ..data, and that is one to a directory with a date."""
@@ -40,11 +40,11 @@ class LinkTests(ReloadTestCase):
         for name in ("tls.key", "tls.crt"):
             (mount / name).symlink_to(f"..data/{name}")
         self.rounds()
-        self.assertEqual(self.shown("second.example"), serial_of(SECOND))
+        self.assertEqual(self.shown("second.example"), serial(SECOND))
         self.turn(mount / "..data", "..two")
         self.rounds()
-        self.assertEqual(self.shown("third.example"), serial_of(THIRD))
-        self.assertEqual(self.shown("second.example"), serial_of(FIRST))
+        self.assertEqual(self.shown("third.example"), serial(THIRD))
+        self.assertEqual(self.shown("second.example"), serial(FIRST))
 
     def test_directory(self) -> None:
         """config/tls may itself be a link."""
@@ -57,10 +57,10 @@ class LinkTests(ReloadTestCase):
         one: Path = self.one  # type: ignore[attr-defined]
         (self.path / "tls").symlink_to(one)
         self.rounds()
-        self.assertEqual(self.shown("second.example"), serial_of(SECOND))
+        self.assertEqual(self.shown("second.example"), serial(SECOND))
         self.turn(self.path / "tls", str(self.two))  # type: ignore[attr-defined]
         self.rounds()
-        self.assertEqual(self.shown("third.example"), serial_of(THIRD))
+        self.assertEqual(self.shown("third.example"), serial(THIRD))
 
     def turn(self, link: Path, target: str) -> None:
         """As both do it: at no time is there no link."""

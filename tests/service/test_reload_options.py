@@ -6,25 +6,19 @@ from harakatls.mail.route import NextHop
 from harakatls.tls.dhparams import write_group
 from harakatls.tls.handshake import fingerprint
 from harakatls.tls.policy import Decision, SecurityLevel
-from tests.service.reload_case import (
-    FIRST,
-    ME,
-    SECOND,
-    ReloadTestCase,
-    ask,
-    fingerprint_of,
-    serial_of,
-)
+from tests.service.reload_case import FIRST, ME, SECOND, ReloadTestCase, ask
 from tests.tls.dh_groups import OF_DSA, OWN
 from tests.tls.peers import (
     TLS_1_2,
     chain_octets,
+    fingerprint_of,
     from_us,
     issued,
     key_octets,
     peer_of,
     plain_client,
     plain_server,
+    serial,
     to_us,
 )
 
@@ -144,12 +138,12 @@ class NamedSectionTests(ReloadTestCase):
     def test_section(self) -> None:
         """Its rules hold after the change, and not before."""
         self.begin()
-        self.assertEqual(self.shown("first.example", TLS_1_2), serial_of(FIRST))
+        self.assertEqual(self.shown("first.example", TLS_1_2), serial(FIRST))
         self.write({"tls.ini": b"[first.example]\nminVersion=TLSv1.3\n"})
         self.assertEqual(len(self.rounds()), 1)
         outcome = to_us(self.server, plain_client(TLS_1_2, "first.example"))
         self.assertFalse(outcome.succeeded)
-        self.assertEqual(self.shown(ME, TLS_1_2), serial_of(FIRST))
+        self.assertEqual(self.shown(ME, TLS_1_2), serial(FIRST))
 
     def test_section_for_nobody(self) -> None:
         """One that no certificate belongs to is not taken on."""

@@ -79,6 +79,13 @@ def serial(leaf: trustme.LeafCert) -> int:
     return serial_of_pem(leaf.cert_chain_pems[0].bytes())
 
 
+def fingerprint_of(leaf: trustme.LeafCert) -> str:
+    """SHA-256 of a certificate, in hexadecimal."""
+    return (
+        x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()).fingerprint(SHA256()).hex()
+    )
+
+
 def serial_of_pem(pem: bytes) -> int:
     """The same, of the first in a file."""
     return x509.load_pem_x509_certificate(pem).serial_number
