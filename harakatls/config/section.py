@@ -21,6 +21,7 @@ _SECONDS = re.compile(r"[0-9]{1,10}(?:\.[0-9]{1,9})?")
 _OCTETS = re.compile(r"([0-9]{1,15})\s*([kmg]?)(?:i?b)?", re.IGNORECASE)
 _MULTIPLES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
+HIGHEST_PORT = 65535
 LONGEST_WAIT = 10 * 365 * 86400.0
 """Ten years in seconds: no number of seconds may be larger, so that any can be given to a clock."""
 

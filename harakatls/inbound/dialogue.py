@@ -11,9 +11,9 @@ from harakatls.connection import Connection, Hello
 from harakatls.hooks.chain import HookChain
 from harakatls.inbound import replies
 from harakatls.inbound.channel import Channel, HandshakeFailed
+from harakatls.inbound.log import secured_words
 from harakatls.inbound.reception import YES, Reception
 from harakatls.inbound.settings import InboundSettings
-from harakatls.inbound.trace import secured_words
 from harakatls.interfaces import IServerTLS
 from harakatls.smtp.capabilities import Capabilities
 from harakatls.smtp.errors import LocalProtocolError, RemoteProtocolError

@@ -7,10 +7,9 @@ from attrs import frozen
 
 from harakatls.config.directory import ConfigDirectory
 from harakatls.config.errors import shown
-from harakatls.config.section import Section
+from harakatls.config.section import HIGHEST_PORT, Section
 from harakatls.config.timeouts import plugin_timeout
 
-_HIGHEST_PORT = 65535
 _EXPECTED = "expected addresses with ports, such as 127.0.0.1:2525, [::1]:2525"
 
 # RFC 5321 section 4.2: textstring; with what we put around it the line stays below 512 octets.
@@ -180,9 +179,9 @@ def _warn_of_what_has_no_effect(config: ConfigDirectory) -> None:
 
 def _listeners(main: Section) -> tuple[ListenerSettings, ...]:
     """From C{listen}; the older C{listen_host} and C{port} come first if they are there."""
-    smtps_port = main.integer("smtps_port", 465, minimum=0, maximum=_HIGHEST_PORT)
+    smtps_port = main.integer("smtps_port", 465, minimum=0, maximum=HIGHEST_PORT)
     found: list[tuple[str, int]] = []
-    port = main.integer("port", minimum=0, maximum=_HIGHEST_PORT)
+    port = main.integer("port", minimum=0, maximum=HIGHEST_PORT)
     host = main.text("listen_host")
     if port is not None or host is not None:
         found.append(_address(main, "listen_host", host or "::", 25 if port is None else port))
@@ -226,7 +225,7 @@ def _address(section: Section, key: str, text: str, default_port: int) -> tuple[
     if port is None:
         return str(address), default_port
     # isdigit() alone is true for other scripts' digits, too.
-    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= _HIGHEST_PORT):
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= HIGHEST_PORT):
         raise wrong("has no port from 0 to 65535")
     return str(address), int(port)
 

@@ -1,13 +1,10 @@
-"""
-The trace of a message: the Received field (RFC 5321 section 4.4), and how many there are; and that
-of a client in the log.
-"""
+"""The trace of a message: the Received field (RFC 5321 section 4.4), and how many there are."""
 
 import re
 from email.utils import formatdate
 from functools import lru_cache
 
-from harakatls.connection import Connection, TLSSummary, Transaction
+from harakatls.connection import Connection, Transaction
 from harakatls.inbound.replies import product
 from harakatls.mail.address import Address
 from harakatls.tls.suites import registered_name
@@ -75,29 +72,6 @@ def with_protocol(connection: Connection) -> str:
     tls = "S" if connection.secured is not None else ""
     auth = "A" if connection.authenticated_as is not None else ""
     return f"ESMTP{tls}{auth}"
-
-
-def secured_words(summary: TLSSummary) -> str:
-    """
-    What a handshake came to, in Haraka's words, on one line of the log::
-
-        cipher=ECDHE-ECDSA-AES256-GCM-SHA384 version=TLSv1.2 verified=true cn="a.example"
-        fingerprint=9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
-
-    with C{error="..."} before the names where the certificate is not verified.
-    """
-    words = [f"cipher={summary.cipher}", f"version={summary.protocol}"]
-    words.append(f"verified={'true' if summary.verified else 'false'}")
-    if summary.verify_error is not None:
-        words.append(f"error={_quoted(summary.verify_error)}")
-    words.append(f"cn={_quoted(','.join(summary.peer_names))}")
-    words.append(f"fingerprint={summary.fingerprint}")
-    return " ".join(words)
-
-
-def _quoted(text: str) -> str:
-    """The peer may have written anything there, so that a quotation mark must not end it."""
-    return '"' + text.replace('"', "'") + '"'
 
 
 def _host(name: str) -> str:

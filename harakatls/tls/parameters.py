@@ -11,11 +11,10 @@ from attrs import field, frozen
 
 from harakatls.config.errors import MAIN, ConfigError, shown
 from harakatls.config.hosts import HostList
-from harakatls.config.section import Section
+from harakatls.config.section import HIGHEST_PORT, Section
 from harakatls.tls.dhparams import FFDHE2048, DHGroup
 
 FILE = "tls.ini"
-HIGHEST_PORT = 65535
 
 _T = TypeVar("_T")
 

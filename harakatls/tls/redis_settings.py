@@ -4,11 +4,10 @@ from attrs import field, frozen
 
 from harakatls.config.directory import ConfigDirectory
 from harakatls.config.ini import Ini
-from harakatls.config.section import Section
+from harakatls.config.section import HIGHEST_PORT, Section
 
 FILE = "redis.ini"
 
-_HIGHEST_PORT = 65535
 _HIGHEST_DATABASE = 1_000_000
 _NAMES_OF_HOST = ("host", "ip")
 _NAMES_OF_DATABASE = ("db", "database", "dbid")
@@ -62,7 +61,7 @@ def _read(section: Section) -> dict[str, str | int]:
             if not host or not host.isprintable() or any(c.isspace() for c in host):
                 raise section.error(key, "is not the name or address of a host")
             found["host"] = host.strip("[]")
-    port = section.integer("port", None, 1, _HIGHEST_PORT)
+    port = section.integer("port", None, 1, HIGHEST_PORT)
     if port is not None:
         found["port"] = port
     for key in reversed(_NAMES_OF_DATABASE):

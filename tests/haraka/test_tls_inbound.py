@@ -18,7 +18,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.connection import TLSSummary
-from harakatls.inbound.trace import secured_words
+from harakatls.inbound.log import secured_words
 from harakatls.tls.certificates import certificate_names, told_names
 from harakatls.tls.parameters import TLSVersion
 from harakatls.tls.pem import read_pem

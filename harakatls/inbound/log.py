@@ -1,0 +1,26 @@
+"""What the log is told of clients, in Haraka's words."""
+
+from harakatls.connection import TLSSummary
+
+
+def secured_words(summary: TLSSummary) -> str:
+    """
+    What a handshake came to, on one line::
+
+        cipher=ECDHE-ECDSA-AES256-GCM-SHA384 version=TLSv1.2 verified=true cn="a.example"
+        fingerprint=9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+
+    with C{error="..."} before the names where the certificate is not verified.
+    """
+    words = [f"cipher={summary.cipher}", f"version={summary.protocol}"]
+    words.append(f"verified={'true' if summary.verified else 'false'}")
+    if summary.verify_error is not None:
+        words.append(f"error={_quoted(summary.verify_error)}")
+    words.append(f"cn={_quoted(','.join(summary.peer_names))}")
+    words.append(f"fingerprint={summary.fingerprint}")
+    return " ".join(words)
+
+
+def _quoted(text: str) -> str:
+    """The peer may have written anything there, so that a quotation mark must not end it."""
+    return '"' + text.replace('"', "'") + '"'
