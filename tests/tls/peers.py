@@ -283,7 +283,8 @@ def begun(creator: IOpenSSLServerConnectionCreator, octets: bytes) -> SSL.Connec
     """Our side of a connection that begins with these octets of the client's."""
     server = creator.serverConnectionForTLS(None)  # type: ignore[arg-type]
     server.set_accept_state()
-    server.bio_write(octets)
+    if octets:  # to write nothing is an error of pyOpenSSL's
+        server.bio_write(octets)
     return server
 
 
