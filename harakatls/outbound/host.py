@@ -119,6 +119,9 @@ class AtHost:
             self.queued.size + len(self.top),
             self.top,
             open_body,
+            # Some servers offer what they do not know; the message gets through without.
+            chunking=self.settings.chunking and self.queued.attempts < 1,
+            pipelining=self.queued.attempts < 2,
         )
 
     async def _clear_away(self) -> None:

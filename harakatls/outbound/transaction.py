@@ -17,6 +17,9 @@ from harakatls.smtp.reply import Reply
 RECIPIENTS = 100  # RFC 5321 section 4.5.3.1.8: what every server takes in one transaction
 CLOSING = 421  # it closes the connection (RFC 5321 section 4.2.2)
 _HEADER = 65536
+# A command that is not understood (RFC 5321 section 4.2.2). Where that is BDAT, the server has read
+# the message as commands: nothing more can be said on the connection.
+_UNKNOWN = range(500, 505)
 
 
 @define
@@ -27,6 +30,8 @@ class Transaction:
 
     @ivar size: octets of the message, with *top*.
     @ivar top: header fields to be put on top of the message.
+    @ivar chunking: use BDAT where it is offered.
+    @ivar pipelining: send commands in groups where that is offered.
     @ivar replies: the reply that counts, for each recipient about whom there is one. 2yz: the
         server has taken the message for it.
     @ivar answered: MAIL is, and not by 421, with which a server leaves.
@@ -40,9 +45,12 @@ class Transaction:
     size: int
     top: bytes
     open_body: Callable[[], IMessageBody]
+    chunking: bool
+    pipelining: bool
     replies: dict[Recipient, Reply] = Factory(dict)
     answered: bool = False
     unsettled: bool = False
+    _chunked: bool = False
 
     async def run(self) -> None:
         """
@@ -65,10 +73,11 @@ class Transaction:
 
     async def _transfer(self, body: IMessageBody) -> None:
         offered = self.protocol.session.capabilities
-        if "CHUNKING" in offered and self.settings.chunking:
+        if "CHUNKING" in offered and self.chunking:
+            self._chunked = True
             await self._transfer_chunk(body)
             return
-        if "PIPELINING" in offered:
+        if "PIPELINING" in offered and self.pipelining:
             accepted, data = await self._pipelined()
         else:
             accepted, data = await self._in_turn(Asked.DATA)
@@ -214,7 +223,8 @@ class Transaction:
 
     async def _transfer_chunk(self, body: IMessageBody) -> None:
         session, size = self.protocol.session, len(self.top) + body.size
-        if "PIPELINING" in session.capabilities and not session.lmtp and body.size <= CHUNK:
+        grouped = "PIPELINING" in session.capabilities and self.pipelining
+        if grouped and not session.lmtp and body.size <= CHUNK:
             await self._at_once(await body.read(CHUNK), size)
             return
         accepted, _ = await self._in_turn(Asked.RCPT)
@@ -238,7 +248,7 @@ class Transaction:
         end = await self._end_of_data()
         self.unsettled = False
         if _accepts(mail):
-            self._answer_all(accepted, end)
+            self._answer_message(accepted, end)
         elif end.is_positive:
             raise ConnectionBroken("the server refused MAIL and accepted the message")
 
@@ -247,19 +257,26 @@ class Transaction:
     async def _message(self, accepted: Sequence[Recipient], body: IMessageBody) -> None:
         refusal = await self.protocol.send_body(self.top, body, self.settings.data_timeout)
         if refusal is not None:
-            self._answer_all(accepted, refusal)
+            self._answer_message(accepted, refusal)
             return
         self.unsettled = True
         if self.protocol.session.lmtp:
             # RFC 2033 section 4.2: an answer for each, in the order of RCPT.
             for recipient in accepted:
-                self._answer_all((recipient,), await self._end_of_data())
+                self._answer_message((recipient,), await self._end_of_data())
         else:
-            self._answer_all(accepted, await self._end_of_data())
+            self._answer_message(accepted, await self._end_of_data())
         self.unsettled = False
 
     async def _end_of_data(self) -> Reply:
         return await self.protocol.answer(Asked.BODY, self.settings.end_of_data_timeout)
+
+    def _answer_message(self, recipients: Sequence[Recipient], reply: Reply) -> None:
+        """@raise ConnectionBroken: it is no answer about the message, see `_UNKNOWN`."""
+        if self._chunked and recipients and reply.code in _UNKNOWN:
+            self.unsettled = False
+            raise ConnectionBroken(f"the server offers CHUNKING and does not know BDAT: {reply}")
+        self._answer_all(recipients, reply)
 
     def _answer_all(self, recipients: Sequence[Recipient], reply: Reply) -> None:
         for recipient in recipients:

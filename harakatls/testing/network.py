@@ -150,9 +150,9 @@ class MemoryTransport:
         return bool(octets)
 
     def _ends(self) -> bool:
-        if not self.connected or self.peer.output or self._shaken:
+        if not self.connected or self._shaken:
             return False
-        if self.peer.ending is not None:
+        if self.peer.ending is not None and not self.peer.output:
             self._end(
                 error.ConnectionDone() if self.peer.ending is HANG_UP else error.ConnectionLost()
             )

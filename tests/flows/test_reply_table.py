@@ -190,13 +190,14 @@ class ReplyTableTests(ReplyTestCase):
             if "W" not in letters or place.kept:
                 continue
             _, second = self.tried(place, answer, hosts=2)
-            self.network.serve(MX1, place.peer(answer))
+            again = place.peer(answer)
+            self.network.serve(MX1, again)
             self.pass_time(LATER)
             if not second.messages:
                 self.pass_time(PATIENCE)
             self.assertEqual(set(self.became().values()), {"delivered"}, row)
-            asked = [c[9:12] for c in second.commands if c.startswith("RCPT TO:")]
-            self.assertEqual(asked[-1], "cid", row)
+            # What is wrong with BDAT alone is not met again: it is not used for what was delayed.
+            self.assertTrue(second.messages or "DATA" in again.commands, row)
             self.assertIsNone(self.waiting, row)
 
     def test_the_last_attempt(self) -> None:
