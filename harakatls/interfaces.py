@@ -24,6 +24,7 @@ from harakatls.mail.envelope import Envelope, Recipient
 from harakatls.mail.route import MailExchanger, NextHop
 from harakatls.queued import Delayed, Delivered, Failed, QueuedMessage
 from harakatls.smtp.capabilities import Capabilities
+from harakatls.smtp.reply import Reply
 from harakatls.verdict import Verdict
 
 # ------------------------------------------------------------------ hooks of a transaction
@@ -75,6 +76,19 @@ class IRcptHook(Interface):
         connection: Connection, transaction: Transaction, recipient: Recipient
     ) -> Verdict:
         """The transaction's envelope holds the recipients accepted before this one."""
+
+
+class IAcceptedRcptHook(Interface):
+    """
+    Asked about a recipient that was accepted, by a plugin or since the peer may relay.
+
+    So it has the last word on recipients, wherever its plugin is listed.
+    """
+
+    async def accepted_rcpt(
+        connection: Connection, transaction: Transaction, recipient: Recipient
+    ) -> Verdict:
+        """Continue leaves it accepted; Accept does so with a reply of its own."""
 
 
 class IDataHook(Interface):
@@ -377,6 +391,90 @@ class ResolutionFailed(Exception):
     """The DNS gave no usable answer: a passing failure."""
 
 
+# -------------------------------------------------------------------------------- back ends
+
+
+@frozen
+class BackEndOptions:
+    """
+    How to talk to a back end.
+
+    @ivar section: of tls.ini, without C{queue/}: C{smtp_forward} or C{smtp_proxy}.
+    @ivar use_tls: STARTTLS where it is offered; hosts in C{force_tls_hosts} get nothing without.
+    @ivar connect_timeout: seconds.
+    @ivar timeout: seconds for each answer.
+    """
+
+    section: str
+    use_tls: bool = False
+    connect_timeout: float = 30.0
+    timeout: float = 300.0
+
+
+class BackEndFailed(Exception):
+    """
+    The conversation with a back end ended without an answer that could be passed on.
+
+    @ivar reply: 4yz, for the client.
+    @ivar reached: it was there, and has refused no mail from us as a whole.
+    """
+
+    def __init__(self, reply: Reply, reached: bool) -> None:
+        super().__init__(str(reply))
+        self.reply = reply
+        self.reached = reached
+
+
+class IBackEnd(Interface):
+    """
+    A connection to a back end on which MAIL may be said, step by step. Its answers are the back
+    end's own.
+
+    All methods that ask raise `BackEndFailed` when it breaks; then there is nothing more to ask.
+    """
+
+    async def mail(envelope: Envelope) -> Reply:
+        """Ends a transaction that was begun before."""
+
+    async def rcpt(recipient: Recipient) -> Reply:
+        """Of the transaction that was begun."""
+
+    async def message(message: "IStagedMessage") -> Reply:
+        """The message; 2yz makes it the back end's, for all recipients that it has accepted."""
+
+    def leave() -> None:
+        """Say goodbye. May be called at any time, and twice."""
+
+
+class IBackEnds(Interface):
+    """Servers that plugins hand mail on to while the client waits."""
+
+    def prepare(section: str) -> None:
+        """
+        Get the TLS of a section of tls.ini ready.
+
+        @raise ConfigError: OpenSSL refuses a value in it.
+        """
+
+    async def open(hop: NextHop, options: BackEndOptions) -> IBackEnd:
+        """
+        Connected, greeted, with TLS and logged in, as *hop* and *options* want it.
+
+        @raise BackEndFailed: no mail can be sent there.
+        """
+
+    async def deliver(
+        hop: NextHop, options: BackEndOptions, envelope: Envelope, message: "IStagedMessage"
+    ) -> Mapping[Recipient, Reply]:
+        """
+        One transaction. Nothing is sent if one of the recipients is refused.
+
+        @return: the back end's answer for each recipient that there is one for; 2yz: it has the
+            message.
+        @raise BackEndFailed: and it has answered for nobody.
+        """
+
+
 # ---------------------------------------------------------------------------------- plugins
 
 
@@ -395,6 +493,7 @@ class Site:
     @ivar me: our host name, an A-label.
     @ivar clock: for time, delays and time limits; never the global reactor.
     @ivar call_in_thread: run a blocking function in a thread: ``await call_in_thread(f, x)``.
+    @ivar back_ends: servers to hand mail on to while the client waits.
     """
 
     config: ConfigDirectory
@@ -404,6 +503,7 @@ class Site:
     tls: IServerTLS
     resolver: IResolver
     call_in_thread: Callable[..., Awaitable[Any]]
+    back_ends: IBackEnds | None = None
 
 
 class IPluginFactory(IPlugin):

@@ -10,6 +10,7 @@ from zope.interface import Interface
 from harakatls.connection import Connection, Hello, Transaction
 from harakatls.hooks.asking import Hook, HookFailed, ask, nonsense
 from harakatls.interfaces import (
+    IAcceptedRcptHook,
     ICapabilitiesHook,
     IConnectHook,
     IDataHook,
@@ -48,6 +49,7 @@ STAGES: tuple[tuple[str, type[Interface]], ...] = (
     ("capabilities", ICapabilitiesHook),
     ("mail", IMailHook),
     ("rcpt", IRcptHook),
+    ("accepted_rcpt", IAcceptedRcptHook),
     ("data", IDataHook),
     ("message", IMessageHook),
     ("queue", IQueueHook),
@@ -168,8 +170,27 @@ class HookChain:
     def rcpt(
         self, connection: Connection, transaction: Transaction, recipient: Recipient
     ) -> Coroutine[Any, Any, Verdict]:
-        """As `IRcptHook.rcpt`."""
+        """As `IRcptHook.rcpt`; then as `IAcceptedRcptHook.accepted_rcpt`."""
+        if self._hooks["accepted_rcpt"]:
+            return self._rcpt(connection, transaction, recipient)
         return self._verdict(self._hooks["rcpt"], connection, transaction, recipient)
+
+    async def _rcpt(
+        self, connection: Connection, transaction: Transaction, recipient: Recipient
+    ) -> Verdict:
+        about = connection, transaction, recipient
+        verdict = await self._verdict(self._hooks["rcpt"], *about)
+        # Whoever may relay needs nobody's yes.
+        if isinstance(verdict, Accept) or (transaction.relaying and isinstance(verdict, Continue)):
+            last = await self.accepted_rcpt(*about)
+            return verdict if isinstance(last, Continue) else last
+        return verdict
+
+    def accepted_rcpt(
+        self, connection: Connection, transaction: Transaction, recipient: Recipient
+    ) -> Coroutine[Any, Any, Verdict]:
+        """As `IAcceptedRcptHook.accepted_rcpt`; part of `rcpt`."""
+        return self._verdict(self._hooks["accepted_rcpt"], connection, transaction, recipient)
 
     def data(
         self, connection: Connection, transaction: Transaction

@@ -45,8 +45,13 @@ class Recipient:
 
 @frozen
 class Envelope:
-    """@ivar reverse_path: None is the null reverse-path, ``<>``."""
+    """
+    @ivar reverse_path: None is the null reverse-path, ``<>``.
+    @ivar route: where a plugin wants it to go, as a word that the plugin knows; never a login. ""
+        leaves that to others.
+    """
 
     reverse_path: Address | None
     recipients: tuple[Recipient, ...] = ()
     parameters: MailParameters = NO_PARAMETERS
+    route: str = ""

@@ -110,6 +110,10 @@ class Routing:
             given = await self._chain.route(domain, queued)
         except HookFailed as problem:
             return _refused(451, "4.3.0", f"The route is not known at present ({problem})")
+        if given is None and queued.envelope.route:
+            # It was accepted to go there; its MX may be this very server.
+            text = f"No plugin knows the route {queued.envelope.route} that it is to take"
+            return _refused(451, "4.4.4", text)
         if given is not None:
             if not given:
                 return _refused(451, "4.4.4", "A plugin gave a route without any host")

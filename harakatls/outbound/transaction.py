@@ -36,6 +36,8 @@ class Transaction:
         server has taken the message for it.
     @ivar answered: MAIL is, and not by 421, with which a server leaves.
     @ivar unsettled: the whole message was sent, but not answered: the server may have it.
+    @ivar all_or_none: where one recipient is refused, nothing is sent to the others. Those have no
+        reply then.
     """
 
     protocol: OutboundProtocol
@@ -50,6 +52,7 @@ class Transaction:
     replies: dict[Recipient, Reply] = Factory(dict)
     answered: bool = False
     unsettled: bool = False
+    all_or_none: bool = False
     _chunked: bool = False
 
     async def run(self) -> None:
@@ -73,6 +76,9 @@ class Transaction:
 
     async def _transfer(self, body: IMessageBody) -> None:
         offered = self.protocol.session.capabilities
+        if self.all_or_none:
+            await self._transfer_to_all(body)
+            return
         if "CHUNKING" in offered and self.chunking:
             self._chunked = True
             await self._transfer_chunk(body)
@@ -91,6 +97,17 @@ class Transaction:
             # RFC 2920 section 3.1: a server that says 354 without recipients gets a lone dot.
             self.protocol.send(self.protocol.session.end_body())
             await self._end_of_data()
+
+    async def _transfer_to_all(self, body: IMessageBody) -> None:
+        """Nothing is in the same group as the message, which may not be sent."""
+        accepted, _ = await self._in_turn(Asked.RCPT)
+        if len(accepted) < len(self.recipients):
+            return
+        data = await self._ask(Asked.DATA, self.protocol.session.data())
+        if data.code != 354:
+            self._answer_all(accepted, data)
+            return
+        await self._message(accepted, body)
 
     # -- before anything is sent --------------------------------------------------------------
 

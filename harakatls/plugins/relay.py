@@ -154,8 +154,8 @@ class Relay:
 
     async def route(self, domain: str, queued: QueuedMessage) -> tuple[NextHop, ...] | None:
         """A domain that is listed without a nexthop goes by DNS, whatever ``any`` says."""
-        if not self.settings.force_routing:
-            return None
+        if not self.settings.force_routing or queued.envelope.route:
+            return None  # the plugin that has taken it knows where it goes
         destination = self.settings.destination(domain) or self.settings.for_all_others
         if destination is None or not destination.next_hops:
             return None

@@ -9,7 +9,7 @@ from harakatls.outbound.resolver import system_resolver
 from harakatls.service.command_failure import warn
 from harakatls.service.logs import message_of
 from harakatls.service.settings import Settings
-from harakatls.service.wiring import load_all
+from harakatls.service.wiring import back_ends_for, load_all
 from harakatls.spool.memory import MemorySpool
 from harakatls.tls.server import ServerTLS
 
@@ -30,7 +30,14 @@ def run(options: argparse.Namespace) -> None:
     settings = Settings.load(options.config)
     server_tls = ServerTLS(settings.tls.inbound, settings.me)
     resolver = system_resolver(reactor)
-    plugins, chain = load_all(settings, MemorySpool(), server_tls, resolver, reactor)
+    plugins, chain = load_all(
+        settings,
+        MemorySpool(),
+        server_tls,
+        resolver,
+        back_ends_for(settings, resolver, reactor),
+        reactor,
+    )
     limits = {plugin.name: plugin.timeout for plugin in plugins}
     stages = chain.stages()
     width = max(len(name) for _, names in stages for name in names)

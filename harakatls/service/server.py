@@ -23,6 +23,7 @@ from harakatls.hooks.chain import HookChain
 from harakatls.inbound.protocol import InboundFactory
 from harakatls.inbound.settings import ListenerSettings
 from harakatls.interfaces import IResolver, ISpool
+from harakatls.outbound.back_ends import BackEnds
 from harakatls.outbound.connector import Connector
 from harakatls.outbound.delivery import Delivery
 from harakatls.outbound.dsn import Reporter
@@ -38,7 +39,7 @@ from harakatls.service.logs import Stream, drop_below, log_to
 from harakatls.service.nogo import NoGo
 from harakatls.service.reload import TLSReload
 from harakatls.service.settings import Settings, account
-from harakatls.service.wiring import load_all, thread_caller
+from harakatls.service.wiring import back_ends_for, listens_on, load_all, thread_caller
 from harakatls.spool.errors import SpoolUnusable
 from harakatls.spool.sqlite import open_spool
 from harakatls.tls.client import ClientTLS
@@ -51,7 +52,6 @@ from harakatls.tls.stapling import Stapler
 log = Logger()
 
 HURRY = 5.0  # seconds to write down what deliveries came to that are broken off
-_ALL = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
 STAPLES = "ocsp"
 """The directory in the queue for OCSP responses, which is only there for a quick start."""
 
@@ -97,6 +97,7 @@ class Server(Service):
         self._bound: tuple[BoundSocket, ...] = ()
         self._unopened: tuple[ListenerSettings, ...] = ()
         self._connector: Connector | None = None
+        self._back_ends: BackEnds | None = None
         self._factory_for: Callable[[ListenerSettings], InboundFactory] | None = None
         self._ports: list[IListeningPort] = []
         self._factories: list[InboundFactory] = []
@@ -174,7 +175,10 @@ class Server(Service):
             self._reactor.callFromThread,
             thread_caller(self._reactor),
         )
-        _, chain = load_all(settings, spool, self._server_tls, resolver, self._reactor)
+        self._back_ends = back_ends_for(settings, resolver, self._reactor)
+        _, chain = load_all(
+            settings, spool, self._server_tls, resolver, self._back_ends, self._reactor
+        )
         reporter = Reporter(settings.me, settings.outbound.templates)
         chain.success_reports = LocalReports(spool, chain, reporter, self._reactor)
         self._runner = self._runner_for(chain, spool, resolver)
@@ -208,19 +212,10 @@ class Server(Service):
             settings.tls.nogo,
             self._nogo.outbound,
         )
-        routing = Routing(chain, resolver, outbound, me, is_listener=self._listens_on)
+        routing = Routing(chain, resolver, outbound, me, is_listener=listens_on(settings))
         delivery = Delivery(routing, self._connector, spool, outbound, me, clock)
         grace = settings.inbound.shutdown_timeout
         return QueueRunner(spool, chain, delivery, outbound, me, clock, grace)
-
-    def _listens_on(self, address: str, port: int) -> bool:
-        """@param address: one of this machine, or that under which the world sees it."""
-        inbound = self._settings.inbound
-        return any(
-            listener.port == port
-            and (listener.host in (address, *_ALL) or address in self._settings.outbound.public_ip)
-            for listener in inbound.listeners
-        )
 
     # -- reloading ---------------------------------------------------------------------------
 
@@ -243,6 +238,8 @@ class Server(Service):
     def _tls_taken_on(self, settings: TLSSettings) -> None:
         if self._connector is not None:
             self._connector.take_on(settings.outbound)
+        if self._back_ends is not None:
+            self._back_ends.take_on(settings.plugins)
         if not (self._unopened and self._server_tls.ready() and self._factory_for):
             return
         listeners, self._unopened = self._unopened, ()
@@ -272,6 +269,8 @@ class Server(Service):
         if first == 1:
             log.warn("told to stop again; what is under way is broken off")
             await self._break_off()
+        if self._back_ends is not None:
+            self._back_ends.close()
         await self._without_fail(self._nogo.close)
         if self._spool is not None:
             await self._without_fail(self._spool.close)

@@ -36,6 +36,8 @@ def encode(queued: QueuedMessage) -> str:
     ]
     if envelope.parameters != NO_PARAMETERS:
         parts.append(f'"parameters":{_to_text(_parameters(envelope.parameters))}')
+    if envelope.route:
+        parts.append(f'"route":{_quoted(envelope.route)}')
     if queued.pending != envelope.recipients:
         parts.append(f'"pending":{_recipients(queued.pending)}')
     if queued.attempts:
@@ -89,6 +91,7 @@ def _queued(document: dict[str, Any]) -> QueuedMessage:
             None if reverse_path is None else _to_address(*reverse_path),
             recipients,
             NO_PARAMETERS if parameters is None else _to_parameters(parameters),
+            _text(document.get("route", "")),
         ),
         domain=_text(document["domain"]),
         arrived=_number(document["arrived"]),

@@ -18,7 +18,6 @@ PLUGINS = ("smtp_forward", "smtp_proxy")
 _QUEUE = "queue/"  # where Haraka has these plugins, so that many write it with the name
 
 _NOT_YET = "it is not built yet"
-_PLUGIN_NOT_YET = "that plugin is not built yet"
 _ABOUT_CLIENTS = "it is about incoming connections"
 _ABOUT_SERVERS = "it is about outgoing connections"
 _ABOUT_PORTS = "it is about ports, before a client has asked for any name"
@@ -110,8 +109,6 @@ def tell_what_is_unused(ini: Ini) -> None:
     for plugin in PLUGINS:
         section = plugin_section(ini, plugin)
         section.unsupported({**_NOWHERE, **_NOT_FOR_SERVERS})
-        if section.name in ini.sections():
-            section.warn(None, f"this section has no effect; {_PLUGIN_NOT_YET}")
     _tell_of_hosts(ini.section(NO_TLS_HOSTS))
 
 

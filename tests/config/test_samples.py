@@ -11,9 +11,11 @@ from harakatls.config.directory import ConfigDirectory, queue_directory
 from harakatls.config.timeouts import plugin_timeout
 from harakatls.inbound.settings import InboundSettings, ListenerSettings
 from harakatls.outbound.settings import OutboundSettings
+from harakatls.plugins import lmtp, quarantine, smtp_proxy
 from harakatls.plugins.host_list import LocalDomains
 from harakatls.plugins.maildir import maildir_path
 from harakatls.plugins.relay import RelaySettings
+from harakatls.plugins.smtp_forward import ForwardSettings
 from harakatls.service.logs import LogSettings
 from harakatls.tls.settings import TLSSettings
 from tests.config.files import write_config
@@ -41,6 +43,10 @@ def read_all(config: ConfigDirectory) -> tuple[object, ...]:
         RelaySettings.load(config),
         LocalDomains.load(config),
         maildir_path(config).name,
+        ForwardSettings.load(config),
+        smtp_proxy.read_settings(config),
+        lmtp.read_stores(config),
+        quarantine.path(config),
         plugin_timeout(config, "tls"),
         queue_directory(config).name,
     )

@@ -8,6 +8,7 @@ from zope.interface import implementer
 
 from harakatls.hooks.chain import LoadedPlugin
 from harakatls.interfaces import (
+    IAcceptedRcptHook,
     ICapabilitiesHook,
     IConnectHook,
     IDataHook,
@@ -30,6 +31,7 @@ Answer = Callable[..., Awaitable[Any]]
     IConnectHook,
     IRelayHook,
     IHelloHook,
+    IAcceptedRcptHook,
     ICapabilitiesHook,
     IMailHook,
     IRcptHook,
@@ -78,6 +80,9 @@ class Everything:
 
     async def rcpt(self, connection: Any, transaction: Any, recipient: Any) -> Any:
         return await self._answer("rcpt", CONTINUE, connection, transaction, recipient)
+
+    async def accepted_rcpt(self, connection: Any, transaction: Any, recipient: Any) -> Any:
+        return await self._answer("accepted_rcpt", CONTINUE, connection, transaction, recipient)
 
     async def data(self, connection: Any, transaction: Any) -> Any:
         return await self._answer("data", CONTINUE, connection, transaction)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -11,7 +12,7 @@ from harakatls.mail.address import parse_forward_path
 from harakatls.mail.envelope import Recipient
 from harakatls.mail.route import Credentials, NextHop
 from harakatls.plugins.relay import Relay, load
-from harakatls.queued import QueuedMessage
+from harakatls.testing.values import queued_message
 from harakatls.verdict import ACCEPT, CONTINUE, Reject, Verdict
 from tests.plugins.support import connection_from, recipient, result_of, site_of, transaction_for
 
@@ -87,9 +88,7 @@ class DestinationTests(SynchronousTestCase):
         return verdict
 
     def route(self, plugin: Relay, domain: str) -> tuple[NextHop, ...] | None:
-        unused: Any = None
-        queued: QueuedMessage = unused
-        return result_of(self, plugin.route(domain, queued))
+        return result_of(self, plugin.route(domain, queued_message()))
 
     def test_recipients(self) -> None:
         """With dest_domains, relay_dest_domains.ini says for whom anybody may send mail here."""
@@ -149,6 +148,12 @@ class DestinationTests(SynchronousTestCase):
     def test_direct(self) -> None:
         """A domain listed without nexthop is kept from the smarthost: it goes by DNS."""
         self.assertIs(self.route(self.plugin(), "direct.example"), None)
+
+    def test_mail_that_another_plugin_has_taken(self) -> None:
+        """A smart host for everything does not get what was accepted for a mail store."""
+        queued = queued_message()
+        taken = evolve(queued, envelope=evolve(queued.envelope, route="lmtp"))
+        self.assertIs(result_of(self, self.plugin().route("accepted.example", taken)), None)
 
     def test_no_routes(self) -> None:
         """force_routing=false leaves all routes to DNS."""

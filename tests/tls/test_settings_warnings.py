@@ -6,12 +6,6 @@ from tests.tls.settings_case import SettingsTestCase
 class WarningTests(SettingsTestCase):
     """What has no effect is told, never silently ignored."""
 
-    def test_not_built(self) -> None:
-        """Each option of the document that is not built yet says so."""
-        for text in ("[smtp_forward]\nminVersion=TLSv1.3\n",):
-            with self.subTest(text=text):
-                self.assert_warned(text, "not built yet")
-
     def test_switched_off(self) -> None:
         """Nobody is bothered about what is not built where it is not asked for."""
         for text in (

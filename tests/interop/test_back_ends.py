@@ -1,0 +1,107 @@
+"""The running server hands mail on to Postfix while its client waits, over TLS."""
+
+import smtplib
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.interop.postfix import Postfix
+from tests.support import Certificates, Instance, need, temporary_directory
+
+SENDER, RECIPIENT = "sender@client.test", "recipient@dest.test"
+TEXT = "From: {0}\r\nTo: {1}\r\nSubject: {2}\r\n\r\nA line.\r\n.And a dot.\r\n"
+
+
+class BackEndTests(SynchronousTestCase):
+    """Postfix takes nothing in the clear, and knows no user "nobody"."""
+
+    postfix: Postfix
+    instance: Instance
+
+    def start(self, plugin: str, trusted: bool = True) -> None:
+        """@param trusted: we know who has issued the certificate of Postfix."""
+        need("postfix")
+        certificates = Certificates()
+        cert, key = certificates.write_pair(temporary_directory(), "localhost")
+        self.postfix = Postfix(
+            "dest.test",
+            {
+                "smtpd_tls_security_level": "encrypt",
+                "smtpd_tls_chain_files": f"{key}, {cert}",
+                "smtpd_recipient_restrictions": "check_recipient_access inline:{"
+                "nobody@dest.test=REJECT}, permit_mynetworks, reject",
+            },
+        )
+        self.addCleanup(self.postfix.remove)
+        self.postfix.start()
+        issuer = certificates if trusted else Certificates()
+        authority = issuer.write_authority(temporary_directory() / "authority.pem")
+        self.instance = Instance.make(
+            "mx.test",
+            files={
+                "plugins": f"tls\nrcpt_to.in_host_list\nqueue/{plugin}\n",
+                "host_list": "dest.test\n",
+                f"{plugin}.ini": f"host=localhost\nport={self.postfix.port}\nenable_tls=true\n",
+                "tls.ini": f"[{plugin}]\nca={authority}\nforce_tls_hosts[]=localhost\n",
+            },
+        )
+        self.addCleanup(self.instance.remove)
+        self.instance.start()
+
+    def client(self) -> smtplib.SMTP:
+        client = smtplib.SMTP("127.0.0.1", self.instance.port, "client.test", timeout=20)
+        self.addCleanup(client.close)
+        client.ehlo()
+        return client
+
+    def send(self, subject: str, *recipients: str) -> dict[str, tuple[int, bytes]]:
+        text = TEXT.format(SENDER, RECIPIENT, subject)
+        return self.client().sendmail(SENDER, recipients, text)
+
+    def check_taken(self, subject: str) -> None:
+        mail = self.postfix.wait_for_mail(subject)
+        self.assertIn("\n.And a dot.\n", mail)
+        self.assertRegex(mail, r"\(using TLSv1\.3 with cipher")
+        self.assertEqual(self.instance.queue_list().count("@"), 0)
+
+    def test_forward(self) -> None:
+        """Taken by Postfix before the client has its 250, on a verified connection."""
+        self.start("smtp_forward")
+        self.assertEqual(self.send("forwarded", RECIPIENT), {})
+        self.check_taken("forwarded")
+
+    def test_forward_refused(self) -> None:
+        """Its no is the client's."""
+        self.start("smtp_forward")
+        with self.assertRaises(smtplib.SMTPDataError) as raised:
+            self.send("refused", RECIPIENT, "nobody@dest.test")
+        self.assertEqual(raised.exception.smtp_code, 550)
+        self.assertIn(b"Access denied", raised.exception.smtp_error)
+
+    def test_forward_to_a_stranger(self) -> None:
+        """A certificate that is not right: nothing is sent, and the client is told to come back."""
+        self.start("smtp_forward", trusted=False)
+        with self.assertRaises(smtplib.SMTPDataError) as raised:
+            self.send("not sent", RECIPIENT)
+        self.assertEqual(raised.exception.smtp_code, 451)
+        self.assertIn(b"TLS is required", raised.exception.smtp_error)
+        self.assertNotIn("from=<sender@client.test>", self.postfix.log())
+
+    def test_proxy(self) -> None:
+        """Each recipient is asked about there; the message is for those that it knows."""
+        self.start("smtp_proxy")
+        refused = self.send("proxied", RECIPIENT, "nobody@dest.test")
+        self.assertEqual(list(refused), ["nobody@dest.test"])
+        self.assertEqual(refused["nobody@dest.test"][0], 554)
+        self.check_taken("proxied")
+
+    def test_proxy_without_back_end(self) -> None:
+        """Gone in the middle: the client is told to come back, and nothing is in our queue."""
+        self.start("smtp_proxy")
+        client = self.client()
+        client.mail(SENDER)
+        self.assertEqual(client.rcpt(RECIPIENT)[0], 250)
+        self.postfix.remove()
+        code, _ = client.data(TEXT.format(SENDER, RECIPIENT, "lost?"))
+        self.assertEqual(code, 451)
+        self.assertEqual(client.mail(SENDER)[0], 451)
+        self.assertEqual(self.instance.queue_list().count("@"), 0)
