@@ -118,6 +118,10 @@ lint: $(INSTALLED)
 		echo "$$check"; \
 		$(BIN)/$$check || failed="$$failed [$$check]"; \
 	done; \
+	echo docutils; \
+	for text in *.rst docs/*.rst; do \
+		$(BIN)/docutils --report=2 --halt=2 --writer=null $$text /dev/null || failed="$$failed [$$text]"; \
+	done; \
 	if [[ -n $$failed ]]; then echo "failed:$$failed" >&2; exit 1; fi
 
 bench: $(INSTALLED)

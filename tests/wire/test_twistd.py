@@ -554,14 +554,14 @@ class PrintedPluginTests(ServerTests):
     """The plugin in docs/plugins.rst, word for word."""
 
     def blocks(self) -> dict[str, str]:
-        """The text of each code block with a caption, by its caption."""
+        """The text of each code block with a name, by its name."""
         text = (REPOSITORY / "docs" / "plugins.rst").read_text()
         found = re.findall(
-            r"^\.\. code-block:: \w+\n   :caption: (\S+)\n((?:\n|   .*\n)+)", text, re.MULTILINE
+            r"^\.\. code-block:: \w+\n   :name: (\S+)\n((?:\n|   .*\n)+)", text, re.MULTILINE
         )
         return {
-            caption: "".join(line[3:] or "\n" for line in block.splitlines(keepends=True))
-            for caption, block in found
+            name: "".join(line[3:] or "\n" for line in block.splitlines(keepends=True))
+            for name, block in found
         }
 
     def test_as_printed(self) -> None:
