@@ -1,6 +1,6 @@
 """Looks mail routes up in the DNS, over twisted.names."""
 
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ RETRY_AFTER = (2, 4, 8)  # seconds, for each server in turn
 TIME_LIMIT = 30.0  # seconds for one lookup, whatever happens
 LONGEST_TTL = 3600.0
 MOST_CACHED = 10_000
+MOST_KEPT = 100  # records of one answer that is worth to be kept
 MOST_ALIASES = 8  # CNAMEs one behind the other
 
 _Section = Sequence[Any]  # of dns.RRHeader; the payload's type is known by the record's
@@ -51,10 +52,18 @@ class DNSResolver:
         self._cache: dict[tuple[str, int], tuple[float, tuple[Any, ...]]] = {}
 
     async def mx(self, domain: str) -> tuple[MailExchanger, ...]:
-        """As `IResolver.mx`; a target that is no host name is left out."""
+        """
+        As `IResolver.mx`; a target that is no host name is left out.
+
+        Where that leaves nothing, the domain has MX all the same, and its address does not count
+        (RFC 5321 section 5.1).
+        """
         records = await self._lookup(domain, dns.MX, self._client.lookupMailExchange)
         exchangers = ((r.preference, _host(r.name.name)) for r in records)
-        return tuple(MailExchanger(p, h) for p, h in exchangers if h is not None)
+        found = tuple(MailExchanger(p, h) for p, h in exchangers if h is not None)
+        if records and not found:
+            raise ResolutionFailed(f"{domain}: no MX names a host")
+        return found
 
     async def addresses(self, host: str) -> tuple[str, ...]:
         """
@@ -91,7 +100,7 @@ class DNSResolver:
         if cached is not None and now < cached[0]:
             return cached[1]
         answer = await self._ask(name, kind, look_up)
-        if answer.ttl > 0:
+        if answer.ttl > 0 and len(answer.records) <= MOST_KEPT:
             if len(self._cache) >= MOST_CACHED:
                 self._make_room(now)
             self._cache[name, kind] = (now + answer.ttl, answer.records)
@@ -111,13 +120,16 @@ class DNSResolver:
         asked, ttl = name, LONGEST_TTL
         for _ in range(MOST_ALIASES):
             answers, authority = await self._response(asked, look_up)
-            records = tuple(r.payload for r in answers if r.type == kind)
+            names = _aliases(asked, answers)
+            # What a server says of names that were not asked for is not believed.
+            to_the_point = [r for r in answers if str(r.name).lower() in names]
+            ttl = min([ttl, *(float(r.ttl) for r in to_the_point)])
+            records = tuple(r.payload for r in to_the_point if r.type == kind)
             if records:
-                return _Answer(records, min(ttl, *(float(r.ttl) for r in answers)))
-            alias = _end_of_aliases(asked, answers)
-            if alias is None:
+                return _Answer(records, ttl)
+            if len(names) == 1:
                 return _Answer((), min(ttl, _negative_ttl(authority)))
-            asked, ttl = alias, min(ttl, *(float(r.ttl) for r in answers))
+            asked = names[-1]
         raise ResolutionFailed(f"{name}: the aliases do not end")
 
     async def _response(self, name: str, look_up: _Look) -> tuple[_Section, _Section]:
@@ -135,10 +147,25 @@ class DNSResolver:
         return answers, authority
 
 
+class DNSClient(client.Resolver):
+    """As Twisted's. An answer over TCP is not asked for again because it says it is truncated."""
+
+    def filterAnswers(self, message: Any) -> Any:
+        """As of the base class; what is truncated over UDP is asked for over TCP."""
+        if not message.trunc:
+            return super().filterAnswers(message)  # type: ignore[no-untyped-call]
+        return self.queryTCP(message.queries).addCallback(self._whole)  # type: ignore
+
+    def _whole(self, message: Any) -> Any:
+        if message.trunc:
+            raise ResolverError("truncated")
+        return super().filterAnswers(message)  # type: ignore[no-untyped-call]
+
+
 def system_resolver(reactor: Any) -> DNSResolver:
     """Asks as /etc/hosts and /etc/resolv.conf say. Needs UDP, TCP and time of *reactor*."""
     dns.DNSDatagramProtocol.noisy = False  # else each question writes four lines to the log
-    over_network: Any = client.Resolver(  # type: ignore[no-untyped-call]
+    over_network: Any = DNSClient(  # type: ignore[no-untyped-call]
         resolv="/etc/resolv.conf", reactor=reactor
     )
     hosts_file: Any = hosts.Resolver()  # type: ignore[no-untyped-call]
@@ -192,21 +219,15 @@ def _host(name: bytes) -> str | None:
     return text if text.isprintable() and " " not in text else None
 
 
-def _end_of_aliases(name: str, answers: _Section) -> str | None:
-    """The last name of the chain of CNAMEs that starts at *name*; None without one."""
+def _aliases(name: str, answers: _Section) -> list[str]:
+    """*name* and what it is an alias of, one after the other; each of them once."""
     targets = {
         str(r.name).lower(): str(r.payload.name).lower() for r in answers if r.type == dns.CNAME
     }
-    found = None
-    for alias in _followed(name.lower(), targets):
-        found = alias
-    return found
-
-
-def _followed(name: str, targets: dict[str, str]) -> Iterator[str]:
-    while name in targets:
-        name = targets.pop(name)
-        yield name
+    names = [name.lower()]
+    while names[-1] in targets:
+        names.append(targets.pop(names[-1]))
+    return names
 
 
 def _negative_ttl(authority: _Section) -> float:
