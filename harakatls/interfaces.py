@@ -7,7 +7,7 @@ asked in the order of config/plugins; the first verdict other than Continue ends
 that raises, or takes longer than its plugin_timeout, counts as TempFail.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -20,7 +20,8 @@ from zope.interface import Attribute, Interface
 
 from harakatls.config.directory import ConfigDirectory
 from harakatls.connection import Connection, Hello, TLSSummary, Transaction
-from harakatls.mail.envelope import Envelope, Recipient
+from harakatls.mail.address import Address
+from harakatls.mail.envelope import NO_PARAMETERS, Envelope, MailParameters, Recipient
 from harakatls.mail.route import MailExchanger, NextHop
 from harakatls.queued import Delayed, Delivered, Failed, QueuedMessage
 from harakatls.smtp.capabilities import Capabilities
@@ -142,6 +143,15 @@ class IRouteHook(Interface):
 
     async def route(domain: str, queued: QueuedMessage) -> tuple[NextHop, ...] | None:
         """@return: hosts in the order of trying; None leaves it to the next plugin, then to DNS."""
+
+
+class IBounceHook(Interface):
+    """Asked before a sender is told that mail has failed (Haraka's bounce)."""
+
+    async def bounce(queued: QueuedMessage, failed: tuple[Failed, ...]) -> bool:
+        """
+        @return: the sender is to be told. One no is enough; who fails to answer has not said no.
+        """
 
 
 class IDeliveryObserver(Interface):
@@ -478,6 +488,42 @@ class IBackEnds(Interface):
 # ---------------------------------------------------------------------------------- plugins
 
 
+class SendEmail(Protocol):
+    """Sends mail of this server's own."""
+
+    async def __call__(
+        self,
+        sender: str | Address | None,
+        recipients: Iterable[str | Address | Recipient],
+        content: bytes | str | AsyncIterable[bytes],
+        *,
+        parameters: MailParameters = NO_PARAMETERS,
+        remove: Collection[str] = (),
+        dot_stuffed: bool = False,
+        notes: Mapping[str, Any] | None = None,
+    ) -> str:
+        """
+        When it returns, the message survives a crash: it is in the queue, or where a queue plugin
+        has put it. Those are asked as about mail of a client that may relay, at 127.0.0.1, port 0.
+
+        @param sender: None is the null reverse-path: nobody hears of a failure.
+        @param content: header and body, with any line ends. Date and Message-Id are added where
+            they are missing.
+        @param parameters: RET, ENVID and the like; what each recipient's reports are is in
+            L{Recipient}. 8BITMIME and SMTPUTF8 are seen to.
+        @param remove: names of header fields that are to be left out.
+        @param dot_stuffed: lines that begin with a dot have another one before it.
+        @param notes: of its transaction, for plugins: C{queue.wants}.
+        @return: the id under which it is queued.
+        @raise ValueError: an address is none (AddressError), or there is no recipient.
+        @raise SpoolFull: no space; nothing was queued.
+        """
+
+
+async def _nobody_sends(*_: object, **__: object) -> str:
+    raise RuntimeError("there is nobody here who sends mail")
+
+
 class IAskedLast(Interface):
     """A plugin that also wants to be asked after all others, in another way than in its place."""
 
@@ -494,6 +540,7 @@ class Site:
     @ivar clock: for time, delays and time limits; never the global reactor.
     @ivar call_in_thread: run a blocking function in a thread: ``await call_in_thread(f, x)``.
     @ivar back_ends: servers to hand mail on to while the client waits.
+    @ivar send_email: send a message of your own: see L{SendEmail}.
     """
 
     config: ConfigDirectory
@@ -504,6 +551,7 @@ class Site:
     resolver: IResolver
     call_in_thread: Callable[..., Awaitable[Any]]
     back_ends: IBackEnds | None = None
+    send_email: SendEmail = _nobody_sends
 
 
 class IPluginFactory(IPlugin):

@@ -11,6 +11,7 @@ from harakatls.connection import Connection, Hello, Transaction
 from harakatls.hooks.asking import Hook, HookFailed, ask, nonsense
 from harakatls.interfaces import (
     IAcceptedRcptHook,
+    IBounceHook,
     ICapabilitiesHook,
     IConnectHook,
     IDataHook,
@@ -55,6 +56,7 @@ STAGES: tuple[tuple[str, type[Interface]], ...] = (
     ("queue", IQueueHook),
     ("disconnected", IDisconnectHook),
     ("route", IRouteHook),
+    ("bounce", IBounceHook),
     ("delivered", IDeliveryObserver),
     ("delayed", IDeliveryObserver),
     ("failed", IDeliveryObserver),
@@ -269,6 +271,16 @@ class HookChain:
                 nonsense(hook, hops, domain, queued)
                 raise HookFailed(f"{hook.plugin} at {hook.stage}")
         return None
+
+    async def bounce(self, queued: QueuedMessage, failed: tuple[Failed, ...]) -> bool:
+        """As `IBounceHook.bounce`; a sender is rather told twice than never."""
+        for hook in self._hooks["bounce"]:
+            try:
+                if await ask(hook, self._clock, queued, failed) is False:
+                    return False
+            except HookFailed:
+                pass
+        return True
 
     def delivered(self, queued: QueuedMessage, outcome: Delivered) -> Coroutine[Any, Any, None]:
         """Tell everybody."""

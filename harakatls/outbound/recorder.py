@@ -27,6 +27,7 @@ NOT_REPORTED = 60.0  # seconds until a message is tried again whose report could
 class Observers(Takers, Protocol):
     """What is needed of `hooks.chain.HookChain`."""
 
+    def bounce(self, queued: QueuedMessage, failed: tuple[Failed, ...]) -> Awaitable[bool]: ...
     def delivered(self, queued: QueuedMessage, outcome: Delivered) -> Awaitable[None]: ...
     def delayed(self, queued: QueuedMessage, outcome: Delayed) -> Awaitable[None]: ...
     def failed(self, queued: QueuedMessage, outcome: Failed) -> Awaitable[None]: ...
@@ -72,6 +73,7 @@ class Recorder:
         if warns and settled.pending:
             settled = evolve(settled, warned=True)
         told = notices(queued, zip(result.outcomes, outcomes, strict=True), warns)
+        told = await self._allowed(settled, outcomes, told)
         if told:
             settled = await self._with_report(queued, settled, told)
         else:
@@ -79,6 +81,22 @@ class Recorder:
             await self._settle(settled)
         await self._tell(settled, outcomes)
         return settled
+
+    async def _allowed(
+        self, settled: QueuedMessage, outcomes: Sequence[Outcome], told: tuple[Notice, ...]
+    ) -> tuple[Notice, ...]:
+        """A plugin may keep failures from the sender; of all else he is told."""
+        if all(notice.action is not Action.FAILED for notice in told):
+            return told
+        failed = tuple(outcome for outcome in outcomes if isinstance(outcome, Failed))
+        if await self.observers.bounce(settled, failed):
+            return told
+        _log.info(
+            "a plugin keeps the failure of {queue_id} for {recipients} recipients from its sender",
+            queue_id=settled.id,
+            recipients=len(failed),
+        )
+        return tuple(notice for notice in told if notice.action is not Action.FAILED)
 
     async def set_aside(self, queued: QueuedMessage, problem: str) -> None:
         """Leave a message that cannot be read to the operator."""

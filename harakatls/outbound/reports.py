@@ -6,7 +6,7 @@ take the report for us.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import uuid4
 
 from attrs import frozen
@@ -97,21 +97,27 @@ class LocalReports:
 
 
 async def hand_over(
-    takers: Takers, staged: IStagedMessage, envelope: Envelope, settling: QueuedMessage | None
+    takers: Takers,
+    staged: IStagedMessage,
+    envelope: Envelope,
+    settling: QueuedMessage | None,
+    notes: dict[str, Any] | None = None,
 ) -> bool:
     """
-    Have somebody take a report; the durable queue does it where nobody else will.
+    Have somebody take a report, or other mail of our own; the durable queue does it where nobody
+    else will.
 
     @param staged: the report.
     @param settling: the message it is about, see `IStagedMessage.commit`; None where that is in
         no queue.
+    @param notes: of the transaction, for plugins.
     @return: *settling* was settled in the transaction that queued the report; if not, a plugin has
         the report, and *settling* is still to be settled.
     @raise SpoolFull, SpoolDamaged: nobody has it.
     """
     report = _Report(staged, settling)
     connection = Connection(staged.id, OURSELVES, OURSELVES, relaying=True)
-    transaction = Transaction(staged.id, envelope, relaying=True)
+    transaction = Transaction(staged.id, envelope, relaying=True, notes=notes or {})
     verdict = await takers.queue(connection, transaction, report)
     if report.problem is not None:
         raise report.problem

@@ -11,6 +11,7 @@ from harakatls.hooks.registry import load_plugins, plugin_factories
 from harakatls.interfaces import IBackEnds, IQueueHook, IResolver, IServerTLS, ISpool, Site
 from harakatls.outbound.back_ends import BackEnds
 from harakatls.outbound.routing import Routing
+from harakatls.outbound.sending import Mailer
 from harakatls.outbound.tcp import over_tcp
 from harakatls.queued import QueuedMessage
 from harakatls.service.settings import Settings
@@ -63,6 +64,7 @@ def load_all(
     @return: the plugins, and the chain that asks them and the durable queue behind all.
     @raise ConfigError: a plugin is not known, or its configuration is wrong.
     """
+    mailer = Mailer(spool)
     site = Site(
         config=settings.config,
         me=settings.me,
@@ -72,11 +74,14 @@ def load_all(
         resolver=resolver,
         call_in_thread=thread_caller(reactor),
         back_ends=back_ends,
+        send_email=mailer.send_email,
     )
     factories = plugin_factories(settings.own_plugins)
     plugins = load_plugins(site, settings.plugins, factories)
     (last,) = load_plugins(site, (LAST_QUEUE,), factories)
-    return plugins, HookChain(plugins, reactor, IQueueHook(last.plugin))
+    chain = HookChain(plugins, reactor, IQueueHook(last.plugin))
+    mailer.takers = chain
+    return plugins, chain
 
 
 def thread_caller(reactor: Any) -> Callable[..., Deferred[Any]]:

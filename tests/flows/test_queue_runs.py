@@ -93,6 +93,9 @@ class Deaf:
 
     delayed = failed = delivered
 
+    async def bounce(self, queued: QueuedMessage, failed: Any) -> bool:
+        return True
+
     async def queue(self, connection: Any, transaction: Any, message: Any) -> Verdict:
         return CONTINUE
 

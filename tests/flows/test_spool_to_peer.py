@@ -38,6 +38,9 @@ class Diary:
     def __init__(self) -> None:
         self.entries: list[str] = []
 
+    async def bounce(self, queued: QueuedMessage, failed: tuple[Failed, ...]) -> bool:
+        return True
+
     async def delivered(self, queued: QueuedMessage, outcome: Delivered) -> None:
         self.entries.append(f"delivered {outcome.recipient.address}")
 

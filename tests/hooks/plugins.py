@@ -9,6 +9,7 @@ from zope.interface import implementer
 from harakatls.hooks.chain import LoadedPlugin
 from harakatls.interfaces import (
     IAcceptedRcptHook,
+    IBounceHook,
     ICapabilitiesHook,
     IConnectHook,
     IDataHook,
@@ -28,6 +29,7 @@ Answer = Callable[..., Awaitable[Any]]
 
 
 @implementer(
+    IBounceHook,
     IConnectHook,
     IRelayHook,
     IHelloHook,
@@ -98,6 +100,9 @@ class Everything:
 
     async def route(self, domain: Any, queued: Any) -> Any:
         return await self._answer("route", None, domain, queued)
+
+    async def bounce(self, queued: Any, failed: Any) -> Any:
+        return await self._answer("bounce", True, queued, failed)
 
     async def delivered(self, queued: Any, outcome: Any) -> None:
         await self._answer("delivered", None, queued, outcome)

@@ -161,3 +161,26 @@ class DelayTests(RecorderTestCase):
         self.successResultOf(stopping)
         self.assertEqual(self.actions(), [])
         self.assertFalse(self.only_waiting().warned)
+
+
+class KeptFromTheSenderTests(RecorderTestCase):
+    """Bounce hooks."""
+
+    def test_kept(self) -> None:
+        """A plugin that sees to failures in its own way keeps them from the sender; all else he
+        hears."""
+        self.observed.bounces = False
+        self.start(one_of_each, Deferred())
+        self.queue(asking("SUCCESS", "FAILURE", recipients=3))
+        self.assertEqual(self.actions(), [["relayed"]])
+
+    def test_nothing_to_tell(self) -> None:
+        """No report at all, and the message is through."""
+        self.observed.bounces = False
+        self.start(one_of_each)
+        self.queue(asking("FAILURE", recipients=3))
+        self.assertEqual(self.actions(), [])
+        kinds = [kind for kind, _, _ in self.observed.heard]
+        self.assertEqual(kinds, ["delivered", "failed", "delayed"])
+        (waiting,) = self.spool._rows.values()
+        self.assertEqual(len(waiting.queued.pending), 1)

@@ -87,6 +87,7 @@ class Observed:
         self.heard: list[tuple[str, QueuedMessage, Outcome]] = []
         self.verdict: Verdict = CONTINUE  # of the queue plugins
         self.taken: list[bytes] = []
+        self.bounces = True  # what is said to bounces
 
     async def queue(
         self, connection: Connection, transaction: Transaction, message: IStagedMessage
@@ -97,6 +98,9 @@ class Observed:
         body = message.open()
         self.taken.append(await body.read(body.size))
         return self.verdict
+
+    async def bounce(self, queued: QueuedMessage, failed: tuple[Failed, ...]) -> bool:
+        return self.bounces
 
     async def delivered(self, queued: QueuedMessage, outcome: Delivered) -> None:
         self.heard.append(("delivered", queued, outcome))
