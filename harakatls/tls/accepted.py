@@ -2,6 +2,8 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from hashlib import sha256
+from os import urandom
 from typing import Protocol
 
 from attrs import frozen
@@ -12,7 +14,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-from harakatls.tls.binding import is_resumed
+from harakatls.tls.binding import bind_sessions, is_resumed
 from harakatls.tls.certificates import UNREADABLE
 from harakatls.tls.handshake import Judgement, JudgingConnection, fingerprint
 from harakatls.tls.hello import readable_name
@@ -49,15 +51,36 @@ class Shown(Protocol):
 @implementer(IOpenSSLServerConnectionCreator)
 @frozen(eq=False)
 class ConnectionCreator:
-    """For one connection: its context has been chosen from the client's hello."""
+    """
+    For one connection: its context has been chosen from the client's hello.
+
+    @ivar sessions: see L{sessions_of}.
+    """
 
     snapshot: Shown
     server_name: str | None
     demand: ClientCertificate
+    sessions: bytes
     peer: str
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        return ServerConnection(self.snapshot, self.server_name, self.demand, self.peer)
+        return ServerConnection(
+            self.snapshot, self.server_name, self.demand, self.sessions, self.peer
+        )
+
+
+def sessions_of(server_name: str | None, port: int) -> bytes:
+    """
+    What sessions of clients that ask for *server_name* on our *port* are known by: they do not
+    resume elsewhere (RFC 6066 section 3, RFC 8446 section 4.6.1). A context may serve many names
+    and ports; and where anything is demanded that differs, it is another one.
+    """
+    return sha256(f"{port} {server_name or ''}".encode()).digest()
+
+
+def sessions_of_nobody() -> bytes:
+    """For a connection that resumes nothing, and whose sessions nobody resumes."""
+    return urandom(32)
 
 
 class ServerConnection(JudgingConnection):
@@ -66,14 +89,17 @@ class ServerConnection(JudgingConnection):
         snapshot: Shown,
         server_name: str | None,
         demand: ClientCertificate,
+        sessions: bytes,
         peer: str = "",
     ) -> None:
-        super().__init__(
-            snapshot.context(server_name, demand), demand is ClientCertificate.REQUIRED
-        )
+        """@param sessions: see L{sessions_of}."""
+        context = snapshot.context(server_name, demand)
+        bind_sessions(context, sessions)
+        super().__init__(context, demand is ClientCertificate.REQUIRED)
         self.snapshot = snapshot  # keeps the contexts alive that OpenSSL may still call back
         self.server_name = server_name
         self.demand = demand
+        self.sessions = sessions
         self.peer = peer
 
     def judge(self, certificate: crypto.X509, error: int, depth: int) -> bool:
@@ -126,6 +152,7 @@ def choose_context(connection: SSL.Connection) -> None:
         connection.server_name = connection.server_name or name
         context = connection.snapshot.context(name, connection.demand)
         if context is not connection.get_context():
+            bind_sessions(context, connection.sessions)  # OpenSSL may go by the new one's
             connection.set_context(context)
     except Exception:
         _log.failure("could not choose a certificate by the server name")

@@ -79,6 +79,21 @@ def share_store(context: SSL.Context, owner: SSL.Context) -> bool:
     return True
 
 
+def bind_sessions(context: SSL.Context, identifier: bytes) -> None:
+    """
+    Connections that are made with *context* from now on resume sessions of others with the same
+    identifier alone; what others offer is as good as nothing. Those made before keep theirs.
+
+    OpenSSL copies it into each connection, so the one thread that makes connections may change it
+    at any time. pyOpenSSL does not let it be changed once a connection was made, and it has not
+    got OpenSSL's call for a single connection.
+
+    @param identifier: up to 32 octets.
+    """
+    done = lib.SSL_CTX_set_session_id_context(_pointer(context), identifier, len(identifier))
+    assert done == 1, "the identifier of the sessions is too long"
+
+
 def is_resumed(connection: SSL.Connection) -> bool:
     """Whether the handshake resumed a session, so that no certificate was looked at."""
     return hasattr(lib, "SSL_session_reused") and bool(lib.SSL_session_reused(_pointer(connection)))

@@ -108,14 +108,12 @@ class PairRefused(Exception):
 def server_context(
     parameters: ContextParameters,
     pairs: Sequence[KeyPair],
-    session_id: bytes,
     demand: ClientCertificate = ClientCertificate.IGNORED,
     trust: TrustStore | None = None,
     verify: VerifyCallback | None = None,
 ) -> SSL.Context:
     """
     @param pairs: at most one of each kind.
-    @param session_id: up to 32 octets. Sessions do not resume under another.
     @param trust: for clients' certificates, if these are asked for.
     @param verify: judges clients' certificates, likewise.
     @raise ConfigError: OpenSSL refuses one of the parameters.
@@ -133,9 +131,7 @@ def server_context(
     _set_dh_group(context, parameters.dh_group)
     for pair in pairs:  # after the ciphers, which may hold the security level they have to meet
         _use(context, pair)
-    # A session is bound to this context by the keys of its ticket. The identifier is needed all
-    # the same: without one, a client with a certificate could not resume.
-    context.set_session_id(session_id)
+    # A session is bound to this context by the keys of its ticket, and further by L{bind_sessions}.
     # Tickets need no memory here; a cache would let a client fill it.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     if demand is not ClientCertificate.IGNORED:

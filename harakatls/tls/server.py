@@ -10,7 +10,13 @@ from zope.interface import implementer
 
 from harakatls.connection import Connection, TLSSummary
 from harakatls.interfaces import HasHandle, IServerTLS
-from harakatls.tls.accepted import ConnectionCreator, ServerConnection, StapleOf
+from harakatls.tls.accepted import (
+    ConnectionCreator,
+    ServerConnection,
+    StapleOf,
+    sessions_of,
+    sessions_of_nobody,
+)
 from harakatls.tls.certificates import KeyPair, chain_of
 from harakatls.tls.clients import FailingClients
 from harakatls.tls.contexts import trial_context
@@ -129,9 +135,13 @@ class ServerTLS:
         if not snapshot.store.default:
             raise RuntimeError("there is no certificate to show")
         hello = read_client_hello(client_hello)
-        name = hello.server_name if isinstance(hello, ClientHello) else None
-        demand = snapshot.demand(name, connection.local.port)
-        return ConnectionCreator(snapshot, name, demand, connection.peer.host)
+        port = connection.local.port
+        if isinstance(hello, ClientHello):
+            name, sessions = hello.server_name, sessions_of(hello.server_name, port)
+        else:  # OpenSSL may know better, but learns the name too late to choose sessions by it
+            name, sessions = None, sessions_of_nobody()
+        demand = snapshot.demand(name, port)
+        return ConnectionCreator(snapshot, name, demand, sessions, connection.peer.host)
 
     def summary(self, transport: HasHandle) -> TLSSummary:
         connection = connection_of(transport)
@@ -180,7 +190,8 @@ class ServerTLS:
         name = next((n for n in names if snapshot.settings.for_name(n).staples), names[0])
         asked = None if name is None else name.replace("*", _ANY_LABEL)
         client = trial_context(snapshot.settings.for_name(name).parameters, pair.kind)
-        server = ServerConnection(snapshot, asked, snapshot.demand(name, 0))
+        demand = snapshot.demand(name, 0)
+        server = ServerConnection(snapshot, asked, demand, sessions_of_nobody())
         return staple_seen(server, pair.chain[0], client, asked)
 
     async def handshake_failed(self, connection: Connection, reason: str) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from hashlib import sha256
 
 from attrs import evolve, field, frozen
 from cryptography.x509 import Certificate
@@ -14,7 +13,7 @@ from harakatls.tls.bundles import named_pairs
 from harakatls.tls.certificates import CertificateStore, KeyPair, wildcard_for
 from harakatls.tls.contexts import PairRefused, TrustStore, server_context
 from harakatls.tls.files import PEMFile
-from harakatls.tls.handshake import fingerprint, verify
+from harakatls.tls.handshake import verify
 from harakatls.tls.pairing import default_pairs
 from harakatls.tls.parameters import FILE
 from harakatls.tls.policy import ClientCertificate, client_certificate
@@ -52,7 +51,7 @@ class Snapshot:
         """@raise ConfigError: OpenSSL refuses a value of tls.ini."""
         # Wrong values are to show even where there are no certificates.
         for rules in (settings, *settings.named.values()):
-            server_context(rules.parameters, (), b"trial")
+            server_context(rules.parameters, ())
         store = _store(settings, datetime.now(UTC))
         settings, unknown = _without_unknown(settings, store)
         store, refused = _without_refused(_with_named(store, settings), settings)
@@ -67,7 +66,7 @@ class Snapshot:
         for rules in (settings, *settings.named.values()):
             trust.store_of(rules)  # a mistake is to show even where there are no certificates
         contexts = {
-            (name, pairs, demand): _context(settings, me, (name, pairs, demand), trust)
+            (name, pairs, demand): _context(settings, (name, pairs, demand), trust)
             for name, pairs in _combinations(settings, store)
             for demand in _demands(settings if name is None else settings.named[name])
         }
@@ -177,7 +176,7 @@ def _without_refused(
         rules = settings if name is None else settings.named[name]
         for pair in pairs:
             try:
-                server_context(rules.parameters, (pair,), b"trial")
+                server_context(rules.parameters, (pair,))
             except PairRefused as refusal:
                 where = "" if name is None else f"{place(FILE, rules.section)}: "
                 problems[name, pair] = f"{where}{pair.source}: {refusal}"
@@ -196,14 +195,10 @@ def _without_refused(
 # -- contexts ----------------------------------------------------------------------------------
 
 
-def _context(settings: InboundTLS, me: str, use: _Use, trust: "_Trust") -> SSL.Context:
+def _context(settings: InboundTLS, use: _Use, trust: "_Trust") -> SSL.Context:
     name, pairs, demand = use
     rules = settings if name is None else settings.named[name]
-    shown = (fingerprint(pair.chain[0]) for pair in pairs)
-    session_id = sha256(" ".join((me, name or "", demand.name, *shown)).encode()).digest()
-    context = server_context(
-        rules.parameters, pairs, session_id, demand, trust.store_of(rules), verify
-    )
+    context = server_context(rules.parameters, pairs, demand, trust.store_of(rules), verify)
     context.set_tlsext_servername_callback(choose_context)
     if rules.staples:
         context.set_ocsp_server_callback(staple)

@@ -54,7 +54,7 @@ class ServerContextTests(SynchronousTestCase):
     def test_chains(self) -> None:
         """Each certificate goes out with its own issuers, whichever way the file is handed over."""
         for _ in ("memory", "file"):
-            context = server_context(PARAMETERS, [pair("RSA"), pair()], b"x")
+            context = server_context(PARAMETERS, [pair("RSA"), pair()])
             chain = shaken(context).client.get_peer_cert_chain(as_cryptography=True) or []
             self.assertEqual(chain[0].issuer, chain[1].subject)
             self.assertEqual(len(chain), 2)
@@ -67,39 +67,35 @@ class ServerContextTests(SynchronousTestCase):
         """The authorities for clients do not get into the chain of our own certificate."""
         lone = evolve(pair(), chain=pair().chain[:1])
         trust = TrustStore([*pair().chain[1:]])
-        context = server_context(
-            PARAMETERS, [lone], b"x", ClientCertificate.ASKED_FOR, trust, verify
-        )
+        context = server_context(PARAMETERS, [lone], ClientCertificate.ASKED_FOR, trust, verify)
         self.assertEqual(len(shaken(context).client.get_peer_cert_chain() or ()), 1)
 
     def test_wrong_key(self) -> None:
         """A key of another certificate is refused, also one of another kind."""
         for key in (pair("RSA").private_key, ed25519.Ed25519PrivateKey.generate()):
             with self.assertRaises(PairRefused):
-                server_context(PARAMETERS, [evolve(pair(), private_key=key)], b"x")
+                server_context(PARAMETERS, [evolve(pair(), private_key=key)])
 
     def test_unusable_key(self) -> None:
         """A kind of key that TLS does not know is refused, not raised as something else."""
         with self.assertRaises(PairRefused):
             wrong = evolve(pair(), private_key=dsa.generate_private_key(1024))
-            server_context(PARAMETERS, [wrong], b"x")
+            server_context(PARAMETERS, [wrong])
         with self.assertRaises(PairRefused):
             server_context(
-                PARAMETERS, [evolve(pair(), private_key=x25519.X25519PrivateKey.generate())], b"x"
+                PARAMETERS, [evolve(pair(), private_key=x25519.X25519PrivateKey.generate())]
             )
 
     def test_many_anchors_are_not_named(self) -> None:
         """A whole bundle of authorities would make the request for a certificate huge."""
         trust = TrustStore([*pair().chain] * 40)
-        context = server_context(
-            PARAMETERS, [pair()], b"x", ClientCertificate.ASKED_FOR, trust, verify
-        )
+        context = server_context(PARAMETERS, [pair()], ClientCertificate.ASKED_FOR, trust, verify)
         self.assertEqual(shaken(context).client.get_client_ca_list(), [])
 
     def test_no_renegotiation(self) -> None:
         """A client cannot make us shake hands again and again."""
         client = plain_client(TLS_1_2)
-        outcome = shaken(server_context(PARAMETERS, [pair()], b"x"), client)
+        outcome = shaken(server_context(PARAMETERS, [pair()]), client)
         self.assertTrue(outcome.succeeded)
         client.renegotiate()
         with self.assertRaises(SSL.WantReadError):
@@ -135,10 +131,10 @@ class BindingTests(SynchronousTestCase):
     def test_groups(self) -> None:
         """One curve of the usual ones can still be set; a list cannot, and that is told."""
         self.without("SSL_CTX_set1_curves_list")
-        context = server_context(ContextParameters(), [pair()], b"x")
+        context = server_context(ContextParameters(), [pair()])
         self.assertEqual(shaken(context).server.get_group_name(), "secp256r1")
         with self.assertRaises(ConfigError):
-            server_context(ContextParameters(groups="X25519:P-256"), [pair()], b"x")
+            server_context(ContextParameters(groups="X25519:P-256"), [pair()])
         client_context(PARAMETERS, False, TrustStore([]), verify)
 
     def test_store(self) -> None:
@@ -149,21 +145,21 @@ class BindingTests(SynchronousTestCase):
         trust.apply(context)
         context.set_verify(SSL.VERIFY_PEER, lambda *args: bool(args[4]))
         client = SSL.Connection(context, None)
-        self.assertTrue(shaken(server_context(PARAMETERS, [pair()], b"x"), client).succeeded)
+        self.assertTrue(shaken(server_context(PARAMETERS, [pair()]), client).succeeded)
 
     def test_texts(self) -> None:
         """Errors have a number at least."""
         self.assertEqual(binding.verify_error_text(18), "self-signed certificate (18)")
         self.without("X509_verify_cert_error_string", "SSL_session_reused")
         self.assertIn("18", binding.verify_error_text(18))
-        outcome = shaken(server_context(PARAMETERS, [pair()], b"x"))
+        outcome = shaken(server_context(PARAMETERS, [pair()]))
         self.assertFalse(binding.is_resumed(outcome.server))
 
     def test_sessions(self) -> None:
         """Where it cannot be told whether a session was resumed, none is offered."""
         self.without("SSL_session_reused", "SSL_get_client_CA_list", "i2d_SSL_SESSION")
         tls, hop = ClientTLS(OutboundTLS()), NextHop("192.0.2.7", "example.net")
-        context = server_context(PARAMETERS, [pair()], b"x")
+        context = server_context(PARAMETERS, [pair()])
         decision = Decision(SecurityLevel.MAY, ())
         for _ in range(2):
             outcome = from_us(tls, decision, SSL.Connection(context, None), hop)
@@ -180,7 +176,7 @@ class BindingTests(SynchronousTestCase):
         """A refused curve leaves no error behind that another connection would be blamed for."""
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         self.assertFalse(binding.set_groups(context, "nothing"))
-        self.assertTrue(shaken(server_context(PARAMETERS, [pair()], b"x")).succeeded)
+        self.assertTrue(shaken(server_context(PARAMETERS, [pair()])).succeeded)
 
 
 class SharedTrustTests(SynchronousTestCase):
@@ -189,7 +185,7 @@ class SharedTrustTests(SynchronousTestCase):
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         TrustStore([authority_certificate()]).apply(context)
         context.set_verify(SSL.VERIFY_PEER, lambda *args: bool(args[4]))
-        server = server_context(PARAMETERS, [pair()], b"x")
+        server = server_context(PARAMETERS, [pair()])
         for version in (TLS_1_2, TLS_1_3):
             client = SSL.Connection(context, None)
             self.assertTrue(shaken(server, client).succeeded, version)
