@@ -12,6 +12,7 @@ from harakatls.connection import Connection, Transaction
 from harakatls.interfaces import IQueueHook, IRouteHook, IStagedMessage, Site
 from harakatls.mail.address import AddressError, to_a_label
 from harakatls.mail.route import LMTP, LMTP_PORT, NextHop
+from harakatls.plugins.host_list import LocalDomains
 from harakatls.plugins.next_hops import is_address, parse_host
 from harakatls.queued import QueuedMessage
 from harakatls.verdict import ACCEPT, CONTINUE, Verdict
@@ -21,8 +22,8 @@ HOST = "127.0.0.1"
 
 
 def load(site: Site) -> "LMTPDelivery":
-    """From lmtp.ini."""
-    return LMTPDelivery(read_stores(site.config))
+    """From lmtp.ini, and the lists of our own domains."""
+    return LMTPDelivery(read_stores(site.config), LocalDomains.load(site.config))
 
 
 def read_stores(config: ConfigDirectory) -> Mapping[str, NextHop]:
@@ -71,9 +72,11 @@ class LMTPDelivery:
     each recipient then has an outcome of its own.
 
     @ivar stores: by domain; by "" that of all others.
+    @ivar domains: those that are ours.
     """
 
     stores: Mapping[str, NextHop]
+    domains: LocalDomains
 
     async def queue(
         self, connection: Connection, transaction: Transaction, message: IStagedMessage
@@ -86,8 +89,12 @@ class LMTPDelivery:
         return ACCEPT
 
     async def route(self, domain: str, queued: QueuedMessage) -> tuple[NextHop, ...] | None:
-        """What was taken here goes to the mail store of its domain."""
-        if queued.envelope.route != NAME:
+        """
+        What was taken here goes to the mail store of its domain; and so does what our own clients
+        send to each other, and reports to them: an MX would lead back here.
+        """
+        taken = queued.envelope.route
+        if taken != NAME and (taken or not (domain in self.stores or domain in self.domains)):
             return None
         store = self.stores.get(domain) or self.stores[""]
         return (evolve(store, domain=domain),)

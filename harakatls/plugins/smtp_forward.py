@@ -23,6 +23,7 @@ from harakatls.mail.address import Address, AddressError, parse_address, to_a_la
 from harakatls.mail.envelope import Envelope, Recipient
 from harakatls.mail.route import NextHop
 from harakatls.plugins.back_end_settings import BackEndSettings, read_back_end
+from harakatls.plugins.host_list import LocalDomains
 from harakatls.plugins.host_pool import HostPool
 from harakatls.queued import QueuedMessage
 from harakatls.smtp.reply import Reply
@@ -104,7 +105,7 @@ def load(site: Site) -> "SMTPForward":
         back_end: HostPool(back_end.hops, site.clock.seconds, back_end.retry)
         for back_end in dict.fromkeys((settings.usual, *settings.domains.values()))
     }
-    return SMTPForward(settings, site.back_ends, pools)
+    return SMTPForward(settings, site.back_ends, pools, LocalDomains.load(site.config))
 
 
 @implementer(IMailHook, IRcptHook, IQueueHook, IRouteHook)
@@ -114,11 +115,13 @@ class SMTPForward:
     The back end's answer is the client's, and its yes ours: until then nothing is ours.
 
     @ivar pools: of the hosts of each back end.
+    @ivar domains: those that are ours.
     """
 
     settings: ForwardSettings
     back_ends: IBackEnds
     pools: Mapping[BackEndSettings, HostPool]
+    domains: LocalDomains
 
     # -- MAIL and RCPT ------------------------------------------------------------------------
 
@@ -236,14 +239,19 @@ class SMTPForward:
     # -- from the queue -----------------------------------------------------------------------
 
     async def route(self, domain: str, queued: QueuedMessage) -> tuple[NextHop, ...] | None:
-        """Mail for domains with a section goes to their back end, from the queue as well."""
+        """
+        Mail for domains with a section, or that are ours, goes to their back end from the queue as
+        well: what our own clients send to each other, and reports to them.
+        """
         wanted, sender = queued.envelope.route, queued.envelope.reverse_path
         recipient = queued.envelope.recipients[0].address
         if wanted == NAME:
             back_end = self.settings.back_end_for(sender, recipient)
         else:
-            section = self.settings.section_for(sender, recipient) if not wanted else None
-            if section is None or section.queue not in ("", NAME):
+            section = self.settings.section_for(sender, recipient)
+            if section is None and domain in self.domains:
+                section = self.settings.usual
+            if wanted or section is None or section.queue not in ("", NAME):
                 return None
             back_end = section
         hops = self.pools[back_end].hosts()

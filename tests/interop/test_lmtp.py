@@ -17,19 +17,24 @@ class LMTPTests(SynchronousTestCase):
     dovecot: Dovecot
     instance: Instance
 
-    def start(self, settings: str = "") -> None:
-        """@param settings: of Dovecot."""
+    def start(self, settings: str = "", **files: str) -> None:
+        """
+        @param settings: of Dovecot.
+        @param files: of ours, in place of the route; C{_ini} stands for C{.ini}.
+        """
         self.dovecot = Dovecot(SENDER, ANN, BEN, settings=settings)
         self.addCleanup(self.dovecot.remove)
         self.dovecot.start()
         hop = f"lmtp://127.0.0.1:{self.dovecot.port}"
+        route = {"relay_dest_domains.ini": f'[domains]\nstore.test={{"nexthop":"{hop}"}}\n'}
+        own = {name.replace("_ini", ".ini"): text for name, text in files.items()}
         self.instance = Instance.make(
             "mx.test",
             files={
                 "relay_acl_allow": "127.0.0.1/32\n",
-                "relay_dest_domains.ini": f'[domains]\nstore.test={{"nexthop":"{hop}"}}\n',
                 "outbound.ini": "temp_fail_intervals=5s\n",
                 "tls.ini": "",
+                **({name: text.format(self.dovecot.port) for name, text in own.items()} or route),
             },
         )
         self.addCleanup(self.instance.remove)
@@ -63,6 +68,18 @@ class LMTPTests(SynchronousTestCase):
         assert isinstance(told, Message)
         self.assertEqual(told["Final-Recipient"], f"rfc822; {NOBODY}")
         self.assertRegex(str(told["Diagnostic-Code"]), r"smtp; 550 5\.1\.1 .*User doesn't exist")
+
+    def test_plugin(self) -> None:
+        """queue/lmtp has mail for our own domain delivered, from strangers and from our own."""
+        self.start(
+            plugins="tls\nrcpt_to.in_host_list\nqueue/lmtp\n",
+            host_list="store.test\n",
+            lmtp_ini="port={}\n",
+        )
+        self.send("by the plugin", ANN, NOBODY)
+        self.assertEqual(self.mail_of("ann")["Subject"], "by the plugin")
+        report = self.mail_of("sender")
+        self.assertEqual(report.get_content_type(), "multipart/report")
 
     def test_delivered(self) -> None:
         """Dovecot sends no reports of success, so we say that the mail is in the mailbox."""

@@ -63,6 +63,15 @@ class LMTPTests(QueueCase):
         self.assertEqual(self.queue(plugin, relaying=True, queue__wants="lmtp"), ACCEPT)
         self.assertIs(result_of(self, plugin.route("one.example", queued_message())), None)
 
+    def test_our_own_domains(self) -> None:
+        """What our clients send to each other goes to the store too; an MX would lead back here."""
+        files = {"lmtp.ini": "[store.example]\nport=2424\n", "host_list": "ours.example\n"}
+        plugin = lmtp.load(site_of(self, files))
+        for domain, port in (("store.example", 2424), ("ours.example", 24), ("x.example", None)):
+            queued = queued_message(recipients=(f"a@{domain}",))
+            hops = result_of(self, plugin.route(domain, queued))
+            self.assertEqual(hops[0].port if hops else None, port)
+
     def test_mistakes(self) -> None:
         """Each names its section and key."""
         for ini, told in (

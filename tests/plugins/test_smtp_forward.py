@@ -5,6 +5,7 @@ from typing import Any
 from attrs import evolve
 from zope.interface.verify import verifyObject
 
+from harakatls.config.directory import ConfigDirectory
 from harakatls.config.errors import ConfigError
 from harakatls.interfaces import IMailHook, IQueueHook, IRcptHook, IRouteHook
 from harakatls.mail.address import parse_address
@@ -361,6 +362,15 @@ class RouteTests(ForwardCase):
             queued = queued_message(recipients=(f"a@{domain}",))
             hops = self.ask(plugin.route(domain, queued))
             self.assertEqual(None if hops is None else [hop.host for hop in hops], hosts)
+
+    def test_our_own_domains(self) -> None:
+        """What our clients send to each other has no MX to go by: that would lead back here."""
+        site = self.site(smtp_forward=INI)
+        (site.config.path / "host_list").write_text("ours.example\n")
+        plugin = load(evolve(site, config=ConfigDirectory(site.config.path)))
+        for domain, host in (("ours.example", "back1.example"), ("other.example", None)):
+            hops = self.ask(plugin.route(domain, queued_message(recipients=(f"a@{domain}",))))
+            self.assertEqual(hops[0].host if hops else None, host)
 
     def test_what_others_have_taken(self) -> None:
         """A message that queue/lmtp has taken is not ours to route."""
