@@ -6,8 +6,8 @@ from functools import lru_cache
 
 from harakatls.connection import Connection, Transaction
 from harakatls.inbound.replies import product
+from harakatls.inbound.tls_clause import tls_clause
 from harakatls.mail.address import Address
-from harakatls.tls.suites import registered_name
 
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}\Z")
 _NOT_IN_HOST = re.compile(r"[^A-Za-z0-9._:\[\]-]")
@@ -22,7 +22,7 @@ class TraceFields:
         Received: from client.example ([192.0.2.1])
                 by mx.example (harakatls/1.0) with ESMTPS id 4C1F….1
                 (envelope-from <a@b.example>)
-                tls TLS_AES_256_GCM_SHA384 (TLSv1.3);
+                tls TLS_AES_256_GCM_SHA384 (TLSv1.3 X25519 sni=mx.example);
                 Sun, 23 Nov 2025 04:01:00 +0000
     """
 
@@ -54,15 +54,7 @@ class TraceFields:
             f" ([{_literal(connection.peer.host)}])\r\n\tby {self._by}"
         )
         self._protocol = with_protocol(connection)
-        secured = connection.secured
-        self._tls = ""
-        if secured is not None:
-            # RFC 8314 section 4.3 has the clause, and wants the suite by its registered name.
-            suite = registered_name(secured.cipher)
-            facts = [_word(secured.protocol), _word(secured.group or "")]
-            facts += ["verified"] if secured.verified else []
-            comment = " ".join(fact for fact in facts if fact)
-            self._tls = f"\r\n\ttls {_word(suite)} ({comment})"
+        self._tls = "" if connection.secured is None else tls_clause(connection.secured)
 
 
 def with_protocol(connection: Connection) -> str:
@@ -81,10 +73,6 @@ def _host(name: str) -> str:
 
 def _literal(host: str) -> str:
     return f"IPv6:{host}" if ":" in host else host
-
-
-def _word(text: str) -> str:
-    return _NOT_IN_HOST.sub("?", text)
 
 
 def _path(address: Address | None) -> str:

@@ -4,6 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import trustme
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificate
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -23,6 +26,7 @@ from harakatls.tls.server import ServerTLS
 from harakatls.tls.settings import TLSSettings
 from tests.inbound.support import DATA, EHLO, END, MAIL, MESSAGE, QUIT, RCPT, queued
 from tests.inbound.transports import MemoryTransport, TLSClient, lost
+from tests.tls.peers import self_signed
 
 AUTHORITY = trustme.CA()
 PAIR = AUTHORITY.issue_cert("mx.example")
@@ -72,9 +76,15 @@ class ReceivingTests(SynchronousTestCase):
         transport.connect(protocol)
         return protocol, transport
 
-    def client(self, transport: MemoryTransport) -> TLSClient:
+    def client(
+        self, transport: MemoryTransport, certificate: tuple[bytes, bytes] | None = None
+    ) -> TLSClient:
+        """@param certificate: the client's own: key and certificate, as PEM."""
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         AUTHORITY.configure_trust(context)
+        if certificate is not None:
+            context.use_certificate(load_pem_x509_certificate(certificate[1]))
+            context.use_privatekey(load_pem_private_key(certificate[0], None))  # type: ignore[arg-type]
         context.set_verify(SSL.VERIFY_PEER, lambda *arguments: bool(arguments[-1]))
         return TLSClient(transport, context)
 
@@ -113,8 +123,28 @@ class ReceivingTests(SynchronousTestCase):
         self.assertEqual(client.say(QUIT)[:3], "221")
         ((_, _, octets),) = queued(self.spool)
         self.assertIn(b" with ESMTPS id ", octets)
-        self.assertRegex(octets, rb"\r\n\ttls TLS_\w+ \(TLSv1\.3 \w+\);\r\n")
+        self.assertRegex(octets, rb"\r\n\ttls TLS_\w+ \(TLSv1\.3 \w+ sni=mx\.example\);\r\n")
         self.assertTrue(octets.endswith(b"\r\n" + MESSAGE))
+
+    def test_certificate_of_client(self) -> None:
+        """The Received field tells whose certificate it was and why not to believe it."""
+        hostile = ") by evil.example (cert=verified"
+        shown = self_signed(None, "client.example", hostile)
+        _, transport = self.connect(implicit_tls=True)
+        client = self.client(transport, shown)
+        client.shake()
+        client.say(EHLO + MAIL + RCPT + DATA)
+        self.assertIn("Message Queued", client.say(MESSAGE + END))
+        field = b" ".join(queued(self.spool)[0][2].split(b"\r\nSubject:")[0].split())
+        fingerprint = load_pem_x509_certificate(shown[1]).fingerprint(SHA256()).hex().encode()
+        self.assertRegex(
+            field,
+            rb"tls TLS_\w+ \(TLSv1\.3 \w+ sni=mx\.example "
+            rb'cert="self[ -]signed certificate \\\(18\\\)" '
+            rb"names=client\.example, \?\?by\?evil\.example\?\?cert\?verified sha256="
+            + fingerprint
+            + rb"\); ",
+        )
 
     def test_several_records_at_once(self) -> None:
         """Commands that come together are answered in one, in however many records they are."""

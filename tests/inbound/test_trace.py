@@ -46,15 +46,15 @@ class ReceivedTests(SynchronousTestCase):
         )
 
     def test_tls(self) -> None:
-        """The tls clause (RFC 8314) names the cipher, a comment the version and the group."""
+        """The tls clause (RFC 8314) names the cipher; a comment version, group and server name."""
         field = value(received(connection(secured=SUMMARY)))
         self.assertIn(" with ESMTPS id ", field)
-        self.assertIn(" tls TLS_AES_256_GCM_SHA384 (TLSv1.3 X25519);", field)
-        verified = connection(secured=evolve(SUMMARY, verified=True, group=None))
-        self.assertIn("(TLSv1.3 verified);", value(received(verified)))
+        self.assertIn(" tls TLS_AES_256_GCM_SHA384 (TLSv1.3 X25519 sni=mx.example);", field)
+        bare = connection(secured=evolve(SUMMARY, server_name=None, group=None))
+        self.assertIn("(TLSv1.3);", value(received(bare)))
         older = evolve(SUMMARY, protocol="TLSv1.2", cipher="ECDHE-RSA-AES256-GCM-SHA384")
         self.assertIn(
-            " tls TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 (TLSv1.2 X25519);",
+            " tls TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 (TLSv1.2 X25519 sni=mx.example);",
             value(received(connection(secured=older))),
         )
 
