@@ -145,6 +145,16 @@ class IRouteHook(Interface):
         """@return: hosts in the order of trying; None leaves it to the next plugin, then to DNS."""
 
 
+class ISendHook(Interface):
+    """Asked before each attempt to deliver a message (Haraka's send_email)."""
+
+    async def send(queued: QueuedMessage) -> float | None:
+        """
+        @return: seconds until it is asked about again; the attempt is not made, and not counted.
+            None lets it go: the next plugin is asked.
+        """
+
+
 class IBounceHook(Interface):
     """Asked before a sender is told that mail has failed (Haraka's bounce)."""
 

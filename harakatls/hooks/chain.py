@@ -24,6 +24,7 @@ from harakatls.interfaces import (
     IRcptHook,
     IRelayHook,
     IRouteHook,
+    ISendHook,
     IStagedMessage,
     ISuccessReports,
 )
@@ -56,6 +57,7 @@ STAGES: tuple[tuple[str, type[Interface]], ...] = (
     ("queue", IQueueHook),
     ("disconnected", IDisconnectHook),
     ("route", IRouteHook),
+    ("send", ISendHook),
     ("bounce", IBounceHook),
     ("delivered", IDeliveryObserver),
     ("delayed", IDeliveryObserver),
@@ -270,6 +272,19 @@ class HookChain:
             if hops is not None:
                 nonsense(hook, hops, domain, queued)
                 raise HookFailed(f"{hook.plugin} at {hook.stage}")
+        return None
+
+    async def send(self, queued: QueuedMessage) -> float | None:
+        """As `ISendHook.send`. Whoever fails to answer holds nothing back."""
+        for hook in self._hooks["send"]:
+            try:
+                seconds = await ask(hook, self._clock, queued)
+            except HookFailed:
+                continue
+            if isinstance(seconds, int | float) and seconds == seconds:  # no NaN
+                return float(seconds)
+            if seconds is not None:
+                nonsense(hook, seconds, queued)
         return None
 
     async def bounce(self, queued: QueuedMessage, failed: tuple[Failed, ...]) -> bool:

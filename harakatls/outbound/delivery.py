@@ -69,6 +69,17 @@ class Result:
 
 
 @frozen
+class HeldBack(Result):
+    """
+    Nothing was tried, since a plugin wants the message to wait.
+
+    @ivar due: until then, in seconds since the epoch.
+    """
+
+    due: float = 0.0
+
+
+@frozen
 class Delivery:
     """Makes attempts, any number at a time."""
 

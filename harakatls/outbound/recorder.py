@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from harakatls.interfaces import ISpool, SpoolDamaged, SpoolFull
-from harakatls.outbound.delivery import Result
+from harakatls.outbound.delivery import HeldBack, Result
 from harakatls.outbound.dsn import Reporter, report_envelope
 from harakatls.outbound.log import log_given_up
 from harakatls.outbound.notices import Action, Notice, notices, warning_is_due
@@ -56,6 +56,10 @@ class Recorder:
 
         @return: the message as it was recorded; nothing is pending where it is gone.
         """
+        if isinstance(result, HeldBack):
+            waiting = evolve(queued, due=result.due)
+            await self._settle(waiting)
+            return waiting
         if result.interrupted and all(isinstance(o, Delayed) for o in result.outcomes):
             # As if it had not been tried.
             await self._settle(queued)

@@ -27,6 +27,7 @@ from harakatls.outbound.back_ends import BackEnds
 from harakatls.outbound.connector import Connector
 from harakatls.outbound.delivery import Delivery
 from harakatls.outbound.dsn import Reporter
+from harakatls.outbound.held_back import AskedFirst
 from harakatls.outbound.reports import LocalReports
 from harakatls.outbound.resolver import system_resolver
 from harakatls.outbound.routing import Routing
@@ -214,8 +215,9 @@ class Server(Service):
         )
         routing = Routing(chain, resolver, outbound, me, is_listener=listens_on(settings))
         delivery = Delivery(routing, self._connector, spool, outbound, me, clock)
+        attempts = AskedFirst(chain, delivery, clock)
         grace = settings.inbound.shutdown_timeout
-        return QueueRunner(spool, chain, delivery, outbound, me, clock, grace)
+        return QueueRunner(spool, chain, attempts, outbound, me, clock, grace)
 
     # -- reloading ---------------------------------------------------------------------------
 

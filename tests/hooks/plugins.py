@@ -22,6 +22,7 @@ from harakatls.interfaces import (
     IRcptHook,
     IRelayHook,
     IRouteHook,
+    ISendHook,
 )
 from harakatls.verdict import CONTINUE
 
@@ -30,6 +31,7 @@ Answer = Callable[..., Awaitable[Any]]
 
 @implementer(
     IBounceHook,
+    ISendHook,
     IConnectHook,
     IRelayHook,
     IHelloHook,
@@ -100,6 +102,9 @@ class Everything:
 
     async def route(self, domain: Any, queued: Any) -> Any:
         return await self._answer("route", None, domain, queued)
+
+    async def send(self, queued: Any) -> Any:
+        return await self._answer("send", None, queued)
 
     async def bounce(self, queued: Any, failed: Any) -> Any:
         return await self._answer("bounce", True, queued, failed)
