@@ -55,6 +55,13 @@ class _Layers:
             self.sections[-1],
         )
 
+    def up_to(self, last: Section, key: str) -> Section:
+        """The first that has *key*, none behind *last*; else that."""
+        for section in self.sections:
+            if key in section or section is last:
+                return section
+        return last
+
     def text(self, key: str) -> str | None:
         return self.holding(key).text(key) or None
 
@@ -101,7 +108,7 @@ def _hops(layers: _Layers) -> tuple[NextHop, ...]:
     given = NextHop(
         "",
         "",
-        place.integer("port", usual, 1, 65535),
+        layers.up_to(place, "port").integer("port", usual, 1, 65535),
         source="route",
         protocol=protocol,
         credentials=_credentials(layers, place),

@@ -53,13 +53,13 @@ def _store(section: Section, main: Section) -> NextHop:
         if "path" in each:
             raise each.error("path", "a Unix socket cannot be connected to; write host and port")
     # Another host has its own port.
-    place = section if "host" in section or "port" in section else main
+    place = section if "host" in section else main
     host = place.text("host") or HOST
     try:
         name = parse_host(host.removeprefix("[").removesuffix("]"))
     except ValueError:
         raise place.error("host", f"{shown(host)} is neither a host name nor an address") from None
-    port = place.integer("port", LMTP_PORT, 1, 65535)
+    port = (section if "port" in section else place).integer("port", LMTP_PORT, 1, 65535)
     known_as = None if is_address(name) else name
     return NextHop(name, "", port, mx_name=known_as, source="route", protocol=LMTP)
 

@@ -40,7 +40,10 @@ class QueueCase(SynchronousTestCase):
 class LMTPTests(QueueCase):
     def test_taken(self) -> None:
         """Mail for us is in the queue, and from there goes to the store of its domain."""
-        ini = "host=10.0.0.1\n[two.example]\nhost=store.example\nport=2424\n[three.example]\n"
+        ini = (
+            "host=10.0.0.1\n[two.example]\nhost=store.example\nport=2424\n"
+            "[three.example]\n[four.example]\nport=26\n"
+        )
         plugin = lmtp.load(self.site(lmtp=ini))
         verifyObject(IRouteHook, plugin)
         self.assertEqual(self.queue(plugin), ACCEPT)
@@ -50,6 +53,7 @@ class LMTPTests(QueueCase):
             ("one.example", ("10.0.0.1", 24, None)),
             ("two.example", ("store.example", 2424, "store.example")),
             ("three.example", ("10.0.0.1", 24, None)),
+            ("four.example", ("10.0.0.1", 26, None)),
         ):
             (hop,) = result_of(self, plugin.route(domain, queued)) or ()
             self.assertEqual((hop.host, hop.port, hop.mx_name), place)

@@ -272,13 +272,16 @@ class SettingsTests(ForwardCase):
         ini = (
             "host=back1.example\nport=2525\nauth_user=bob\nauth_pass=s3cret\nbind_helo=us.example\n"
             "[same.example]\nenable_outbound=true\n[other.example]\nhost=back2.example\n"
-            "[own.example]\nhost=h\nauth_user=ann\nauth_pass=pw\nauth_type=PLAIN\n"
+            "[port.example]\nport=26\n[own.example]\nhost=h\nauth_user=ann\nauth_pass=pw\nauth_type=PLAIN\n"
         )
         same = self.hop(ini, None, "a@same.example")
         self.assertEqual((same.port, same.credentials), (2525, Credentials("bob", "s3cret")))
         other = self.hop(ini, None, "a@other.example")
         self.assertEqual((other.port, other.credentials), (25, None))
         self.assertEqual(other.bind_helo, "us.example")
+        port = self.hop(ini, None, "a@port.example")
+        self.assertEqual((port.host, port.port), ("back1.example", 26))
+        self.assertEqual(port.credentials, Credentials("bob", "s3cret"))
         own = self.hop(ini, None, "a@own.example")
         self.assertEqual(own.credentials, Credentials("ann", "pw", "PLAIN"))
 
