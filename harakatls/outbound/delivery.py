@@ -11,7 +11,7 @@ Which host comes next:
   attempt no other host is asked then; later ones may deliver it twice, which is better than never.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from functools import lru_cache
 from typing import Protocol
@@ -50,6 +50,7 @@ class Opener(Protocol):
         self, hop: NextHop, earlier_attempts: int, afresh: bool = False
     ) -> Awaitable[Opened | Unusable]: ...
     def leave(self, opened: Opened) -> None: ...
+    def forget_failures(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -61,11 +62,20 @@ class Result:
     @ivar outcomes: one for each recipient that was pending.
     @ivar trials: in the order of the hosts tried.
     @ivar interrupted: we were told to stop.
+    @ivar postponed: nothing was tried, since too much is under way to where it goes.
+    @ivar strained: the host that was tried last could not be used, or not for this; None where none
+        was tried.
     """
 
     outcomes: tuple[Outcome, ...]
     trials: tuple[Trial, ...] = ()
     interrupted: bool = False
+    postponed: bool = False
+    strained: bool | None = None
+
+
+Admit = Callable[[str], bool]
+"""Told to which host a message goes first, says whether there is room for it."""
 
 
 @frozen
@@ -90,7 +100,7 @@ class Delivery:
     me: str
     clock: IReactorTime
 
-    async def attempt(self, queued: QueuedMessage) -> Result:
+    async def attempt(self, queued: QueuedMessage, admit: Admit = lambda _: True) -> Result:
         """
         Whatever ends it early, what has been settled by then counts.
 
@@ -98,7 +108,8 @@ class Delivery:
         """
         attempt = _Attempt(self, queued, list(dict.fromkeys(queued.pending)))
         try:
-            await attempt.run()
+            if not await attempt.run(admit):
+                return Result((), postponed=True)
         except CancelledError:
             return attempt.result(SHUT_DOWN, interrupted=True)
         except Exception as problem:
@@ -114,6 +125,10 @@ class Delivery:
     def close(self) -> None:
         """Nothing is sent any more; connections that wait for a goodbye are cut."""
         self.connector.close()
+
+    def forget_failures(self) -> None:
+        """The operator wants everything to be tried now."""
+        self.connector.forget_failures()
 
     def received_field(self) -> bytes:
         """What is put on top of the message as it leaves (Haraka's ``Received: (...)``)."""
@@ -151,10 +166,14 @@ class _Attempt:
     trials: list[Trial] = Factory(list)
     unused: list[_NotUsed] = Factory(list)
     untold: _NotUsed | None = None
+    strained: bool | None = None
 
-    async def run(self) -> None:
+    async def run(self, admit: Admit) -> bool:
+        """@return: it was tried."""
         routing = self.delivery.routing
         route = await routing.route(self.queued)
+        if route.destination is not None and not admit(route.destination):
+            return False
         if route.refusal is not None:
             self._not_used(_NotUsed(None, route.refusal))
         for group in route.groups:
@@ -163,9 +182,10 @@ class _Attempt:
                 self._not_used(_NotUsed(skipped.hop, skipped.reply))
             for hop in found.hops:
                 if len(self.trials) < MOST_TRIALS and await self._try(hop):
-                    return
+                    return True
             if found.ends:
-                return
+                break
+        return True
 
     @property
     def has_settled(self) -> bool:
@@ -178,7 +198,12 @@ class _Attempt:
         if undecided:
             self._decide(undecided, ended)
         self._tell()
-        return Result(tuple(self.outcomes.values()), tuple(self.trials), interrupted)
+        return Result(
+            tuple(self.outcomes.values()),
+            tuple(self.trials),
+            interrupted,
+            strained=None if interrupted else self.strained,
+        )
 
     def _decide(self, recipients: list[Recipient], ended: Reply | None) -> None:
         """No host was asked about these: the reason is that of the hosts, or of ours."""
@@ -214,6 +239,7 @@ class _Attempt:
         connector = delivery.connector
         opened = await connector.open(hop, self.queued.attempts, afresh)
         if isinstance(opened, Unusable):
+            self.strained = True
             reply = bounded(opened.reply)
             self._not_used(_NotUsed(hop, reply, opened.decision, opened.secured))
             return None
@@ -232,6 +258,7 @@ class _Attempt:
             await host.run()
         finally:
             if not host.stale:
+                self.strained = host.strains
                 self._take(host)
         return host
 

@@ -31,6 +31,7 @@ class AtHost:
     @ivar leave: what becomes of the connection when all is said.
     @ivar outcomes: at most one for each recipient.
     @ivar unsettled: the host may have the message, though it did not say so.
+    @ivar strains: it broke off, or had no time for the sender: it may be asked too much.
     @ivar stale: the connection had been kept and was dead; nothing has been said of this message.
     """
 
@@ -44,6 +45,7 @@ class AtHost:
     leave: Callable[[Opened], None]
     outcomes: list[Outcome] = Factory(list)
     unsettled: bool = False
+    strains: bool = False
     stale: bool = False
     _transaction: Transaction | None = None
 
@@ -85,8 +87,13 @@ class AtHost:
             transaction = self._transaction = self._begin(batch)
             try:
                 await transaction.run()
+            except ConnectionBroken:
+                self.strains = True
+                raise
             finally:
                 self.stale = self._is_stale(transaction)
+            if transaction.mail is not None and transaction.mail.is_transient:
+                self.strains = True
             self._transaction = None
             if self.stale:
                 return

@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 from harakatls.config.hosts import host_address
 from harakatls.hooks.asking import HookFailed
 from harakatls.interfaces import IResolver, NoSuchDomain, ResolutionFailed
-from harakatls.mail.route import MailExchanger, NextHop
+from harakatls.mail.route import SMTP_PORT, MailExchanger, NextHop
 from harakatls.outbound.resolver import together
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import QueuedMessage
@@ -45,6 +45,13 @@ class Route:
 
     groups: tuple[tuple[NextHop, ...], ...] = ()
     refusal: Reply | None = None
+
+    @property
+    def destination(self) -> str | None:
+        """The host it leads to first, however those that are equally good were shuffled."""
+        if not self.groups:
+            return None
+        return min(_place(hop) for hop in self.groups[0])
 
 
 @frozen
@@ -279,6 +286,11 @@ def _no_address(hop: NextHop) -> tuple[int, str, str]:
     if hop.source == "implicit mx":
         return 550, "5.1.2", f"The domain {hop.domain} has neither MX nor address"
     return 550, "5.4.4", f"MX {hop.host} has no address"
+
+
+def _place(hop: NextHop) -> str:
+    host = hop.mx_name or hop.host
+    return host if hop.port == SMTP_PORT else f"{host}:{hop.port}"
 
 
 def _named(hop: NextHop) -> str:

@@ -1,13 +1,15 @@
 """
 Takes due messages from the spool, has them delivered, and has recorded what became of them.
 
-A message is in one of three hands: the spool's, a delivery's, or nobody's because its outcome was
-recorded. Whatever goes wrong in between, the claim ends and the message is due again.
+A message is in one of three hands: the spool's; ours, where it waits a moment or is being
+delivered; or nobody's because its outcome was recorded. Whatever goes wrong in between, the claim
+ends and the message is due again.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
+from attrs import evolve
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -15,10 +17,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harakatls.interfaces import ISpool, SpoolDamaged, SpoolFull
-from harakatls.outbound.delivery import OURS, Result
+from harakatls.outbound.delivery import OURS, Admit, Result
 from harakatls.outbound.dsn import Reporter
 from harakatls.outbound.recorder import Observers, Recorder
 from harakatls.outbound.reports import unique_id
+from harakatls.outbound.schedule import Schedule, Slot
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import Delayed, QueuedMessage
 
@@ -28,17 +31,24 @@ LOOK_AGAIN = 60.0  # seconds; another process may have added mail, or died with 
 AT_ONCE = 1.0
 GRACE = 30.0  # seconds for deliveries under way when the service stops
 BROKEN_SPOOL = 5.0  # seconds until a spool that raised is asked again
+PUT_BACK = 5.0  # seconds until a message is taken again for whose destination there was no room
 
 
 class Attempts(Protocol):
     """What is needed of `delivery.Delivery`."""
 
-    def attempt(self, queued: QueuedMessage) -> Awaitable[Result]: ...
+    def attempt(self, queued: QueuedMessage, admit: Admit) -> Awaitable[Result]: ...
+    def forget_failures(self) -> None: ...
     def close(self) -> None: ...
 
 
 class QueueRunner(Service):
-    """Keeps up to `concurrency_max` deliveries under way."""
+    """
+    Keeps up to `concurrency_max` deliveries under way, and some messages at hand for the next.
+
+    The queue is asked when mail has come, when some is due, and when there is room for what was
+    left there.
+    """
 
     name = "queue"
 
@@ -72,14 +82,17 @@ class QueueRunner(Service):
             lambda: bool(self.running),
             new_id,
         )
+        self._schedule = Schedule(settings.concurrency_max, settings.limits, clock.seconds)
         self._in_hand: dict[str, Deferred[None]] = {}
         self._interruptible: set[str] = set()  # those of which nothing is being recorded
+        self._beginning = False
         self._claiming = False
         self._again = False  # something changed while claiming
         self._alarm: IDelayedCall | None = None
         self._idle: Deferred[None] | None = None  # somebody waits for the last one to end
         self._patient = False  # and would break it off
         spool.when_added(self._wake)
+        spool.when_flushed(self._forget_failures)
 
     # -- the service ----------------------------------------------------------------------------
 
@@ -94,6 +107,7 @@ class QueueRunner(Service):
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
+        await self._put_back(self._schedule.drain())
         if self._in_hand:
             _log.info("waiting for {deliveries} deliveries", deliveries=len(self._in_hand))
         self._patient = True
@@ -149,29 +163,10 @@ class QueueRunner(Service):
         self._ended()
 
     async def _claim(self) -> None:
-        """Take until there is no room or nothing is due."""
+        """Take until there is enough at hand or nothing is due."""
         try:
-            while self.running:
-                room = self._settings.concurrency_max - len(self._in_hand)
-                if room <= 0:
-                    return  # the end of a delivery wakes
-                self._again = False
-                claimed = await self._spool.claim(self._clock.seconds(), room)
-                for queued in claimed:
-                    if queued.id in self._interruptible:
-                        # So slow that its claim was taken for forgotten. It will settle this one.
-                        _log.warn("{queue_id} is being delivered still", queue_id=queued.id)
-                    elif self.running:
-                        self._deliver(queued)
-                    else:
-                        await self._spool.settle(queued)
-                if len(claimed) == room or self._again:
-                    continue
-                if self._alarm is None:  # then nobody knows what is due next
-                    due = await self._spool.next_due()
-                    self._look_again(LOOK_AGAIN if due is None else due - self._clock.seconds())
-                if not self._again:
-                    return
+            while self.running and await self._take_some():
+                pass
         except (SpoolDamaged, SpoolFull) as problem:
             if self.running:
                 _log.error("nothing is taken from the queue for now: {why}", why=str(problem))
@@ -179,6 +174,58 @@ class QueueRunner(Service):
         except Exception:
             _log.failure("the queue cannot be read; it is tried again")
             self._look_again(BROKEN_SPOOL)
+
+    async def _take_some(self) -> bool:
+        """@return: there may be more to take."""
+        schedule = self._schedule
+        limit, rooms = schedule.wanted, schedule.rooms()
+        if limit <= 0:
+            return False  # the end of a delivery wakes
+        self._again = False
+        claimed = await self._spool.claim(
+            self._clock.seconds(), limit, rooms=rooms, per_domain=schedule.per_domain
+        )
+        if not self.running:
+            await self._put_back(claimed)
+            return False
+        ours = [queued for queued in claimed if not self._has(queued)]
+        too_many = schedule.taken(ours, limit, rooms)
+        if too_many:
+            await self._put_back(too_many, PUT_BACK)
+        self._begin()
+        if self._again or (claimed and schedule.is_hungry()):
+            return True
+        if self._alarm is None:  # then nobody knows what is due next
+            full = [domain for domain, room in schedule.rooms().items() if not room]
+            due = await self._spool.next_due(full)
+            self._look_again(LOOK_AGAIN if due is None else due - self._clock.seconds())
+        opening = schedule.next_opening()
+        if opening is not None:
+            self._look_again(opening)
+        return self._again
+
+    def _has(self, queued: QueuedMessage) -> bool:
+        """So slow that its claim was taken for forgotten. It will settle this one."""
+        if queued.id not in self._interruptible and not self._schedule.holds(queued.id):
+            return False
+        _log.warn("{queue_id} is being delivered still", queue_id=queued.id)
+        return True
+
+    async def _put_back(self, messages: Iterable[QueuedMessage], seconds: float = 0.0) -> None:
+        """
+        As if they had not been taken.
+
+        @param seconds: until they are due.
+        """
+        due = self._clock.seconds() + seconds
+        for queued in messages:
+            await self._spool.settle(evolve(queued, due=due) if seconds else queued)
+        if seconds:
+            self._look_again(seconds)
+
+    def _forget_failures(self) -> None:
+        self._schedule.forget()
+        self._delivery.forget_failures()
 
     def _look_again(self, seconds: float) -> None:
         """At the latest in *seconds*."""
@@ -193,12 +240,25 @@ class QueueRunner(Service):
 
     def _due(self) -> None:
         self._alarm = None
+        self._begin()
         self._wake()
 
     # -- one message ----------------------------------------------------------------------------
 
-    def _deliver(self, queued: QueuedMessage) -> None:
-        under_way = Deferred.fromCoroutine(self._delivered(queued))
+    def _begin(self) -> None:
+        """All that is at hand and has room."""
+        if not self.running or self._beginning:
+            return
+        self._beginning = True
+        for queued, slot in self._schedule.begin():
+            self._deliver(queued, slot)
+        self._beginning = False
+
+    def _deliver(self, queued: QueuedMessage, slot: Slot) -> None:
+        self._keep_in_hand(queued, Deferred.fromCoroutine(self._delivered(queued, slot)))
+
+    def _keep_in_hand(self, queued: QueuedMessage, under_way: "Deferred[None]") -> None:
+        """The service does not stop before it is over."""
         if under_way.called:
             under_way.addErrback(_never)
             return
@@ -209,29 +269,27 @@ class QueueRunner(Service):
             if self._in_hand.get(queued.id) is under_way:
                 del self._in_hand[queued.id]
             self._ended()
-            self._wake()
 
         under_way.addErrback(_never).addBoth(ended)
+
+    def _free(self, slot: Slot, strained: bool | None) -> None:
+        """The host is done with a message; the next one may begin while this one is recorded."""
+        self._schedule.end(slot, strained)
+        self._begin()
+        if self._schedule.is_hungry(slot.destination):
+            self._wake()
 
     def _ended(self) -> None:
         if not self._in_hand and not self._claiming:
             self._not_idle()
 
-    async def _delivered(self, queued: QueuedMessage) -> None:
+    async def _delivered(self, queued: QueuedMessage, slot: Slot) -> None:
         """Deliver and record; raises nothing but what is a mistake of ours."""
-        self._interruptible.add(queued.id)
-        result: Result | str
-        try:
-            result = await self._delivery.attempt(queued)
-        except SpoolDamaged as problem:
-            result = str(problem)
-        except CancelledError:
-            result = Result((), interrupted=True)
-        except Exception:
-            _log.failure("the delivery of {queue_id} failed; it is delayed", queue_id=queued.id)
-            result = Result(tuple(Delayed(recipient, OURS) for recipient in queued.pending))
-        finally:
-            self._interruptible.discard(queued.id)
+        result = await self._attempted(queued, slot)
+        if isinstance(result, Result) and result.postponed:
+            if not (self.running and self._schedule.add(queued)):
+                await self._put_back([queued], PUT_BACK)
+            return
         try:
             if isinstance(result, str):
                 await self._recorder.set_aside(queued, result)
@@ -243,6 +301,33 @@ class QueueRunner(Service):
             return
         if recorded.pending:
             self._look_again(recorded.due - self._clock.seconds())
+
+    async def _attempted(self, queued: QueuedMessage, slot: Slot) -> Result | str:
+        """@return: as a text, why the message cannot be read."""
+
+        def admit(host: str) -> bool:
+            admitted = self._schedule.move(slot, queued.domain, host)
+            for surplus in self._schedule.too_many():
+                putting = Deferred.fromCoroutine(self._put_back([surplus], PUT_BACK))
+                self._keep_in_hand(surplus, putting)
+            return admitted
+
+        strained = None
+        self._interruptible.add(queued.id)
+        try:
+            result = await self._delivery.attempt(queued, admit)
+            strained = result.strained
+            return result
+        except SpoolDamaged as problem:
+            return str(problem)
+        except CancelledError:
+            return Result((), interrupted=True)
+        except Exception:
+            _log.failure("the delivery of {queue_id} failed; it is delayed", queue_id=queued.id)
+            return Result(tuple(Delayed(recipient, OURS) for recipient in queued.pending))
+        finally:
+            self._interruptible.discard(queued.id)
+            self._free(slot, strained)
 
 
 def _never(failure: Failure) -> None:

@@ -8,6 +8,7 @@ from harakatls.config.directory import ConfigDirectory
 from harakatls.config.errors import shown
 from harakatls.config.hosts import HostList
 from harakatls.config.section import LONGEST_WAIT, Section
+from harakatls.outbound.limits import Limits
 from harakatls.outbound.templates import NO_TEMPLATES, Templates
 
 _OLD_FILES = (
@@ -31,7 +32,6 @@ _TIMEOUTS = (
 
 _LONGEST_REST = 300.0  # seconds; RFC 5321 section 4.5.3.2.7: servers may close then
 _WITHOUT_EFFECT = {
-    "pool_concurrency_max": "",
     "ipv6_enabled": "use inet_prefer",
 }
 # Text in the comment of a Received field (RFC 5322 section 3.2.2), where these would need quoting.
@@ -78,6 +78,8 @@ class OutboundSettings:
     @ivar end_of_data_timeout: for the reply to the final dot (4.5.3.2.6). If it is short,
         messages arrive twice.
     @ivar pool_timeout: how long a connection is kept for another message; 0 is not at all.
+    @ivar limits: how much may go to one destination.
+    @ivar dead_host_retry: how long a host is left alone that could not be reached; 0 is not at all.
     @ivar local_mx_ok: an MX may be this very machine.
     @ivar inet_prefer: C{v4}, C{v6} or C{default}: which addresses of one host to try first.
     @ivar public_ip: the address under which the world sees us, if that is none of this machine.
@@ -99,6 +101,8 @@ class OutboundSettings:
     data_timeout: float = 180.0
     end_of_data_timeout: float = 600.0
     pool_timeout: float = 5.0
+    limits: Limits = field(factory=Limits)
+    dead_host_retry: float = 60.0
     local_mx_ok: bool = False
     inet_prefer: str = "default"
     public_ip: HostList = field(factory=HostList)
@@ -109,7 +113,8 @@ class OutboundSettings:
     @classmethod
     def load(cls, config: ConfigDirectory) -> "OutboundSettings":
         """@raise ConfigError: where a value cannot be used."""
-        main = config.ini("outbound.ini").main
+        ini = config.ini("outbound.ini")
+        main = ini.main
         old = {key: _where(config, main, key) for key in _OLD_FILES}
         main.unsupported(_WITHOUT_EFFECT)
         usual = cls()
@@ -126,6 +131,8 @@ class OutboundSettings:
             received_header=_received_header(old["received_header"], usual.received_header),
             **{key: main.seconds(key, getattr(usual, key), minimum=1) for key in _TIMEOUTS},
             pool_timeout=main.seconds("pool_timeout", usual.pool_timeout, maximum=_LONGEST_REST),
+            limits=Limits.load(ini),
+            dead_host_retry=main.seconds("dead_host_retry", usual.dead_host_retry),
             local_mx_ok=main.boolean("local_mx_ok", usual.local_mx_ok),
             inet_prefer=main.choice("inet_prefer", ("default", "v4", "v6"), usual.inet_prefer),
             public_ip=config.ini("smtp.ini").main.hosts("public_ip"),

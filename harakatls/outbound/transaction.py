@@ -34,7 +34,7 @@ class Transaction:
     @ivar pipelining: send commands in groups where that is offered.
     @ivar replies: the reply that counts, for each recipient about whom there is one. 2yz: the
         server has taken the message for it.
-    @ivar answered: MAIL is, and not by 421, with which a server leaves.
+    @ivar mail: the answer to MAIL.
     @ivar unsettled: the whole message was sent, but not answered: the server may have it.
     @ivar all_or_none: where one recipient is refused, nothing is sent to the others. Those have no
         reply then.
@@ -50,10 +50,15 @@ class Transaction:
     chunking: bool
     pipelining: bool
     replies: dict[Recipient, Reply] = Factory(dict)
-    answered: bool = False
+    mail: Reply | None = None
     unsettled: bool = False
     all_or_none: bool = False
     _chunked: bool = False
+
+    @property
+    def answered(self) -> bool:
+        """MAIL is, and not by 421, with which a server leaves."""
+        return self.mail is not None and self.mail.code != CLOSING
 
     async def run(self) -> None:
         """
@@ -197,7 +202,7 @@ class Transaction:
     async def _envelope_answers(self, seconds: float) -> tuple[Reply, list[Recipient]]:
         """To MAIL and RCPT, which were sent together; with the recipients that were accepted."""
         mail = await self.protocol.answer(Asked.MAIL, seconds)
-        self.answered = mail.code != CLOSING
+        self.mail = mail
         if not _accepts(mail):
             # Whatever is said of the recipients, this is why.
             self._answer_all(self.recipients, mail)
@@ -210,7 +215,7 @@ class Transaction:
     async def _in_turn(self, last: Asked) -> tuple[list[Recipient], Reply | None]:
         """@param last: RCPT or DATA."""
         mail = await self._ask(Asked.MAIL, self._mail())
-        self.answered = mail.code != CLOSING
+        self.mail = mail
         if not _accepts(mail):
             self._answer_all(self.recipients, mail)
             return [], None

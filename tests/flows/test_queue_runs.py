@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from harakatls.outbound.delivery import Result
+from harakatls.outbound.delivery import Admit, Result
 from harakatls.outbound.runner import QueueRunner
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import Delayed, Delivered, Outcome, QueuedMessage
@@ -64,7 +64,7 @@ class SlowDeliveries:
         self.waiting: list[tuple[QueuedMessage, Deferred[bool]]] = []
         self.most = 0
 
-    async def attempt(self, queued: QueuedMessage) -> Result:
+    async def attempt(self, queued: QueuedMessage, admit: Admit) -> Result:
         ended: Deferred[bool] = Deferred()
         self.waiting.append((queued, ended))
         self.most = max(self.most, len(self.waiting))
@@ -81,6 +81,9 @@ class SlowDeliveries:
         """End the oldest attempt."""
         if self.waiting:
             self.waiting.pop(0)[1].callback(success)
+
+    def forget_failures(self) -> None:
+        """Nothing is remembered."""
 
     def close(self) -> None:
         """Nothing is open."""

@@ -13,7 +13,7 @@ from harakatls.connection import Connection, Transaction
 from harakatls.interfaces import IMessageBody, IStagedMessage, SpoolDamaged, SpoolFull
 from harakatls.mail.address import parse_address
 from harakatls.mail.envelope import Envelope
-from harakatls.outbound.delivery import Result
+from harakatls.outbound.delivery import Admit, Result
 from harakatls.outbound.runner import LOOK_AGAIN, QueueRunner
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import Delayed, Delivered, Failed, Outcome, QueuedMessage, Trial
@@ -58,8 +58,9 @@ class Deliveries:
         self.plan = list(plan)
         self.tried: list[QueuedMessage] = []
         self.closed = False
+        self.forgotten = 0
 
-    async def attempt(self, queued: QueuedMessage) -> Result:
+    async def attempt(self, queued: QueuedMessage, admit: Admit) -> Result:
         self.tried.append(queued)
         step = self.plan.pop(0) if self.plan else delivered
         if isinstance(step, Deferred):
@@ -75,6 +76,9 @@ class Deliveries:
         result = step(queued)
         assert isinstance(result, Result)
         return result
+
+    def forget_failures(self) -> None:
+        self.forgotten += 1
 
     def close(self) -> None:
         self.closed = True

@@ -141,14 +141,13 @@ class LoadTests(SynchronousTestCase):
         config = write_config(
             self,
             {
-                "outbound.ini": "ipv6_enabled=1\npool_concurrency_max=1\nfoo=1\n",
+                "outbound.ini": "ipv6_enabled=1\nfoo=1\n",
             },
         )
         OutboundSettings.load(config)
         self.assertEqual(
             config.warnings,
             (
-                "outbound.ini pool_concurrency_max: has no effect in harakatls",
                 "outbound.ini ipv6_enabled: has no effect in harakatls; use inet_prefer",
                 "outbound.ini foo: unknown key",
             ),

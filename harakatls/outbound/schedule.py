@@ -1,0 +1,210 @@
+"""
+Which of the messages in hand begins next: in turn for all destinations that have room.
+
+A few messages wait here behind those that are under way, so that the queue is asked for many at
+once, and the next one begins when another ends. More than a few never do, so that nothing that does
+not move takes the room of what does.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from attrs import define
+
+from harakatls.outbound.destinations import (
+    FIRST_WINDOW,
+    MOST_DESTINATIONS,
+    Destination,
+    Destinations,
+)
+from harakatls.outbound.limits import Limits
+from harakatls.queued import QueuedMessage
+
+STOCK = 2  # messages that wait, for each that may be under way
+
+
+@define(eq=False)
+class Slot:
+    """
+    The place of one delivery.
+
+    @ivar destination: None where it turned out to have no room.
+    @ivar halvings: of its window, when the delivery began.
+    """
+
+    destination: Destination | None
+    halvings: int
+
+
+class Schedule:
+    """Knows what is under way to where, and what waits."""
+
+    def __init__(self, most: int, limits: Limits, seconds: Callable[[], float]) -> None:
+        """
+        @param most: deliveries at once, to all destinations.
+        @param seconds: the time.
+        """
+        self._most = most
+        self._seconds = seconds
+        self._destinations = Destinations(limits, seconds)
+        self._usual = min(FIRST_WINDOW, limits.usual)
+        self._waiting: dict[Destination, deque[QueuedMessage]] = {}  # whose turn it is comes first
+        self._guessed: list[QueuedMessage] = []  # waited for what was but a guess
+        self._ids: set[str] = set()
+        self._cut: set[Destination] = set()  # there may be more for these than was taken
+        self._more = False  # the same for all
+        self.under_way = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait here."""
+        return len(self._ids)
+
+    def holds(self, message_id: str) -> bool:
+        """It waits here."""
+        return message_id in self._ids
+
+    # -- what is to be taken from the queue -----------------------------------------------------
+
+    @property
+    def wanted(self) -> int:
+        """How many messages."""
+        return 2 * self._most - self.under_way - len(self._ids)
+
+    @property
+    def per_domain(self) -> int:
+        """How many for a domain of which nothing is known."""
+        return self._usual * (1 + STOCK)
+
+    def rooms(self) -> dict[str, int]:
+        """How many for the domains of which something is known."""
+        return self._destinations.rooms(self._room, self.per_domain)
+
+    def taken(
+        self, messages: Iterable[QueuedMessage], limit: int, rooms: Mapping[str, int]
+    ) -> list[QueuedMessage]:
+        """
+        What was found when so much was asked for.
+
+        @return: those that are too many. They are to be put back.
+        """
+        found = Counter(queued.domain for queued in messages)
+        self._more = found.total() == limit
+        if len(self._cut) > MOST_DESTINATIONS:
+            self._cut.clear()  # some are not known any more; the others are found in time
+        cut: dict[Destination, bool] = {}
+        for domain in {*rooms, *found}:
+            destination = self._destinations.of(domain)
+            all_of_it = found[domain] < rooms.get(domain, self.per_domain)
+            cut[destination] = cut.get(destination, False) or not all_of_it
+        for destination, is_cut in cut.items():
+            if is_cut:
+                self._cut.add(destination)
+            else:
+                self._cut.discard(destination)
+        return [queued for queued in messages if not self.add(queued)]
+
+    def is_hungry(self, destination: Destination | None = None) -> bool:
+        """
+        Whether to look into the queue, where no mail has come.
+
+        @param destination: which has more room than before; None for all of them.
+        """
+        if self.wanted <= 0:
+            return False
+        if self._more and 2 * self.wanted >= self._most:
+            return True
+        some = self._cut if destination is None else self._cut & {destination}
+        return any(2 * self._room(one) > one.window * STOCK for one in some)
+
+    def next_opening(self) -> float | None:
+        """In how many seconds a rate allows what it forbids now."""
+        return self._destinations.next_opening()
+
+    def _room(self, destination: Destination) -> int:
+        room = destination.room(self._seconds())
+        if destination.rate is None:
+            room += destination.window * STOCK
+        return room - len(self._waiting.get(destination, ()))
+
+    # -- what begins and ends ---------------------------------------------------------------------
+
+    def add(self, queued: QueuedMessage) -> bool:
+        """@return: it waits now; if not, too many do."""
+        destination = self._destinations.of(queued.domain)
+        if self._room(destination) <= 0:
+            self._cut.add(destination)
+            return False
+        self._waiting.setdefault(destination, deque()).append(queued)
+        self._ids.add(queued.id)
+        return True
+
+    def begin(self) -> Iterator[tuple[QueuedMessage, Slot]]:
+        """All that may begin now, one by one."""
+        while self.under_way < self._most:
+            now = self._seconds()
+            destination = next((one for one in self._waiting if one.room(now)), None)
+            if destination is None:
+                return
+            messages = self._waiting.pop(destination)
+            queued = messages.popleft()
+            if messages:
+                self._waiting[destination] = messages
+            self._ids.discard(queued.id)
+            destination.begin(now)
+            self.under_way += 1
+            yield queued, Slot(destination, destination.halvings)
+
+    def move(self, slot: Slot, domain: str, host: str) -> bool:
+        """
+        The route of *domain* is known now.
+
+        @param host: where it leads first.
+        @return: there is room for the delivery. If not, the slot is of no destination.
+        """
+        before, destination = slot.destination, self._destinations.learn(domain, host)
+        if before is None or destination is before:
+            return before is not None
+        before.take_back()
+        if before in self._cut:
+            self._cut.discard(before)
+            self._cut.add(destination)
+        if before.domain == domain:
+            self._guessed.extend(self._waiting.pop(before, ()))
+        now = self._seconds()
+        if not destination.room(now):
+            slot.destination = None
+            return False
+        destination.begin(now)
+        slot.destination, slot.halvings = destination, destination.halvings
+        return True
+
+    def too_many(self) -> list[QueuedMessage]:
+        """What waited for a destination that was but a guess, and has no place at the real one."""
+        guessed, self._guessed = self._guessed, []
+        self._ids.difference_update(queued.id for queued in guessed)
+        return [queued for queued in guessed if not self.add(queued)]
+
+    def end(self, slot: Slot, strained: bool | None) -> None:
+        """@param strained: the host did; None where nothing was learned about it."""
+        self.under_way -= 1
+        destination = slot.destination
+        if destination is None:
+            return
+        destination.end()
+        if strained:
+            destination.strained(slot.halvings)
+        elif strained is not None:
+            destination.succeeded()
+
+    def forget(self) -> None:
+        """What strained may be tried as if nothing were known of it."""
+        self._destinations.forget()
+
+    def drain(self) -> list[QueuedMessage]:
+        """All that waits; it does not any more."""
+        messages = [queued for some in self._waiting.values() for queued in some] + self._guessed
+        self._waiting.clear()
+        self._guessed = []
+        self._ids.clear()
+        return messages
