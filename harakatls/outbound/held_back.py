@@ -7,7 +7,7 @@ from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from harakatls.outbound.delivery import HeldBack, Result
+from harakatls.outbound.delivery import Admit, HeldBack, Result
 from harakatls.queued import QueuedMessage
 
 log = Logger()
@@ -24,7 +24,8 @@ class Askers(Protocol):
 class Attempts(Protocol):
     """What is needed of `delivery.Delivery`."""
 
-    def attempt(self, queued: QueuedMessage) -> Awaitable[Result]: ...
+    def attempt(self, queued: QueuedMessage, admit: Admit) -> Awaitable[Result]: ...
+    def forget_failures(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -36,14 +37,18 @@ class AskedFirst:
     attempts: Attempts
     clock: IReactorTime
 
-    async def attempt(self, queued: QueuedMessage) -> Result:
+    async def attempt(self, queued: QueuedMessage, admit: Admit) -> Result:
         """As `Delivery.attempt`; nothing is tried, nor counted, where a plugin wants it to wait."""
         seconds = await self.askers.send(queued)
         if seconds is None:
-            return await self.attempts.attempt(queued)
+            return await self.attempts.attempt(queued, admit)
         wait = min(max(seconds, 1.0), LONGEST)
         log.info("{queue_id} is held back for {wait:g} seconds", queue_id=queued.id, wait=wait)
         return HeldBack((), due=self.clock.seconds() + wait)
+
+    def forget_failures(self) -> None:
+        """As `Delivery.forget_failures`."""
+        self.attempts.forget_failures()
 
     def close(self) -> None:
         """As `Delivery.close`."""

@@ -21,7 +21,8 @@ class HeldBackTests(RunnerTestCase):
         return AskedFirst(HookChain(plugins, self.clock), self.made, self.clock)
 
     def attempt(self, attempts: AskedFirst) -> Result:
-        return self.successResultOf(Deferred.fromCoroutine(attempts.attempt(queued_message())))
+        attempt = attempts.attempt(queued_message(), lambda _: True)
+        return self.successResultOf(Deferred.fromCoroutine(attempt))
 
     def test_let_go(self) -> None:
         """Where nobody objects, or who does cannot say so, the attempt is made."""
