@@ -27,7 +27,7 @@ from harakatls.mail.envelope import Recipient
 from harakatls.mail.header import field as header_field
 from harakatls.mail.route import NextHop
 from harakatls.outbound.connector import Opened, Unusable
-from harakatls.outbound.host import AtHost, bounded, trial
+from harakatls.outbound.host import LONGEST, AtHost, bounded, trial
 from harakatls.outbound.log import log_hop, log_unusable
 from harakatls.outbound.routing import Routing
 from harakatls.outbound.settings import OutboundSettings
@@ -106,7 +106,7 @@ class Delivery:
 
         @raise SpoolDamaged: the message cannot be read, and nothing has been settled.
         """
-        attempt = _Attempt(self, queued, list(dict.fromkeys(queued.pending)))
+        attempt = _Attempt(self, queued, self.clock.seconds(), list(dict.fromkeys(queued.pending)))
         try:
             if not await attempt.run(admit):
                 return Result((), postponed=True)
@@ -153,6 +153,7 @@ class _Attempt:
     """
     The state of one attempt.
 
+    @ivar began: when, in seconds.
     @ivar left: recipients that are neither delivered nor failed.
     @ivar outcomes: the last one for each recipient.
     @ivar unused: the hosts that could not be used.
@@ -161,12 +162,18 @@ class _Attempt:
 
     delivery: Delivery
     queued: QueuedMessage
+    began: float
     left: list[Recipient]
     outcomes: dict[Recipient, Outcome] = Factory(dict)
     trials: list[Trial] = Factory(list)
     unused: list[_NotUsed] = Factory(list)
     untold: _NotUsed | None = None
     strained: bool | None = None
+
+    def _may_go_on(self) -> bool:
+        """Not for ever: the next attempt may find other hosts."""
+        took = self.delivery.clock.seconds() - self.began
+        return len(self.trials) < MOST_TRIALS and took < LONGEST
 
     async def run(self, admit: Admit) -> bool:
         """@return: it was tried."""
@@ -181,7 +188,7 @@ class _Attempt:
             for skipped in found.skipped:
                 self._not_used(_NotUsed(skipped.hop, skipped.reply))
             for hop in found.hops:
-                if len(self.trials) < MOST_TRIALS and await self._try(hop):
+                if self._may_go_on() and await self._try(hop):
                     return True
             if found.ends:
                 break

@@ -18,6 +18,10 @@ from harakatls.smtp.reply import Reply
 from harakatls.smtp.states import CLOSED, READY
 from harakatls.tls.policy import Decision
 
+# RFC 5321 section 4.5.3.2 limits each answer. A server that takes all the time for each of a
+# hundred recipients would have a message for half a day.
+LONGEST = 3600.0  # seconds for the transactions of one message, ...
+OCTETS_A_SECOND = 10_000  # ... and so much longer as it takes to send it at this rate
 _TOO_MANY = (5, 3)  # RFC 3463 section 3.6: X.5.3, too many recipients
 _REPLY_LINES = 10
 _REPLY_CHARACTERS = 1000  # as many as a report tells
@@ -56,6 +60,7 @@ class AtHost:
         @raise SpoolDamaged: the message cannot be read.
         """
         protocol = self.opened.protocol
+        protocol.allow(LONGEST + self.queued.size / OCTETS_A_SECOND)
         try:
             await self._transactions()
         except ConnectionBroken as problem:

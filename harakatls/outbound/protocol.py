@@ -1,10 +1,10 @@
 """The client side of one SMTP connection, for a coroutine to talk through."""
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IDelayedCall,
     IOpenSSLClientConnectionCreator,
@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from harakatls.interfaces import IMessageBody
+from harakatls.outbound.tcp import why_lost
 from harakatls.smtp.client import ClientSession
 from harakatls.smtp.errors import LocalProtocolError, RemoteProtocolError
 from harakatls.smtp.events import NEED_DATA, Answered, Asked
@@ -82,6 +83,7 @@ class OutboundProtocol(Protocol):
         self._closed = closed
         self._timer: IDelayedCall | None = None
         self._expired = ""
+        self._deadline = inf  # of one message, however lively the server is
         self._waiting: Deferred[None] | None = None
         self._securing = False
         self._full = False  # the transport's buffer
@@ -159,7 +161,7 @@ class OutboundProtocol(Protocol):
         """However it came about."""
         self._gone = True
         if self._problem is None:
-            self._problem = _in_words(reason)
+            self._problem = why_lost(reason)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -310,10 +312,15 @@ class OutboundProtocol(Protocol):
         """The end of a rest."""
         self._resting = False
 
+    def allow(self, seconds: float) -> None:
+        """From now on until this is said again nothing may take longer, all in all."""
+        self._deadline = self._clock.seconds() + seconds
+
     def quit(self) -> None:
         """Say goodbye; nobody waits for the answer."""
         if self.lost or self._leaving:
             return
+        self._deadline = inf
         try:
             goodbye = self.session.quit()
         except LocalProtocolError:
@@ -364,6 +371,9 @@ class OutboundProtocol(Protocol):
             waiting.callback(None)
 
     def _limit(self, seconds: float, expired: str) -> None:
+        left = self._deadline - self._clock.seconds()
+        if left < seconds:
+            seconds, expired = max(left, 0.0), "the message took too long, all in all"
         self._expired = expired
         if self._timer is None:
             if not self.lost:
@@ -388,12 +398,3 @@ class OutboundProtocol(Protocol):
         layer = self._link.layer
         assert layer is not None, "not secured"
         return layer
-
-
-def _in_words(reason: Failure) -> str:
-    problem = reason.value
-    if isinstance(problem, ConnectionDone):
-        return "the server closed the connection"
-    if problem is None or isinstance(problem, ConnectionLost | ConnectionAborted):
-        return "the connection broke"
-    return str(problem) or type(problem).__name__

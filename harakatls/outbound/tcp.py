@@ -3,6 +3,7 @@
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IConnector, IProtocol, IProtocolFactory, IReactorTime
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
@@ -78,3 +79,13 @@ def over_tcp(reactor: Any) -> Connect:
         return connecting.connected
 
     return connect
+
+
+def why_lost(reason: Failure) -> str:
+    """Why a connection is gone, for logs and reports."""
+    problem = reason.value
+    if isinstance(problem, ConnectionDone):
+        return "the server closed the connection"
+    if problem is None or isinstance(problem, ConnectionLost | ConnectionAborted):
+        return "the connection broke"
+    return str(problem) or type(problem).__name__

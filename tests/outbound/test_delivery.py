@@ -247,6 +247,41 @@ class ReplyTests(DeliveryTestCase):
         self.assertEqual(self.only(self.attempt()), "failed 550 5.1.1 One Two")
 
 
+class TimeTests(DeliveryTestCase):
+    """One attempt, all in all."""
+
+    def test_a_server_that_takes_its_time(self) -> None:
+        """Just in time with each answer, it has the message for an hour, not for a night."""
+        peer = ObligingPeer("8BITMIME", RCPT=SILENCE)
+        self.serve(peer)
+        many = queued_message(recipients=[f"u{n}@{DOMAIN}" for n in range(100)])
+        self.exchangers[DOMAIN] = [(10, "mx1.example")]
+        running = self.begin(many)
+        answers = 0
+        while not running.called:
+            self.pass_time(290)
+            peer.output += b"250 2.1.5 Ok\r\n"
+            self.network.flush()
+            answers += 1
+        self.assertEqual(answers, 13)
+        result = self.successResultOf(running)
+        self.assertIn("the message took too long, all in all", result.trials[0].result)
+        self.assertEqual({type(outcome) for outcome in result.outcomes}, {Delayed})
+        self.assertNothingIsLeft()
+
+    def test_many_slow_hosts(self) -> None:
+        """After an hour no further host is tried; the next attempt may find better ones."""
+        hosts = [f"192.0.2.{number}" for number in range(10, 20)]
+        self.exchangers[DOMAIN] = [(n, f"mx{n}.example") for n in range(10, 20)]
+        for number, host in enumerate(hosts, 10):
+            self.hosts[f"mx{number}.example"] = [host]
+            self.network.serve(host, ObligingPeer(connect=SILENCE))
+        running = self.begin(delivery=self.delivery(greeting_timeout=900.0))
+        for _ in range(10):
+            self.pass_time(901)
+        self.assertEqual(len(self.successResultOf(running).trials), 4)
+
+
 class RecipientTests(DeliveryTestCase):
     """One outcome for each recipient."""
 
