@@ -85,10 +85,12 @@ def _pair(
 
 def _problems(source: Source, matched: bool) -> Iterator[str]:
     found = (*source.keys, *source.certificates)
+    if source.file.is_anchor and not found:
+        return  # what is wrong with it is told of C{ca}
     yield from source.problems("key and no certificate", found)
     if source.keys and not matched:
         yield f"{source.name}: no certificate belongs to this key"
-    elif found and not matched and not all(map(_is_authority, source.certificates)):
+    elif not (matched or source.file.is_anchor or all(map(_is_authority, source.certificates))):
         yield f"{source.name}: no key belongs to this certificate"
 
 

@@ -1,14 +1,16 @@
 """The files that tls.ini names, read."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from harakatls.config.directory import ConfigDirectory
 from harakatls.config.errors import ConfigError, shown
 from harakatls.config.section import Section
 from harakatls.tls.dhparams import FFDHE2048, DHGroup, GroupRefused, read_group
 from harakatls.tls.parameters import Role
+from harakatls.tls.pem import read_pem
 
 DEFAULT_GROUP = "dhparams.pem"
 _DIRECTORY = "tls"
@@ -22,11 +24,13 @@ class PEMFile:
     @ivar name: as tls.ini writes it.
     @ivar content: None where it could not be read.
     @ivar problem: why not.
+    @ivar is_anchor: C{ca} names it, so that it need not belong to a certificate of ours.
     """
 
     name: str
     content: bytes | None = field(repr=False)  # may be a private key
     problem: str | None = None
+    is_anchor: bool = False
 
     @classmethod
     def read(cls, config: ConfigDirectory, name: str) -> "PEMFile":
@@ -75,13 +79,34 @@ class GroupFile:
         return cls(name, path, group, not content, problem)
 
 
-def files_of_directory(config: ConfigDirectory) -> tuple[PEMFile, ...]:
-    """All in config/tls, and below it."""
+def files_of_directory(
+    config: ConfigDirectory, for_clients: Sequence[Section], for_all: Sequence[Section]
+) -> tuple[PEMFile, ...]:
+    """
+    All in config/tls, and below it, but for groups that C{dhparam} names.
+
+    @param for_clients: the sections in which C{dhparam} has a meaning.
+    @param for_all: those in which C{ca} has one.
+    """
+    groups = {config.resolve(_group_name(s)) for s in for_clients if "dhparam" in s}
+    anchors = {config.resolve(name) for s in for_all if "ca" in s for name in _file_names(s, "ca")}
     try:
         names = config.tree(_DIRECTORY)
     except ConfigError as error:
         return (PEMFile(error.file, None, error.problem),)
-    return tuple(PEMFile.read(config, name) for name in names)
+    files = []
+    for name in names:
+        path = config.resolve(name)
+        file = evolve(PEMFile.read(config, name), is_anchor=path in anchors)
+        if path not in groups or _has_more_than_a_group(file):
+            files.append(file)
+    return tuple(files)
+
+
+def _has_more_than_a_group(file: PEMFile) -> bool:
+    """Some keep the group in the file of their key and certificate."""
+    contents = read_pem(file.content or b"")
+    return bool(contents.private_keys or contents.certificates)
 
 
 def named_files(

@@ -195,7 +195,7 @@ class TLSSettings:
 def _inbound(config: ConfigDirectory, ini: Ini) -> InboundTLS:
     own = ini.section(INBOUND)
     role = Role(ini.main, own)
-    directory = files_of_directory(config)
+    directory = _directory(config, ini)
     keys = named_files(role, config, "key", _DEFAULT_KEY)
     certs = named_files(role, config, "cert", _DEFAULT_CERT)
     named = "key" in role.origins or "cert" in role.origins
@@ -340,7 +340,7 @@ def _outbound(config: ConfigDirectory, ini: Ini, own: Section) -> OutboundTLS:
         mutual=mutual,
         keys=keys,
         certs=certs,
-        directory=files_of_directory(config) if mutual else (),
+        directory=_directory(config, ini) if mutual else (),
         # The main section's are those to trust about clients.
         anchors=named_files(only_own, config, "ca", None),
         reject_unauthorized=role.boolean("rejectUnauthorized", False),
@@ -348,6 +348,13 @@ def _outbound(config: ConfigDirectory, ini: Ini, own: Section) -> OutboundTLS:
         no_tls_hosts=excluded,
         section=own.name,
     )
+
+
+def _directory(config: ConfigDirectory, ini: Ini) -> tuple[PEMFile, ...]:
+    """The files in config/tls, as far as they are about our own certificates."""
+    for_clients = (ini.main, ini.section(INBOUND), *certificate_sections(ini).values())
+    for_servers = (ini.section(OUTBOUND), *(plugin_section(ini, plugin) for plugin in PLUGINS))
+    return files_of_directory(config, for_clients, (*for_clients, *for_servers))
 
 
 def _nogo(config: ConfigDirectory, ini: Ini) -> NoGoSettings:

@@ -16,9 +16,12 @@ from tests.tls.peers import (
     Transport,
     authority,
     issued,
+    key_octets,
     peer_of,
     plain_client,
+    self_signed,
     to_us,
+    with_chain,
 )
 
 
@@ -140,3 +143,33 @@ class ClientCertificateTests(OptionsTestCase):
         outcome = to_us(tls, self.client(issued("client.example")))
         self.assert_succeeded(outcome)
         self.assertFalse(tls.summary(Transport(outcome.server)).verified)
+
+    def test_ca_beside_certificates(self) -> None:
+        """In config/tls what ca names is no bundle without a key, nor told of twice if broken."""
+        _, pinned = self_signed("client.example", "client.example")  # says not that it is a CA
+        for ini in (
+            "ca=tls/ca.pem\n",
+            "[outbound]\nca=tls/ca.pem\n",
+            "[smtp_forward]\nca=tls/ca.pem\n",
+        ):
+            tls = ServerTLS(self.settings(ini, {"tls/ca.pem": pinned}).inbound, "mx.example.com")
+            self.assertEqual(tls.problems, ())
+        (problem,) = ServerTLS(
+            self.settings("", {"tls/ca.pem": pinned}).inbound, "x.example"
+        ).problems
+        self.assertIn("no key belongs", problem)
+        tls = ServerTLS(self.settings("ca=tls/ca.pem\n", {"tls/ca.pem": b"x"}).inbound, "x.example")
+        (problem,) = tls.problems
+        self.assertTrue(problem.startswith("ca: tls/ca.pem: "), problem)
+
+    def test_ca_is_an_issuer_too(self) -> None:
+        """An authority in config/tls completes the chains there, also if ca names it."""
+        leaf = with_chain("named.example")
+        files = {
+            "tls/leaf.pem": key_octets(leaf) + leaf.cert_chain_pems[0].bytes(),
+            "tls/ca.pem": leaf.cert_chain_pems[1].bytes(),
+        }
+        tls = ServerTLS(self.settings("ca=tls/ca.pem\n", files).inbound, "mx.example.com")
+        self.assertEqual(tls.problems, ())
+        outcome = to_us(tls, plain_client(server_name="named.example"))
+        self.assertEqual(len(outcome.client.get_peer_cert_chain(as_cryptography=True) or ()), 2)

@@ -18,7 +18,16 @@ from harakatls.tls.settings import TLSSettings
 from tests.config.files import write_config
 from tests.tls.dh_groups import DHE, OF_DSA, OWN, modulus_of, without_ffdhe
 from tests.tls.options_case import RSA, OptionsTestCase
-from tests.tls.peers import TLS_1_2, chain_octets, groups, issued, key_octets, plain_client, to_us
+from tests.tls.peers import (
+    TLS_1_2,
+    chain_octets,
+    groups,
+    issued,
+    key_octets,
+    plain_client,
+    serial,
+    to_us,
+)
 
 
 def ffdhe(bits: int, constant: int) -> int:
@@ -175,6 +184,29 @@ class OptionTests(OptionsTestCase):
         self.assert_succeeded(to_us(tls, plain_client(TLS_1_2, configure=DHE)))
         tls = self.make("[inbound]\ndhparam=dh.pem\n", dh_pem=OF_DSA, dhparams_pem=b"garbage")
         self.assertEqual(self.modulus(tls), OWN.modulus)
+        self.assertEqual(tls.problems, ())
+
+    def test_beside_certificates(self) -> None:
+        """In config/tls it is no broken bundle, whichever section names it."""
+        named = {"tls/dh.pem": OF_DSA}
+        for ini in ("dhparam=tls/dh.pem\n", "[inbound]\ndhparam=tls/../tls/dh.pem\n"):
+            settings = self.settings(self.keys + ini, named)
+            tls = ServerTLS(settings.inbound, "mx.example.com")
+            self.assertEqual(tls.problems, ())
+            self.assertEqual(self.modulus(tls), OWN.modulus)
+            self.assertEqual(settings.inbound.directory, ())
+        settings = self.settings(self.keys, named)
+        (problem,) = ServerTLS(settings.inbound, "mx.example.com").problems
+        self.assertIn("tls/dh.pem", problem)
+
+    def test_with_a_certificate(self) -> None:
+        """Who keeps the group in the file of key and certificate has both."""
+        leaf = issued("named.example")
+        bundle = key_octets(leaf) + chain_octets(leaf) + OF_DSA
+        settings = self.settings(self.keys + "dhparam=tls/all.pem\n", {"tls/all.pem": bundle})
+        tls = ServerTLS(settings.inbound, "mx.example.com")
+        outcome = to_us(tls, plain_client(server_name="named.example"))
+        self.assertEqual(outcome.serial, serial(leaf))
         self.assertEqual(tls.problems, ())
 
     def test_client_with_groups(self) -> None:
