@@ -7,7 +7,7 @@ from email import message_from_bytes
 from typing import Any
 
 from harakatls.outbound.transaction import RECIPIENTS
-from harakatls.testing.peers import HANG_UP, ObligingPeer
+from harakatls.testing.peers import HANG_UP, Answer, ObligingPeer
 from harakatls.testing.values import envelope
 from tests.flows.test_spool_to_peer import HOME, MX1, MX2, FlowTestCase
 
@@ -69,7 +69,8 @@ class ManyRecipientsTests(FlowTestCase):
         """Who was delivered is not sent to again, whoever was not is, at the next host."""
         first = ObligingPeer("PIPELINING", "8BITMIME")
         taken = 40
-        first._answers["end"] = ["250 2.0.0 Kept"] * taken + [("", HANG_UP)]
+        ends: list[Answer] = ["250 2.0.0 Kept"] * taken
+        first._answers["end"] = [*ends, HANG_UP]
         second = ObligingPeer("PIPELINING", "8BITMIME")
         self.network.serve(MX1, first)
         self.network.serve(MX2, second)

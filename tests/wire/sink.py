@@ -14,6 +14,7 @@ class Sink:
     @ivar messages: how often each Message-ID was taken (answered 250 after the dot).
     @ivar bodies: the last message taken, by Message-ID.
     @ivar envelopes: (MAIL line, RCPT lines) of the last message taken, by Message-ID.
+    @ivar taken: how often each message was taken for each recipient: (Message-ID, address).
     @ivar in_clear: how many messages came without TLS.
     @ivar connections: all that were ever made.
     @ivar resumed: for each handshake whether it resumed a session.
@@ -26,6 +27,7 @@ class Sink:
         self.messages: Counter[str] = Counter()
         self.bodies: dict[str, bytes] = {}
         self.envelopes: dict[str, tuple[str, list[str]]] = {}
+        self.taken: Counter[tuple[str, str]] = Counter()
         self.in_clear = 0
         self.connections: list[socket.socket] = []
         self.resumed: list[bool] = []
@@ -43,6 +45,10 @@ class Sink:
     def answer(self, verb: str, reply: str) -> None:
         """From now on *verb* ("RCPT", "." for the end of data) is answered with *reply*."""
         self.replies[verb] = reply
+
+    def recipient(self, address: str) -> str:
+        """The reply to RCPT; for subclasses that do not know everybody."""
+        return "250 2.1.5 ok"
 
     def demand(self, authority: Path) -> None:
         """From now on clients need a certificate that this authority has issued."""
@@ -114,8 +120,12 @@ class Sink:
                 sender, recipients = line, []
                 say("250 2.1.0 ok")
             elif verb == "RCPT":
-                recipients.append(line)
-                say("250 2.1.5 ok")
+                reply = self.recipient(_address(line))
+                if reply.startswith("250"):
+                    recipients.append(line)
+                say(reply)
+            elif verb == "DATA" and not recipients:
+                say("503 5.5.1 nobody to send it to")
             elif verb == "DATA":
                 say("354 go")
                 self._take(stream, sender, recipients, secured, say)
@@ -144,10 +154,15 @@ class Sink:
                 break
         with self._lock:
             self.messages[name] += 1
+            self.taken.update((name, _address(line)) for line in recipients)
             self.bodies[name] = body
             self.envelopes[name] = (sender, list(recipients))
             self.in_clear += not secured
         say("250 2.0.0 taken")
+
+
+def _address(line: str) -> str:
+    return line.partition("<")[2].partition(">")[0]
 
 
 def _common_names(connection: ssl.SSLSocket) -> list[str]:
