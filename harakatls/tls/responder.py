@@ -122,6 +122,9 @@ def _reason(problem: BaseException | None) -> str:
     causes = getattr(problem, "reasons", None)  # ResponseFailed has a list of them
     if isinstance(causes, list) and causes and isinstance(causes[0], Failure):
         problem = causes[0].value
+    if problem is not None and any(isinstance(part, bytes) for part in problem.args):
+        # Twisted adds what the responder said where that was no HTTP.
+        problem = ValueError(*(part for part in problem.args if not isinstance(part, bytes)))
     return (str(problem) or type(problem).__name__)[:_LONGEST_REASON]
 
 

@@ -49,6 +49,11 @@ def http(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
     return top.encode() + body
 
 
+def damaged(response: bytes) -> bytes:
+    """With another signature: that is what its last octet belongs to."""
+    return response[:-1] + bytes([response[-1] ^ 1])
+
+
 class OverTheWireTests(SynchronousTestCase):
     """From octets of HTTP to what a client gets to see."""
 
@@ -134,7 +139,7 @@ class OverTheWireTests(SynchronousTestCase):
             (respond(self.ours, begin=NOW + DAY), "of the future"),
             (respond(self.ours, begin=NOW - 2 * DAY, end=None), "out of date"),
             (respond(self.ours, status=UNKNOWN), "does not know the certificate"),
-            (respond(self.ours)[:-1] + b"\0", "signature"),
+            (damaged(respond(self.ours)), "signature"),
             (
                 ocsp.OCSPResponseBuilder.build_unsuccessful(
                     ocsp.OCSPResponseStatus.TRY_LATER
