@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from fairness import fair_once
 from limits import openssl_speed, time_openssl
 from loads import Item
 from memory import weigh_idle_connections, weigh_messages
@@ -171,6 +172,13 @@ class Bench:
             with exclusive(self.options.lock):
                 for server in servers:
                     self.results["runs"].append(relay_once(self.stage, server, repeat))
+            self.save()
+
+    def run_fair(self) -> None:
+        """Item fair: one destination beside two that are slow and dead."""
+        for repeat in range(self.options.relay_repeats):
+            with exclusive(self.options.lock):
+                self.results["runs"].append(fair_once(self.stage, repeat))
             self.save()
 
     def run_openssl(self) -> None:

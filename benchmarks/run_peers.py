@@ -83,7 +83,7 @@ def parse_arguments() -> argparse.Namespace:
     options = parser.parse_args()
     for name in ("work", "out", "tools"):
         setattr(options, name, getattr(options, name).resolve())
-    unknown = set(options.items.split(",")) - set(BY_KEY) - {"6", "7", "openssl"}
+    unknown = set(options.items.split(",")) - set(BY_KEY) - {"6", "7", "fair", "openssl"}
     if unknown:
         parser.error(f"unknown items: {', '.join(sorted(unknown))}")
     names = {server.name for server in SERVERS + RELAYS} | {"all", "none"}
@@ -108,6 +108,8 @@ def run(bench: Bench, keys: list[str], servers: list[Server], relays: list[Serve
             bench.run_idle(servers)
         elif key == "7":
             bench.run_relay(relays)
+        elif key == "fair":
+            bench.run_fair()
 
 
 def main() -> None:

@@ -99,10 +99,10 @@ class Stage:
             raise RuntimeError(f"smtpload failed: {done.stderr.strip()}")
         return json.loads(done.stdout)
 
-    def start_sink(self, port: int, total: int) -> subprocess.Popen:
+    def start_sink(self, port: int, total: int, *more: str) -> subprocess.Popen:
         """smtpsink on the load's CPU; it ends two seconds after the last message."""
         cert, key = self.certificates["rsa"]
         command = ["taskset", "-c", self.options.load_cpu, str(self.options.tools / "smtpsink")]
         command += ["--cert", str(cert), "--key", str(key), "--count", str(total)]
-        command += ["--linger", "2", f"127.0.0.1:{port}"]
+        command += ["--linger", "2", *more, f"127.0.0.1:{port}"]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -58,6 +58,22 @@ def relay_table(by_server: Groups) -> list[str]:
     return table("7: accept, queue, deliver over STARTTLS", columns, rows)
 
 
+def fair_table(by_server: Groups) -> list[str]:
+    """Item fair."""
+    rows = [
+        f"| {name} | {spread([r['alone']['seconds'] for r in group], 2)} | "
+        f"{spread([r['beside']['seconds'] for r in group], 2)} | "
+        f"{spread([r['ratio'] for r in group], 2)} | "
+        f"{max(r['alone']['missing'] + r['beside']['missing'] for r in group)} | "
+        f"{statistics.median(r['slow_meanwhile'] for r in group):.0f} |"
+        for name, group in by_server.items()
+    ]
+    columns = "fast one alone, s | beside dead and slow, s | ratio | missing | slow got meanwhile"
+    return table(
+        "fair: 2,000 messages beside 4,000 for a dead and 4,000 for a slow one", columns, rows
+    )
+
+
 def openssl_table(key: str, by_server: Groups) -> list[str]:
     """What OpenSSL alone can do."""
     rows = [
@@ -117,13 +133,15 @@ def make_tables(runs: list[Run]) -> str:
     for run in runs:
         groups.setdefault(run["item"], {}).setdefault(run["server"], []).append(run)
     order = [name for key in BY_KEY for name in (key, f"{key}-memory")]
-    order += ["openssl-rsa", "openssl-ecdsa", "6", "7"]
+    order += ["openssl-rsa", "openssl-ecdsa", "6", "7", "fair"]
     for key in sorted(groups, key=order.index):
         by_server = groups[key]
         if key == "6":
             lines += idle_table(by_server)
         elif key == "7":
             lines += relay_table(by_server)
+        elif key == "fair":
+            lines += fair_table(by_server)
         elif key.startswith("openssl-"):
             lines += openssl_table(key, by_server)
         elif key.endswith("-memory"):

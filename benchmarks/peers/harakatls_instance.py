@@ -50,12 +50,24 @@ def durable(place: Place) -> list[str]:
 
 def relay(place: Place) -> list[str]:
     """Take mail from loopback for sink.test, own it, and deliver it to the sink over STARTTLS."""
-    nexthop = f'{{"action":"accept","nexthop":"127.0.0.1:{place.sink_port}"}}'
+    return routes(
+        place,
+        {"sink.test": place.sink_port},
+        f"[main]\nconcurrency_max={place.options.relay_concurrency}\n",
+    )
+
+
+def routes(place: Place, ports: dict[str, int], outbound_ini: str = "") -> list[str]:
+    """Take mail from loopback for some domains, and deliver it to the port of each."""
+    hops = [
+        f'{domain}={{"action":"accept","nexthop":"127.0.0.1:{port}"}}\n'
+        for domain, port in ports.items()
+    ]
     return make_instance(
         place,
         SPOOL,
         relay_acl_allow="127.0.0.1/32\n",
         relay__ini="[relay]\nacl=true\nforce_routing=true\ndest_domains=true\n",
-        relay_dest_domains__ini=f"[domains]\nsink.test={nexthop}\n",
-        outbound__ini=f"[main]\nconcurrency_max={place.options.relay_concurrency}\n",
+        relay_dest_domains__ini="".join(["[domains]\n", *hops]),
+        outbound__ini=outbound_ini,
     )
