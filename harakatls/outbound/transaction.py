@@ -192,7 +192,7 @@ class Transaction:
         self.protocol.send(b"".join(commands))
         mail, accepted = await self._envelope_answers(seconds)
         data = await self.protocol.answer(Asked.DATA, seconds)
-        if _accepts(mail):
+        if mail.accepts:
             return accepted, data
         if data.is_positive:
             # It refuses the sender and waits for the message all the same: nothing is sent.
@@ -203,7 +203,7 @@ class Transaction:
         """To MAIL and RCPT, which were sent together; with the recipients that were accepted."""
         mail = await self.protocol.answer(Asked.MAIL, seconds)
         self.mail = mail
-        if not _accepts(mail):
+        if not mail.accepts:
             # Whatever is said of the recipients, this is why.
             self._answer_all(self.recipients, mail)
         accepted: list[Recipient] = []
@@ -216,7 +216,7 @@ class Transaction:
         """@param last: RCPT or DATA."""
         mail = await self._ask(Asked.MAIL, self._mail())
         self.mail = mail
-        if not _accepts(mail):
+        if not mail.accepts:
             self._answer_all(self.recipients, mail)
             return [], None
         accepted: list[Recipient] = []
@@ -236,7 +236,7 @@ class Transaction:
 
     def _accepted(self, recipient: Recipient, reply: Reply) -> tuple[Recipient, ...]:
         """The recipient, if it was accepted; if not, the reply counts at once."""
-        if _accepts(reply):
+        if reply.accepts:
             return (recipient,)
         self.replies.setdefault(recipient, reply)
         return ()
@@ -269,7 +269,7 @@ class Transaction:
         self.unsettled = bool(accepted)
         end = await self._end_of_data()
         self.unsettled = False
-        if _accepts(mail):
+        if mail.accepts:
             self._answer_message(accepted, end)
         elif end.is_positive:
             raise ConnectionBroken("the server refused MAIL and accepted the message")
@@ -303,8 +303,3 @@ class Transaction:
     def _answer_all(self, recipients: Sequence[Recipient], reply: Reply) -> None:
         for recipient in recipients:
             self.replies.setdefault(recipient, reply)
-
-
-def _accepts(reply: Reply) -> bool:
-    """Of MAIL and RCPT, and of the end of data, 3yz is no answer."""
-    return 200 <= reply.code < 300
