@@ -2,7 +2,7 @@
 
 import errno
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -25,7 +25,7 @@ REASONS = {
 
 @frozen
 class BoundSocket:
-    """A socket that listens; nobody takes its connections yet."""
+    """A socket that has its address; nobody takes its connections yet."""
 
     settings: ListenerSettings
     socket: socket.socket
@@ -34,15 +34,29 @@ class BoundSocket:
         host, port = self.socket.getsockname()[:2]
         return str(ListenerSettings(host, port))
 
+    def open(self) -> None:
+        """
+        From now on connections wait to be taken; before, they are refused.
+
+        @raise StartFailure: another program listens there by now.
+        """
+        try:
+            self.socket.listen(BACKLOG)
+        except OSError as problem:
+            raise _failure("listen on", self, problem) from None
+
 
 def bind_all(
-    listeners: Sequence[ListenerSettings], by_default: bool = False
+    listeners: Sequence[ListenerSettings],
+    by_default: bool = False,
+    closed: Collection[ListenerSettings] = (),
 ) -> tuple[BoundSocket, ...]:
     """
     Bind while the rights to do so are still there.
 
     @param by_default: the operator named no address, so on a machine without IPv6 all IPv4
         addresses may stand in for ``::``.
+    @param closed: those of *listeners* that are to be opened later.
     @raise StartFailure: an address cannot be bound; the others have been closed again.
     """
     wildcards = {listener.port for listener in listeners if listener.host == "0.0.0.0"}  # noqa: S104
@@ -55,14 +69,20 @@ def bind_all(
                 if not (by_default and problem.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)):
                     raise
                 made = _bind(ListenerSettings("0.0.0.0", listener.port, listener.implicit_tls))  # noqa: S104
+            bound.append(BoundSocket(listener, made))
+            if listener not in closed:
+                made.listen(BACKLOG)
         except OSError as problem:
             for other in bound:
                 other.socket.close()
-            reason = REASONS.get(problem.errno or 0, "")
-            text = f"{problem.strerror}{'; ' if reason else ''}{reason}"
-            raise StartFailure(f"smtp.ini listen: cannot bind {listener}: {text}") from None
-        bound.append(BoundSocket(listener, made))
+            raise _failure("bind", listener, problem) from None
     return tuple(bound)
+
+
+def _failure(what: str, address: object, problem: OSError) -> StartFailure:
+    reason = REASONS.get(problem.errno or 0, "")
+    text = f"{problem.strerror}{'; ' if reason else ''}{reason}"
+    return StartFailure(f"smtp.ini listen: cannot {what} {address}: {text}")
 
 
 def _bind(listener: ListenerSettings, ipv6_alone: bool = False) -> socket.socket:
@@ -79,7 +99,6 @@ def _bind(listener: ListenerSettings, ipv6_alone: bool = False) -> socket.socket
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(ipv6_alone))
         made.setblocking(False)
         made.bind((listener.host, listener.port))
-        made.listen(BACKLOG)
     except BaseException:
         made.close()
         raise
@@ -91,7 +110,11 @@ def serve(
     reactor: IReactorSocket,
     factory_for: Callable[[ListenerSettings], Any],
 ) -> list[IListeningPort]:
-    """From now on connections are taken; those that came since `bind_all` first."""
+    """
+    From now on connections are taken; those that have come by now first.
+
+    @param bound: open ones.
+    """
     ports: list[IListeningPort] = []
     for one in bound:
         factory = factory_for(one.settings)

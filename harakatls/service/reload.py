@@ -84,7 +84,8 @@ class TLSReload:
         @param settings: those that *server* and *client* go by.
         @param stamps: of the files that belong to these.
         @param taken_on: told when *server* and *client* have taken on new settings.
-        @param read: told what was read without a mistake, also where nothing is new in it.
+        @param read: told what was read without a mistake, also where nothing is new in it; after
+            *taken_on*.
         """
         self._config = config
         self._settings = settings
@@ -168,13 +169,13 @@ class TLSReload:
             return False
         was_refused, self._refusal = self._refusal is not None, None
         assert found.settings is not None
+        is_new = bool(found.settings != self._settings)
+        if is_new:
+            self._take_on(found)
+        elif was_refused:
+            log.info("TLS: the change that could not be used has been taken back")
         self._read_well(found.settings)
-        if found.settings == self._settings:
-            if was_refused:
-                log.info("TLS: the change that could not be used has been taken back")
-            return False
-        self._take_on(found)
-        return True
+        return is_new
 
     def _refuse(self, reason: str) -> None:
         self._refusal, self._told_at = reason, self._clock.seconds()

@@ -4,7 +4,7 @@ import gc
 import resource
 import signal
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.application.service import IProcess, Service
 from twisted.internet.defer import (
@@ -93,10 +93,10 @@ class Server(Service):
             reactor,
             thread_caller(reactor),
             self._tls_taken_on,
-            self._groups.make,
+            self._tls_read,
         )
         self._bound: tuple[BoundSocket, ...] = ()
-        self._unopened: tuple[ListenerSettings, ...] = ()
+        self._unopened: tuple[BoundSocket, ...] = ()  # bound, since the right to do so goes
         self._connector: Connector | None = None
         self._back_ends: BackEnds | None = None
         self._factory_for: Callable[[ListenerSettings], InboundFactory] | None = None
@@ -131,21 +131,23 @@ class Server(Service):
         """Bind the ports; twistd lays down the rights to do so behind this."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
         _allow_many_connections()
-        try:
-            self._bound = bind_all(self._openable(), self._settings.inbound.listens_by_default)
-        except StartFailure as problem:
-            self._refuse(problem)
-
-    def _openable(self) -> tuple[ListenerSettings, ...]:
-        listeners = self._settings.inbound.listeners
         for problem in dict.fromkeys((*self._server_tls.problems, *self._client_tls.problems)):
             log.error("TLS: {problem}", problem=problem)
-        if self._server_tls.ready():
-            return listeners
-        self._unopened = tuple(listener for listener in listeners if listener.implicit_tls)
-        for listener in self._unopened:
+        inbound, closed = self._settings.inbound, self._without_certificate()
+        for listener in closed:
             log.error("{address} is not opened: TLS needs a certificate", address=str(listener))
-        return tuple(listener for listener in listeners if not listener.implicit_tls)
+        try:
+            bound = bind_all(inbound.listeners, inbound.listens_by_default, closed)
+        except StartFailure as problem:
+            self._refuse(problem)
+        self._bound = tuple(one for one in bound if one.settings not in closed)
+        self._unopened = tuple(one for one in bound if one.settings in closed)
+
+    def _without_certificate(self) -> tuple[ListenerSettings, ...]:
+        if self._server_tls.ready():
+            return ()
+        listeners = self._settings.inbound.listeners
+        return tuple(listener for listener in listeners if listener.implicit_tls)
 
     def startService(self) -> None:
         """Begin to deliver, and to take mail."""
@@ -160,7 +162,7 @@ class Server(Service):
         gc.collect()
         gc.freeze()
 
-    def _refuse(self, problem: StartFailure) -> None:
+    def _refuse(self, problem: StartFailure) -> NoReturn:
         log.critical("not started: {problem}", problem=str(problem))
         if self._spool is not None:
             # Its thread would keep the process from ending; the reactor will not run any more.
@@ -242,13 +244,23 @@ class Server(Service):
             self._connector.take_on(settings.outbound)
         if self._back_ends is not None:
             self._back_ends.take_on(settings.plugins)
-        if not (self._unopened and self._server_tls.ready() and self._factory_for):
+
+    def _tls_read(self, settings: TLSSettings) -> None:
+        self._groups.make(settings)
+        self._open_what_was_not()
+
+    def _open_what_was_not(self) -> None:
+        """The ports for which there was no certificate; what fails is tried again next time."""
+        if not (self.running and self._server_tls.ready() and self._factory_for):
             return
-        listeners, self._unopened = self._unopened, ()
-        try:
-            self._ports += serve(bind_all(listeners), self._reactor, self._factory_for)
-        except StartFailure as problem:
-            log.error("a certificate has come, but {problem}", problem=str(problem))
+        unopened, self._unopened = self._unopened, ()
+        for one in unopened:
+            try:
+                one.open()
+                self._ports += serve([one], self._reactor, self._factory_for)
+            except (StartFailure, OSError) as problem:
+                self._unopened += (one,)
+                log.error("a certificate has come, but {problem}", problem=str(problem))
 
     # -- stopping ----------------------------------------------------------------------------
 
@@ -284,6 +296,8 @@ class Server(Service):
             # Before anything is waited for: whoever says stop once more breaks this off.
             self._delivered = Deferred.fromCoroutine(self._without_fail(self._runner.stopService))
         await self._without_fail(self._stapler.stopService)
+        for one in self._unopened:
+            one.socket.close()
         for port in self._ports:
             await self._without_fail(port.stopListening)
         seconds = self._settings.inbound.shutdown_timeout

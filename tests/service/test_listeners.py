@@ -52,6 +52,34 @@ class BindTests(SynchronousTestCase):
         self.assertIn("cannot bind 192.0.2.1:0: ", str(problem))
         self.assertIn("this machine has no such address", str(problem))
 
+    def test_not_open_yet(self) -> None:
+        """What is bound for later refuses connections; and opens when it is told to."""
+        later, now = (ListenerSettings("127.0.0.1", 0, implicit) for implicit in (True, False))
+        bound = bind_all([later, now], closed={later})
+        for one in bound:
+            self.addCleanup(one.socket.close)
+        address = bound[0].socket.getsockname()
+        self.assertRaises(ConnectionRefusedError, socket.create_connection, address, timeout=10)
+        socket.create_connection(bound[1].socket.getsockname(), timeout=10).close()
+        bound[0].open()
+        socket.create_connection(address, timeout=10).close()
+
+    def test_taken_meanwhile(self) -> None:
+        """Until it opens, another program may take it: that is told, and it may open later."""
+        later = ListenerSettings("127.0.0.1", 0, True)
+        (bound,) = bind_all([later], closed={later})
+        self.addCleanup(bound.socket.close)
+        other = socket.socket()
+        self.addCleanup(other.close)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(bound.socket.getsockname())
+        other.listen()
+        problem = self.assertRaises(StartFailure, bound.open)
+        self.assertIn(f"cannot listen on {bound}: Address already in use; ", str(problem))
+        other.close()
+        bound.open()
+        socket.create_connection(bound.socket.getsockname(), timeout=10).close()
+
     def test_both_families(self) -> None:
         """``::`` serves IPv4 as well, but leaves it to a listener on 0.0.0.0 beside it."""
         if not socket.has_ipv6:

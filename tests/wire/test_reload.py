@@ -106,6 +106,21 @@ class ReloadTests(SynchronousTestCase):
         with smtplib.SMTP("127.0.0.1", instance.port, timeout=20) as client:
             client.starttls(context=ssl.create_default_context(cafile=str(instance.authority)))
 
+    def test_port_is_taken(self) -> None:
+        """What cannot be opened when the certificate comes is tried again with each reload."""
+        instance = self.instance()
+        (instance.config / "tls_cert.pem").unlink()
+        instance.start()
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.bind(("127.0.0.1", instance.smtps_port))
+            other.listen()
+            serial = self.write_pair(instance.config)
+            self.reloaded(instance, "a certificate has come, but")
+            self.reloaded(instance, "a certificate has come, but", 2)
+        self.reloaded(instance, f"listening on 127.0.0.1:{instance.smtps_port}")
+        self.assertEqual(self.serial(instance), serial)
+
     def test_under_load(self) -> None:
         """
         While certificates are replaced all the time, and broken in between, every handshake
