@@ -103,6 +103,8 @@ class Sink:
         while line := stream.readline().decode("utf-8", "replace").rstrip("\r\n"):
             verb = line.split(":")[0].split(" ")[0].upper()
             if verb in self.replies:
+                if verb == "RCPT" and self.replies[verb].startswith("250"):
+                    recipients.append(line)
                 say(self.replies[verb])
             elif verb in ("EHLO", "HELO"):
                 offers = ["sink.test", "PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 100000000"]

@@ -63,7 +63,10 @@ class QueueCommandTests(SynchronousTestCase):
     def delivered(self, subject: str) -> None:
         name = f"<{subject}@mx.test>"
         # The schedule would take an hour.
-        wait_until(lambda: self.sink.messages[name], f"{subject}: {self.instance.log()}", 10.0)
+        try:
+            wait_until(lambda: self.sink.messages[name], subject, 10.0)
+        except AssertionError as late:
+            raise AssertionError(f"{late}: {self.instance.log()}") from None
 
     def test_tls_holds_it_back(self) -> None:
         """The operator reads why and what would change it, changes it, and the mail goes."""
