@@ -19,7 +19,9 @@ LIMIT = 120  # seconds; it takes about ten
 # Left out of Mozilla's "intermediate", which is for browsers' servers:
 # - ciphers with CBC or without forward secrecy that Mozilla's "old" still has: mail servers that
 #   know none better would send in the clear;
+# - for the same reason those two that the oldest OpenSSL has with forward secrecy;
 ALSO_CIPHERS_OF = "old"
+ALSO_CIPHERS = ("TLS_DHE_RSA_WITH_AES_128_CBC_SHA", "TLS_DHE_RSA_WITH_AES_256_CBC_SHA")
 NEVER = "3DES"
 # - the two curves of the library's that are stronger than any that Mozilla lists.
 ALSO_CURVES = ("secp521r1", "X448")
@@ -45,7 +47,7 @@ def profile() -> dict[str, Any]:
     more = [
         name for name in configurations[ALSO_CIPHERS_OF]["ciphers"]["iana"] if NEVER not in name
     ]
-    wanted["ciphers"]["iana"] += more
+    wanted["ciphers"]["iana"] += [*more, *ALSO_CIPHERS]
     wanted["tls_curves"] += ALSO_CURVES
     return wanted
 
