@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred, DeferredLock
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -25,7 +25,10 @@ from harakatls.tls.snapshot import Snapshot
 log = Logger()
 
 ROUND = 2.0
-"""Seconds. What has changed gets one round to be complete, so it counts after 4 at the latest."""
+"""Seconds. What has changed gets one round to be complete."""
+
+SETTLE = 0.75
+"""Seconds that it gets once more if it is still changing then: all counts before 5 are over."""
 
 REMIND = timedelta(days=1).total_seconds()
 """So often the log repeats that a change could not be used: else certificates expire unnoticed."""
@@ -98,7 +101,8 @@ class TLSReload:
         self._read_well = read
         self._others: dict[Path, _OtherFile] = {}
         self._warned = set(config.warnings)
-        self._changed = False
+        self._seen: Stamps | None = None  # of what has changed, when that was seen first
+        self._settling: IDelayedCall | None = None
         self._refusal: str | None = None
         self._told_at = 0.0
         self._one_at_a_time = DeferredLock()
@@ -116,6 +120,7 @@ class TLSReload:
 
     def stop(self) -> None:
         """What is being read comes to nothing."""
+        self._settled()
         if self._rounds.running:
             self._rounds.stop()
 
@@ -135,17 +140,34 @@ class TLSReload:
         return done
 
     async def _look(self) -> None:
-        changed = await self._call_in_thread(_has_changed, self._stamps)
-        # Half of a pair may have been written by now; so not before the next round.
-        if changed and self._changed:
-            changed = False
-            await self._reload()
-        self._changed = changed
+        if self._settling is None:
+            await self._look_at_files()
         self._remind()
         await self._tell_of_others(again=False)
 
+    async def _look_at_files(self) -> None:
+        before, seen = self._seen, await self._call_in_thread(_changed, self._stamps)
+        self._seen = seen
+        if seen is None or before is None:
+            return  # half of a pair may have been written by now; so not before the next round
+        if seen == before:
+            await self._take_on_what_is_there()
+        else:
+            self._settling = self._clock.callLater(SETTLE, self._alone, self._take_on_what_is_there)
+
+    async def _take_on_what_is_there(self) -> None:
+        self._settled()
+        await self._reload()
+
+    def _settled(self) -> None:
+        """Nothing is waited for any more."""
+        self._seen = None
+        if self._settling is not None and self._settling.active():
+            self._settling.cancel()
+        self._settling = None
+
     async def _reload_now(self) -> None:
-        self._changed = False
+        self._settled()
         if not await self._reload() and self._refusal is None:
             log.info("SIGHUP: nothing has changed for TLS")
         await self._tell_of_others(again=True)
@@ -247,8 +269,19 @@ class TLSReload:
         log.warn("{file} has changed; restart to apply", file=str(name))
 
 
-def _has_changed(stamps: Stamps) -> bool:
-    return any(stamp(path, seen) != seen for path, seen in stamps.items())
+def _changed(stamps: Stamps) -> Stamps | None:
+    """
+    @return: the stamps as they are by now, also of all that is below directories that have changed,
+        since files that are new grow; None where nothing has changed.
+    """
+    found = {path: stamp(path, seen) for path, seen in stamps.items()}
+    if found == stamps:
+        return None
+    for path, seen in stamps.items():
+        if found[path] != seen and path.is_dir():
+            for top, _, names in os.walk(path):
+                found.update({Path(top, name): stamp(Path(top, name)) for name in names})
+    return found
 
 
 def _look_at_others(

@@ -10,7 +10,7 @@ from twisted.logger import LogEvent, LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.service.logs import message_of
-from harakatls.service.reload import ROUND, TLSReload
+from harakatls.service.reload import ROUND, SETTLE, TLSReload
 from harakatls.service.settings import Settings
 from harakatls.tls.client import ClientTLS
 from harakatls.tls.server import ServerTLS
@@ -70,6 +70,10 @@ class ReloadTestCase(SynchronousTestCase):
         with capturedLogs() as events:
             self.clock.pump([ROUND] * number)
         return told(events)
+
+    def settle(self) -> None:
+        """What is still being written gets its time."""
+        self.clock.advance(SETTLE)
 
     def shown(self, server_name: str | None = None, version: int | None = None) -> int:
         """The serial number of the certificate that a client gets to see."""

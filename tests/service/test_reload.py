@@ -8,11 +8,12 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 
-from harakatls.service.reload import REMIND, ROUND
+from harakatls.service.reload import REMIND, ROUND, SETTLE
 from tests.service.reload_case import FIRST, ME, SECOND, THIRD, ReloadTestCase, files_of, told
 from tests.tls.peers import (
     TLS_1_2,
     TLS_1_3,
+    authority,
     begun,
     chain_octets,
     client_context,
@@ -26,6 +27,7 @@ from tests.tls.peers import (
     serial,
     shake_hands,
     to_us,
+    with_chain,
 )
 
 
@@ -51,16 +53,75 @@ class ChangeTests(ReloadTestCase):
         self.assertEqual(self.rounds(1), [])
         self.unchanged()
         self.write({"tls_cert.pem": chain_octets(SECOND)})
-        self.rounds(1)
+        self.assertEqual(self.rounds(1), [])  # the chain may still be to come
+        self.unchanged()
+        self.settle()
         self.assertEqual(self.shown(), serial(SECOND))
 
-    def test_always_in_motion(self) -> None:
-        """Files that change all the time are taken on all the same."""
+    def test_written_in_three_steps(self) -> None:
+        """Leaf first, chain later, over two rounds: no client gets to see the leaf alone."""
         self.begin()
-        for leaf in (SECOND, THIRD, SECOND, THIRD):
+        whole = with_chain(ME)
+        leaf, issuer = (pem.bytes() for pem in whole.cert_chain_pems)
+        self.write({"tls_key.pem": key_octets(whole)})
+        self.rounds(1)
+        self.write({"tls_cert.pem": leaf})
+        self.rounds(1)
+        self.unchanged()
+        self.write({"tls_cert.pem": leaf + issuer})
+        self.settle()
+        outcome = to_us(self.server, plain_client())
+        self.assertEqual(len(outcome.client.get_peer_cert_chain(as_cryptography=True) or ()), 2)
+        self.assertEqual(len(self.taken_on), 1)
+
+    def test_new_file_grows(self) -> None:
+        """A file that was not there before is as well waited for while it grows."""
+        self.begin({"tls/a/x.pem": key_octets(THIRD) + chain_octets(THIRD)})
+        for path in ("tls/a/new.pem", "tls/b/c/new.pem"):
+            whole = authority().create_child_ca().issue_cert(f"{path[4]}.new.example")
+            leaf, issuer = (pem.bytes() for pem in whole.cert_chain_pems)
+            taken_on = len(self.taken_on)
+            self.write({path: key_octets(whole)})
+            self.rounds(1)
+            self.write({path: key_octets(whole) + leaf})
+            self.assertEqual(self.rounds(1), [])
+            self.write({path: key_octets(whole) + leaf + issuer})
+            self.settle()
+            outcome = to_us(self.server, plain_client(None, f"{path[4]}.new.example"))
+            self.assertEqual(outcome.serial, serial(whole))
+            chain = outcome.client.get_peer_cert_chain(as_cryptography=True) or ()
+            self.assertEqual(len(chain), 2)
+            self.assertEqual(len(self.taken_on), taken_on + 1)
+
+    def test_in_motion(self) -> None:
+        """Nothing is waited for longer than five seconds, though files change all the time."""
+        self.begin()
+        self.assertLess(2 * ROUND + SETTLE, 5)
+        for number, leaf in enumerate((SECOND, THIRD, SECOND, THIRD, SECOND, THIRD)):
             self.write(files_of(leaf))
             self.rounds(1)
+            self.assertEqual(len(self.taken_on), (number + 1) // 3)
+        self.rounds(2)
+        self.settle()
         self.assertEqual(self.shown(), serial(THIRD))
+
+    def test_not_waited_for(self) -> None:
+        """SIGHUP takes on at once what is waited for, and who stops does not wait."""
+        self.begin()
+        self.write({"tls_key.pem": key_octets(SECOND)})
+        self.rounds(1)
+        self.write(files_of(SECOND))
+        self.rounds(1)
+        self.successResultOf(self.reload.reload())
+        self.assertEqual(self.shown(), serial(SECOND))
+        self.settle()
+        self.assertEqual(len(self.taken_on), 1)
+        self.write({"tls_key.pem": key_octets(THIRD)})
+        self.rounds(1)
+        self.write(files_of(THIRD))
+        self.rounds(1)
+        self.reload.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_touched(self) -> None:
         """A file that was written anew with the same content is no news."""
