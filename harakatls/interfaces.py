@@ -294,15 +294,6 @@ class ISpool(Interface):
             may be too early: of a message for one of them.
         """
 
-    async def postpone(domain: str, until: float) -> int:
-        """
-        Let all mail for *domain* wait until then that nobody has in hand and is due earlier.
-
-        Mail that is committed meanwhile is not held up by it, and may or may not be postponed.
-
-        @return: how many messages.
-        """
-
     async def flush(domain: str | None = None) -> int:
         """
         Let all mail be due now that waits for a later attempt.

@@ -138,18 +138,15 @@ class MemorySpool:
         rows = self._free()
         return min((r.queued.due for r in rows if r.queued.domain not in excluded), default=None)
 
-    async def postpone(self, domain: str, until: float) -> int:
-        self._must_be_open()
-        rows = [r for r in self._free() if r.queued.domain == domain and r.queued.due < until]
-        return self._move(rows, until)
-
     async def flush(self, domain: str | None = None) -> int:
         self._must_be_open()
         now = self.seconds()
         rows = [r for r in self._free() if domain in (None, r.queued.domain) and r.queued.due > now]
-        count = self._move(rows, now)
+        for row in rows:
+            row.queued = evolve(row.queued, due=now)
+            self._wait(row)
         self._listeners.tell_of_flush()
-        return count
+        return len(rows)
 
     def when_added(self, told: Callable[[], None]) -> None:
         self._listeners.of_mail.append(told)
@@ -166,12 +163,6 @@ class MemorySpool:
         self._count += 1
         row.number = self._count
         heappush(self._due, (row.queued.due, self._count, row.queued.id))
-
-    def _move(self, rows: list[_Row], due: float) -> int:
-        for row in rows:
-            row.queued = evolve(row.queued, due=due)
-            self._wait(row)
-        return len(rows)
 
     def _first(self) -> _Row | None:
         """The row that is due first and not claimed."""

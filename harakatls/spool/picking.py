@@ -46,11 +46,6 @@ FROM line WHERE domain IS NOT NULL
 _FIRST_DUES = f"""
 SELECT due, domain FROM message INDEXED BY message_due WHERE {FREE} ORDER BY due, number LIMIT ?
 """  # noqa: S608
-_POSTPONE = f"""
-UPDATE message SET due = ?1 WHERE number IN (
-    SELECT number FROM message INDEXED BY message_domain
-    WHERE domain = ?2 AND due < ?1 AND {FREE} ORDER BY due LIMIT ?3)
-"""  # noqa: S608
 _HASTEN = f"""
 UPDATE message SET due = ?1 WHERE number IN (
     SELECT number FROM message INDEXED BY message_due
@@ -232,13 +227,13 @@ def first_due(connection: sqlite3.Connection, excluded: frozenset[bytes]) -> flo
     return due if seen == WINDOW else None
 
 
-def postpone(connection: sqlite3.Connection, domain: str, until: float, most: int) -> int:
-    """@return: how many rows were changed, *most* or less; less than that were all."""
-    return connection.execute(_POSTPONE, (until, domain, most)).rowcount
-
-
 def hasten(connection: sqlite3.Connection, domain: str | None, now: float, most: int) -> int:
-    """As `postpone`: let rows be due now that would be later; None for all domains."""
+    """
+    Let rows be due now that would be later.
+
+    @param domain: None for all domains.
+    @return: how many rows were changed, *most* or less; less than that were all.
+    """
     if domain is None:
         return connection.execute(_HASTEN, (now, most)).rowcount
     return connection.execute(_HASTEN_DOMAIN, (now, domain, most)).rowcount

@@ -38,7 +38,7 @@ from harakatls.spool.listeners import Listeners
 from harakatls.spool.listing import broken, listing
 from harakatls.spool.lock import QueueLock
 from harakatls.spool.notice import Notice
-from harakatls.spool.picking import Wanted, first_due, hasten, postpone
+from harakatls.spool.picking import Wanted, first_due, hasten
 from harakatls.spool.requests import Addition, Claim, Errand, Found, Item, Request, Settlement
 from harakatls.spool.space import FreeSpace
 from harakatls.spool.staged import StagedMessage
@@ -214,25 +214,15 @@ class SQLiteSpool:
         except sqlite3.Error as error:
             raise SpoolDamaged(f"the queue cannot be read: {error}") from None
 
-    async def postpone(self, domain: str, until: float) -> int:
-        """See `ISpool.postpone`; raises as `settle` does, and has then done a part of it."""
-        return await self._in_slices(lambda c: postpone(c, domain, until, _SLICE))
-
     async def flush(self, domain: str | None = None) -> int:
         """See `ISpool.flush`; raises as `settle` does, and has then done a part of it."""
         now = self.seconds()
-        count = await self._in_slices(lambda c: hasten(c, domain, now, _SLICE))
+        count, changed = 0, _SLICE
+        while changed == _SLICE:  # new mail is committed between two slices
+            changed = await self._ask(Errand(lambda c: hasten(c, domain, now, _SLICE)))
+            count += changed
         self._listeners.tell_of_flush()
         return count
-
-    async def _in_slices(self, change: Callable[[sqlite3.Connection], int]) -> int:
-        """New mail is committed between two of them."""
-        count = 0
-        while True:
-            changed: int = await self._ask(Errand(change))
-            count += changed
-            if changed < _SLICE:
-                return count
 
     def when_added(self, told: Callable[[], None]) -> None:
         self._listeners.of_mail.append(told)

@@ -405,30 +405,6 @@ class SpoolContract(SpoolCase):
         self.assertEqual(self.next_due("one.example", "two.example"), ARRIVED + 2)
         self.assertIsNone(self.next_due("one.example", "two.example", "three.example"))
 
-    def test_postpone(self) -> None:
-        """When a host fails, all that waits for it waits longer, and nothing else."""
-        self.queue_each(A="one.example", B="one.example", C="two.example", D="one.example")
-        [first] = self.claim(1)
-        [later] = self.claim(1, domain="one.example")
-        self.settle(evolve(later, due=ARRIVED + 900))
-        self.assertEqual(self.run_to_end(self.spool.postpone("one.example", ARRIVED + 600)), 1)
-        self.assertEqual(self.claim_ids(), ["C.1"])
-        self.assertEqual(self.next_due(), ARRIVED + 600)
-        self.settle(first)  # in hand, so that it was not postponed
-        self.assertEqual(self.claim_ids(), ["A.1"])
-        self.clock.advance(600)
-        [postponed] = self.claim()
-        self.assertEqual((postponed.id, postponed.due), ("D.1", ARRIVED + 600))
-        self.clock.advance(300)
-        self.assertEqual(self.claim_ids(), ["B.1"])
-
-    def test_postpone_nothing(self) -> None:
-        """Where nothing waits, or it waits longer anyhow, nothing changes."""
-        self.queue("A.1")
-        self.assertEqual(self.run_to_end(self.spool.postpone("one.example", ARRIVED)), 0)
-        self.assertEqual(self.run_to_end(self.spool.postpone("two.example", ARRIVED + 9)), 0)
-        self.assertEqual(self.next_due(), ARRIVED)
-
     def test_flush(self) -> None:
         """The operator has delayed mail tried now, and who waits for a reason forgets it."""
         told: list[str] = []

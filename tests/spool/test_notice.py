@@ -77,7 +77,6 @@ class HeldTests(SQLiteCase):
         self.assertEqual(self.claim_ids(rooms={"x": 0}), ["B.1.1"])
         self.assertEqual(self.claim_ids(domain="one.example"), [])
         self.assertIsNone(self.next_due())
-        self.assertEqual(self.run_to_end(self.spool.postpone("one.example", ARRIVED + 9)), 0)
         self.hold("A.1.1", 0)
         self.assertEqual(self.claim_ids(), ["A.1.1"])
 

@@ -244,8 +244,6 @@ class SpeedTests(SQLiteCase):
         self.patch(picking, "WINDOW", 1)
         self.assertEqual(self.claim_ids(rooms={"one.example": 0, "two.example": 0}), [])
         self.assertEqual(self.claim_ids(domain="three.example"), [])
-        self.run_to_end(self.spool.postpone("one.example", ARRIVED + 1))
-        self.run_to_end(self.spool.postpone("one.example", ARRIVED))
         self.run_to_end(self.spool.flush("one.example"))
         self.run_to_end(self.spool.flush())
         one, two = self.claim()
