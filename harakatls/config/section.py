@@ -20,6 +20,7 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _SECONDS = re.compile(r"[0-9]{1,10}(?:\.[0-9]{1,9})?")
 _OCTETS = re.compile(r"([0-9]{1,15})\s*([kmg]?)(?:i?b)?", re.IGNORECASE)
 _MULTIPLES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+SECONDS_IN = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 HIGHEST_PORT = 65535
 LONGEST_WAIT = 10 * 365 * 86400.0

@@ -177,7 +177,7 @@ class Dialogue:
         if not isinstance(verdict, YES):
             reply = replies.reply_to("hello", verdict, "EHLO" if event.extended else "HELO")
             self._say(reply)
-            if isinstance(verdict, Disconnect) or reply.code == replies.CLOSING:
+            if isinstance(verdict, Disconnect) or reply.closes:
                 self.end(None, "refused")
             return
         # RFC 5321 section 4.1.4: a second EHLO does what RSET does.

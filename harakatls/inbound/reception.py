@@ -8,7 +8,6 @@ from harakatls.connection import Connection, Transaction
 from harakatls.hooks.chain import HookChain
 from harakatls.inbound.replies import (
     AUTHENTICATION_REQUIRED,
-    CLOSING,
     MAIL_LOOP,
     NO_SPACE,
     reply_to,
@@ -215,8 +214,7 @@ class Reception:
 
     def _reply(self, stage: str, verdict: Verdict, about: str = "") -> Reply:
         reply = reply_to(stage, verdict, about)
-        # 421 is the end of a connection, whoever says it and as what (RFC 5321 section 3.8).
-        self.disconnecting = verdict.__class__ is Disconnect or reply.code == CLOSING
+        self.disconnecting = verdict.__class__ is Disconnect or reply.closes
         return reply
 
 

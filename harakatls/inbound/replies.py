@@ -53,7 +53,6 @@ _TEXTS: Mapping[tuple[str, type], tuple[int, str | None, str]] = {
     ("queue", Disconnect): (421, "4.3.0", "Message could not be queued"),
 }
 
-CLOSING = 421  # the code that ends a connection
 
 OK = Reply.of(250, "2.0.0", "OK")
 UNVERIFIED = Reply.of(252, "2.0.0", "Just try sending a mail and we'll see how it turns out...")

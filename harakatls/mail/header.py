@@ -2,9 +2,33 @@
 
 import re
 from collections.abc import Iterator
+from typing import Protocol
 
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)(?:\r\n|\Z)")
 FOLD_AT = 78  # RFC 5322 section 2.1.1
+HEADER_OCTETS = 65536  # of a message are looked at where its header is asked about
+
+
+class Body(Protocol):
+    """What is needed of `interfaces.IMessageBody`."""
+
+    async def read(self, length: int) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+async def read_start(body: Body) -> bytes:
+    """The first octets: all of the header, where that has no more than `HEADER_OCTETS`."""
+    start = b""
+    try:
+        while len(start) < HEADER_OCTETS and header_length(start) is None:
+            chunk = await body.read(HEADER_OCTETS - len(start))
+            if not chunk:
+                break
+            start += chunk
+    finally:
+        body.close()
+    return start
 
 
 def header_length(message: bytes) -> int | None:

@@ -42,7 +42,8 @@ class NextHop:
     @ivar domain: the recipient domain (or the domain of the route) it was found for.
     @ivar mx_name: the name under which the host was found (MX target or configured
         name): the one for SNI and the certificate; None where only an address is known.
-    @ivar source: "mx", "implicit mx" (RFC 5321 section 5.1), or "route" (configured).
+    @ivar source: "mx", "implicit mx" (RFC 5321 section 5.1), "address literal" (section 4.1.3), or
+        "route" (configured).
     @ivar protocol: `SMTP`, or `LMTP` (RFC 2033) where the host is the last one.
     @ivar credentials: with which to log in; None where that is not wanted.
     @ivar bind: the address of ours to connect from; None leaves it to the system.
@@ -59,3 +60,8 @@ class NextHop:
     credentials: Credentials | None = None
     bind: str | None = None
     bind_helo: str | None = None
+
+    @property
+    def name(self) -> str:
+        """For those who read about it: the name, or the address where only that is known."""
+        return self.mx_name or self.host

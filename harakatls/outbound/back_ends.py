@@ -192,7 +192,7 @@ def _broken(
     if transaction.unsettled:
         problem = f"{problem}; after the end of data, so it may arrive twice"
     text = f"The mail server behind this one is gone: {problem}"
-    log.warn("back end {host}: {problem}", host=_name(hop), problem=problem)
+    log.warn("back end {host}: {problem}", host=hop.name, problem=problem)
     reply = bounded(Reply.of(451, "4.4.2", text))
     if not any(answer.is_positive for answer in transaction.replies.values()):
         raise BackEndFailed(reply, reached=True)
@@ -288,7 +288,7 @@ class BackEnd:
             yield
         except (ConnectionBroken, LocalProtocolError) as problem:
             protocol.abort()
-            log.warn("back end {host}: {problem}", host=_name(self._hop), problem=str(problem))
+            log.warn("back end {host}: {problem}", host=self._hop.name, problem=str(problem))
             text = f"The mail server behind this one is gone: {problem}"
             raise BackEndFailed(bounded(Reply.of(451, "4.4.2", text)), reached=True) from None
         except SpoolDamaged:
@@ -316,13 +316,9 @@ def _delay(reasons: Sequence[Reply]) -> Reply:
 def _log_unusable(hop: NextHop, unusable: Unusable) -> None:
     log.warn(
         "back end {host} [{ip}]:{port} takes no mail: {reply}",
-        host=_name(hop),
+        host=hop.name,
         ip=hop.host,
         port=hop.port,
         reply=str(unusable.reply),
         tls_reasons="; ".join(unusable.decision.reasons),
     )
-
-
-def _name(hop: NextHop) -> str:
-    return hop.mx_name or hop.host

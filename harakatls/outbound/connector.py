@@ -15,7 +15,7 @@ from harakatls.connection import TLSSummary
 from harakatls.interfaces import ITLSMemory
 from harakatls.mail.route import NextHop
 from harakatls.outbound.dead_hosts import DeadHosts
-from harakatls.outbound.opening import HostRefused, Opening, TLSClient, name_of
+from harakatls.outbound.opening import HostRefused, Opening, TLSClient
 from harakatls.outbound.pool import Line, LineKey, Pool
 from harakatls.outbound.protocol import ConnectionBroken, OutboundProtocol
 from harakatls.outbound.settings import OutboundSettings
@@ -115,7 +115,7 @@ class Connector:
             return Opened(line.protocol, decision, line.secured, line, line.messages)
         dead = self._dead.problem(hop.host, hop.port)
         if dead is not None:
-            return Unusable(Reply.of(451, "4.4.1", f"{name_of(hop)}: {dead}"), decision)
+            return Unusable(Reply.of(451, "4.4.1", f"{hop.name}: {dead}"), decision)
         try:
             return await self._open_afresh(hop, decision)
         except ConnectionBroken as problem:
@@ -233,7 +233,7 @@ class Connector:
                 raise
             log.info(
                 "could not resume a TLS session with {host}: {problem}",
-                host=name_of(hop),
+                host=hop.name,
                 problem=str(problem),
             )
         return await self._open_once(hop, decision, resume=False)
@@ -247,10 +247,10 @@ class Connector:
 
 
 def _broken(hop: NextHop, problem: ConnectionBroken, decision: Decision) -> Unusable:
-    return Unusable(Reply.of(451, problem.status, f"{name_of(hop)}: {problem}"), decision)
+    return Unusable(Reply.of(451, problem.status, f"{hop.name}: {problem}"), decision)
 
 
 def _insecure(hop: NextHop, decision: Decision, problem: str) -> Unusable:
     required = "TLS is required, but it" if decision.authenticated else "TLS"
-    text = f"{required} failed with {name_of(hop)}: {problem}"
+    text = f"{required} failed with {hop.name}: {problem}"
     return Unusable(Reply.of(451, "4.7.5", text), decision)

@@ -78,6 +78,14 @@ Admit = Callable[[str], bool]
 """Told to which host a message goes first, says whether there is room for it."""
 
 
+class Attempts(Protocol):
+    """What `Delivery` is for the queue runner."""
+
+    def attempt(self, queued: QueuedMessage, admit: Admit) -> Awaitable[Result]: ...
+    def forget_failures(self) -> None: ...
+    def close(self) -> None: ...
+
+
 @frozen
 class HeldBack(Result):
     """

@@ -7,7 +7,7 @@ from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from harakatls.outbound.delivery import Admit, HeldBack, Result
+from harakatls.outbound.delivery import Admit, Attempts, HeldBack, Result
 from harakatls.queued import QueuedMessage
 
 log = Logger()
@@ -19,14 +19,6 @@ class Askers(Protocol):
     """What is needed of `hooks.chain.HookChain`."""
 
     def send(self, queued: QueuedMessage) -> Awaitable[float | None]: ...
-
-
-class Attempts(Protocol):
-    """What is needed of `delivery.Delivery`."""
-
-    def attempt(self, queued: QueuedMessage, admit: Admit) -> Awaitable[Result]: ...
-    def forget_failures(self) -> None: ...
-    def close(self) -> None: ...
 
 
 @frozen

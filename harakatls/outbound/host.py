@@ -172,7 +172,7 @@ class AtHost:
             self._take(self._transaction)
         if self.unsettled:
             problem = f"{problem}; after the end of data, so it may arrive twice"
-        reply = bounded(Reply.of(451, "4.4.2", f"{self.hop.mx_name or self.hop.host}: {problem}"))
+        reply = bounded(Reply.of(451, "4.4.2", f"{self.hop.name}: {problem}"))
         decided = {outcome.recipient for outcome in self.outcomes}
         for recipient in self.recipients:
             if recipient not in decided:

@@ -8,14 +8,13 @@ from attrs import frozen
 from harakatls.config.errors import shown
 from harakatls.config.hosts import host_address, host_name
 from harakatls.config.ini import Ini
-from harakatls.config.section import LONGEST_WAIT, Section
+from harakatls.config.section import LONGEST_WAIT, SECONDS_IN, Section
 
 CONCURRENCY = "destination_concurrency"
 RATE = "destination_rate"
 MOST = 100_000  # of messages in a rate, of deliveries at once
 
 _RATE = re.compile(r"([0-9]{1,6})\s*/\s*([0-9]{1,6})\s*([smhd])", re.IGNORECASE)
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @frozen
@@ -82,7 +81,7 @@ def _rate(section: Section, key: str) -> Rate:
     text = section.text(key) or ""
     found = _RATE.fullmatch(text.partition(";")[0].strip())
     messages, seconds = (
-        (int(found[1]), int(found[2]) * _UNITS[found[3].lower()]) if found else (0, 0)
+        (int(found[1]), int(found[2]) * SECONDS_IN[found[3].lower()]) if found else (0, 0)
     )
     if not (1 <= messages <= MOST and 1 <= seconds <= LONGEST_WAIT):
         expected = "expected messages and a time, such as 60/1m (s, m, h or d)"

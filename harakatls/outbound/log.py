@@ -95,7 +95,7 @@ def _place(queued: QueuedMessage, hop: NextHop | None) -> dict[str, Any]:
     place = {"queue_id": queued.id, "domain": queued.domain, "fails": queued.attempts}
     if hop is None:
         return {**place, "host": "", "ip": "", "port": ""}
-    return {**place, "host": hop.mx_name or hop.host, "ip": hop.host, "port": hop.port}
+    return {**place, "host": hop.name, "ip": hop.host, "port": hop.port}
 
 
 def _tls(secured: TLSSummary | None, decision: Decision | None) -> dict[str, Any]:

@@ -32,7 +32,7 @@ async def log_in(
     credentials = hop.credentials
     if credentials is None:
         return None
-    name = hop.mx_name or hop.host
+    name = hop.name
     if secured is None and not credentials.without_tls:
         return _refusal("4.7.11", f"{name} is not told our password without TLS")
     offered = protocol.session.capabilities.parameters("AUTH")

@@ -161,7 +161,7 @@ class Opening:
             except ConnectionBroken as problem:
                 raise _explained(problem, creator) from None
         if decision.level > SecurityLevel.MAY:
-            text = f"TLS is required, but {name_of(hop)} {refusal}"
+            text = f"TLS is required, but {hop.name} {refusal}"
             raise HostRefused(Reply.of(451, "4.7.4", text))
         return None
 
@@ -171,7 +171,7 @@ class Opening:
             return "does not offer STARTTLS"
         protocol.send(protocol.session.start_tls())
         reply = await protocol.answer(Asked.STARTTLS, self.settings.command_timeout)
-        if reply.code == 421:  # it closes the connection (RFC 5321 section 4.2.2)
+        if reply.closes:
             raise HostRefused(reply)
         return None if reply.code == 220 else f"refused STARTTLS: {reply}"
 
@@ -225,11 +225,6 @@ class _Once(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> OutboundProtocol:
         return self._made
-
-
-def name_of(hop: NextHop) -> str:
-    """For those who read about it."""
-    return hop.mx_name or hop.host
 
 
 def _in_words(problem: Exception) -> str:

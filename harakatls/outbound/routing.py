@@ -3,13 +3,13 @@
 import random
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from ipaddress import IPv6Network, ip_address
+from ipaddress import IPv6Network
 from itertools import groupby
 from typing import Protocol
 
 from attrs import evolve, frozen
 
-from harakatls.config.hosts import host_address
+from harakatls.config.hosts import host_address, is_address
 from harakatls.hooks.asking import HookFailed
 from harakatls.interfaces import IResolver, NoSuchDomain, ResolutionFailed
 from harakatls.mail.route import SMTP_PORT, MailExchanger, NextHop
@@ -178,7 +178,7 @@ class Routing:
 
     async def _one(self, hop: NextHop) -> Addresses:
         configured = hop.source == "route"
-        if _is_address(hop.host):
+        if is_address(hop.host):
             if hop.source == "mx":
                 # RFC 2181 section 10.3: the target of an MX is the name of a host.
                 return _skip(hop, 550, "5.4.4", f"MX {hop.host} is an address, not a host name")
@@ -289,25 +289,11 @@ def _no_address(hop: NextHop) -> tuple[int, str, str]:
 
 
 def _place(hop: NextHop) -> str:
-    host = hop.mx_name or hop.host
-    return host if hop.port == SMTP_PORT else f"{host}:{hop.port}"
+    return hop.name if hop.port == SMTP_PORT else f"{hop.name}:{hop.port}"
 
 
 def _named(hop: NextHop) -> str:
     return hop.mx_name if hop.host == hop.mx_name else f"{hop.mx_name or ''} [{hop.host}]".strip()
-
-
-def _is_address(host: str) -> bool:
-    # The last label of a host name is never a number alone.
-    return ":" in host or (host[-1:].isdigit() and _parses(host))
-
-
-def _parses(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_private(address: str) -> bool:

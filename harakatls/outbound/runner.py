@@ -6,8 +6,7 @@ delivered; or nobody's because its outcome was recorded. Whatever goes wrong in 
 ends and the message is due again.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable
 
 from attrs import evolve
 from twisted.application.service import Service
@@ -17,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from harakatls.interfaces import ISpool, SpoolDamaged, SpoolFull
-from harakatls.outbound.delivery import OURS, Admit, Result
+from harakatls.outbound.delivery import OURS, Attempts, Result
 from harakatls.outbound.dsn import Reporter
 from harakatls.outbound.recorder import Observers, Recorder
 from harakatls.outbound.reports import unique_id
@@ -32,14 +31,6 @@ AT_ONCE = 1.0
 GRACE = 30.0  # seconds for deliveries under way when the service stops
 BROKEN_SPOOL = 5.0  # seconds until a spool that raised is asked again
 PUT_BACK = 5.0  # seconds until a message is taken again for whose destination there was no room
-
-
-class Attempts(Protocol):
-    """What is needed of `delivery.Delivery`."""
-
-    def attempt(self, queued: QueuedMessage, admit: Admit) -> Awaitable[Result]: ...
-    def forget_failures(self) -> None: ...
-    def close(self) -> None: ...
 
 
 class QueueRunner(Service):

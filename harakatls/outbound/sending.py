@@ -10,12 +10,11 @@ from twisted.logger import Logger
 from harakatls.interfaces import ISpool, IStagedMessage
 from harakatls.mail.address import Address, parse_address
 from harakatls.mail.envelope import NO_PARAMETERS, Envelope, MailParameters, Recipient
-from harakatls.mail.header import header_length
+from harakatls.mail.header import HEADER_OCTETS, header_length
 from harakatls.outbound.reports import Takers, hand_over, unique_id
 
 log = Logger()
 
-HEADER_OCTETS = 65536  # as much of a header is looked at for fields to be removed
 CHUNK = 1 << 18
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _STUFFED = re.compile(rb"^\.", re.MULTILINE)

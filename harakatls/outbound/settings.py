@@ -7,7 +7,7 @@ from attrs import field, frozen
 from harakatls.config.directory import ConfigDirectory
 from harakatls.config.errors import shown
 from harakatls.config.hosts import HostList
-from harakatls.config.section import LONGEST_WAIT, Section
+from harakatls.config.section import LONGEST_WAIT, SECONDS_IN, Section
 from harakatls.outbound.limits import Limits
 from harakatls.outbound.templates import NO_TEMPLATES, Templates
 
@@ -39,7 +39,6 @@ _COMMENT_TEXT = re.compile(r"[ !-'*-\[\]-~]{1,200}")
 
 _INTERVAL = re.compile(r"([0-9]{1,9})\s*([smhd])\s*(?:\*\s*([0-9]{1,4}))?", re.IGNORECASE)
 _TIME = re.compile(r"([0-9]{1,9})\s*([smhd])", re.IGNORECASE)
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SHORTEST_INTERVAL = 5
 _MOST_INTERVALS = 1000
 _INTERVALS_EXPECTED = (
@@ -173,10 +172,10 @@ def _delay_warning_time(section: Section) -> float:
     """C{4h}, as in Postfix; but there a number alone is of hours, so here it must have its unit."""
     text = section.text("delay_warning_time", "0")
     found = _TIME.fullmatch(text)
-    if text != "0" and (not found or int(found[1]) * _UNITS[found[2].lower()] > LONGEST_WAIT):
+    if text != "0" and (not found or int(found[1]) * SECONDS_IN[found[2].lower()] > LONGEST_WAIT):
         expected = "expected a time such as 4h (s, m, h or d), or 0 for no warnings"
         raise section.error("delay_warning_time", f"{shown(text)} is not a time; {expected}")
-    return float(int(found[1]) * _UNITS[found[2].lower()]) if found else 0.0
+    return float(int(found[1]) * SECONDS_IN[found[2].lower()]) if found else 0.0
 
 
 def _temp_fail_intervals(intervals: Section, failures: Section) -> tuple[float, ...]:
@@ -208,7 +207,7 @@ def parse_intervals(text: str) -> tuple[float, ...]:
         match = _INTERVAL.fullmatch(item.strip())
         if not match:
             raise ValueError(f"{shown(item.strip())} is not an interval; {_INTERVALS_EXPECTED}")
-        seconds = int(match[1]) * _UNITS[match[2].lower()]
+        seconds = int(match[1]) * SECONDS_IN[match[2].lower()]
         count = int(match[3] or 1)
         if not (_SHORTEST_INTERVAL <= seconds <= LONGEST_WAIT and count > 0):
             raise ValueError(f"{shown(item.strip())} is out of range; {_INTERVALS_EXPECTED}")

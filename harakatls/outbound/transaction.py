@@ -6,7 +6,7 @@ from attrs import Factory, define, evolve
 
 from harakatls.interfaces import IMessageBody
 from harakatls.mail.envelope import Envelope, Recipient
-from harakatls.mail.header import header_length
+from harakatls.mail.header import header_length, read_start
 from harakatls.outbound.protocol import CHUNK, ConnectionBroken, OutboundProtocol
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.outbound.seven_bit import seven_bit
@@ -15,8 +15,6 @@ from harakatls.smtp.parameters import mail_parameters, rcpt_parameters
 from harakatls.smtp.reply import Reply
 
 RECIPIENTS = 100  # RFC 5321 section 4.5.3.1.8: what every server takes in one transaction
-CLOSING = 421  # it closes the connection (RFC 5321 section 4.2.2)
-_HEADER = 65536
 # A command that is not understood (RFC 5321 section 4.2.2). Where that is BDAT, the server has read
 # the message as commands: nothing more can be said on the connection.
 _UNKNOWN = range(500, 505)
@@ -58,7 +56,7 @@ class Transaction:
     @property
     def answered(self) -> bool:
         """MAIL is, and not by 421, with which a server leaves."""
-        return self.mail is not None and self.mail.code != CLOSING
+        return self.mail is not None and not self.mail.closes
 
     async def run(self) -> None:
         """
@@ -155,18 +153,9 @@ class Transaction:
 
     async def _header_is_ascii(self) -> bool:
         """Some clients ask for SMTPUTF8 always; such a message needs it only by its header."""
-        body = self.open_body()
-        try:
-            start = b""
-            while len(start) < _HEADER and header_length(start) is None:
-                chunk = await body.read(_HEADER - len(start))
-                if not chunk:
-                    break
-                start += chunk
-        finally:
-            body.close()
+        start = await read_start(self.open_body())
         length = header_length(start)
-        return start[: _HEADER if length is None else length].isascii()
+        return start[:length].isascii()  # all of it, if no end of the header was found
 
     # -- MAIL, RCPT, DATA ---------------------------------------------------------------------
 
@@ -223,7 +212,7 @@ class Transaction:
         for recipient in self.recipients:
             reply = await self._ask(Asked.RCPT, self._rcpt(recipient))
             accepted.extend(self._accepted(recipient, reply))
-            if reply.code == CLOSING:
+            if reply.closes:
                 self._answer_all(self.recipients, reply)
                 return [], None
         if not accepted or last is Asked.RCPT:

@@ -7,13 +7,14 @@ from zope.interface import implementer
 
 from harakatls.config.directory import ConfigDirectory
 from harakatls.config.errors import MAIN, shown
+from harakatls.config.hosts import is_address
 from harakatls.config.section import Section
 from harakatls.connection import Connection, Transaction
 from harakatls.interfaces import IQueueHook, IRouteHook, IStagedMessage, Site
 from harakatls.mail.address import AddressError, to_a_label
 from harakatls.mail.route import LMTP, LMTP_PORT, NextHop
 from harakatls.plugins.host_list import LocalDomains
-from harakatls.plugins.next_hops import is_address, parse_host
+from harakatls.plugins.next_hops import parse_host
 from harakatls.queued import QueuedMessage
 from harakatls.verdict import ACCEPT, CONTINUE, Verdict
 

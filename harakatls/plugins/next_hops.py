@@ -5,14 +5,14 @@ from typing import Any
 from urllib.parse import unquote
 
 from harakatls.config.errors import shown
-from harakatls.config.hosts import host_address, host_name
+from harakatls.config.hosts import host_address, host_name, is_address
+from harakatls.config.section import HIGHEST_PORT
 from harakatls.mail.address import PATH_OCTETS
 from harakatls.mail.route import LMTP, LMTP_PORT, SMTP, SMTP_PORT, Credentials, NextHop
 from harakatls.smtp.sasl import MECHANISM_NAMES
 
 MOST_NEXT_HOPS = 16  # of one route
 _PORTS = {SMTP: SMTP_PORT, LMTP: LMTP_PORT}
-_HIGHEST_PORT = 65535
 _HIDDEN = "..."  # in place of credentials, in what is told of a mistake
 _OBJECT = (
     "exchange",
@@ -87,15 +87,6 @@ def _hop(
     )
 
 
-def is_address(host: str) -> bool:
-    """An IP address, and no name."""
-    try:
-        host_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def _host_and_port(place: str, told: str) -> tuple[str, int | None]:
     wrong = ValueError(f"{shown(told)} is not a host or host:port")
     host, port = place, ""
@@ -107,9 +98,9 @@ def _host_and_port(place: str, told: str) -> tuple[str, int | None]:
     elif host.count(":") == 1:
         host, _, port = host.partition(":")
     if port and not (
-        port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= _HIGHEST_PORT
+        port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= HIGHEST_PORT
     ):
-        raise ValueError(f"{shown(told)} has no port from 1 to {_HIGHEST_PORT}")
+        raise ValueError(f"{shown(told)} has no port from 1 to {HIGHEST_PORT}")
     try:
         return parse_host(host), int(port) if port else None
     except ValueError:
@@ -179,7 +170,7 @@ def _from_object(value: Mapping[str, Any], domain: str) -> NextHop:
     except ValueError:
         raise ValueError(f"exchange {shown(host)} is neither a host name nor an address") from None
     protocol = LMTP if _truth(value, "using_lmtp") else SMTP
-    port = _number(value, "port", 1, _HIGHEST_PORT, _PORTS[protocol])
+    port = _number(value, "port", 1, HIGHEST_PORT, _PORTS[protocol])
     hop = _hop(name, port, domain, protocol, _credentials(value))
     bind, bind_helo = _texts(value, "bind"), _texts(value, "bind_helo")
     return NextHop(

@@ -28,7 +28,6 @@ log = Logger()
 
 FILE, NAME = "smtp_proxy.ini", "smtp_proxy"
 GONE = Reply.of(451, "4.4.2", "The mail server behind this one is gone, try later")
-_CLOSING = 421
 
 
 def load(site: Site) -> "SMTPProxy":
@@ -159,7 +158,7 @@ class SMTPProxy:
         talk.transaction = ""
         talk.accepted.clear()
         reply = await talk.back_end.mail(envelope)
-        if reply.code == _CLOSING:
+        if reply.closes:
             raise BackEndFailed(reply, reached=False)
         if reply.is_positive:
             talk.transaction = number
@@ -194,7 +193,7 @@ class SMTPProxy:
         return TempFail(GONE)
 
     def _passed_on(self, connection: Connection, reply: Reply) -> Verdict:
-        if reply.code == _CLOSING:
+        if reply.closes:
             self._lost(connection)
         return _verdict(reply)
 
@@ -207,4 +206,4 @@ def _verdict(reply: Reply) -> Verdict:
 
 def _quiet(reply: Reply) -> Reply:
     """The back end leaves us; that is no reason for us to leave the client."""
-    return evolve(reply, code=451) if reply.code == _CLOSING else reply
+    return evolve(reply, code=451) if reply.closes else reply

@@ -9,12 +9,11 @@ from zope.interface import implementer
 
 from harakatls.connection import Connection, Transaction
 from harakatls.interfaces import IQueueHook, ISpool, IStagedMessage, Site, SpoolFull
-from harakatls.mail.header import count, field, header_length
+from harakatls.mail.header import HEADER_OCTETS, count, field, header_length, read_start
 from harakatls.smtp.reply import Reply
 from harakatls.verdict import ACCEPT, TempFail, Verdict
 
 NO_SPACE = Reply.of(452, "4.3.1", "Insufficient system storage, try later")
-HEADER_OCTETS = 65536  # of a message are looked at
 _EMPTY_ID = re.compile(
     rb"^message-id[ \t]*:[ \t]*(?:<[ \t]*>)?[ \t]*\r\n(?![ \t])", re.IGNORECASE | re.MULTILINE
 )
@@ -46,15 +45,7 @@ class Completion:
         @raise SpoolFull: no space.
         """
         body = message.open()
-        try:
-            start = b""
-            while len(start) < HEADER_OCTETS and header_length(start) is None:
-                chunk = await body.read(HEADER_OCTETS - len(start))
-                if not chunk:
-                    break
-                start += chunk
-        finally:
-            body.close()
+        start = await read_start(body)
         length = header_length(start)
         if length is None and len(start) >= HEADER_OCTETS:
             return message  # the rest of such a header may hold anything

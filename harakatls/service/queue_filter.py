@@ -8,6 +8,7 @@ from fnmatch import translate
 
 from attrs import define, field, frozen
 
+from harakatls.config.section import SECONDS_IN
 from harakatls.mail.address import Address, AddressError, to_a_label
 from harakatls.queued import QueuedMessage
 from harakatls.service.command_failure import CommandFailure
@@ -15,7 +16,6 @@ from harakatls.spool.codec import UndecodableMessage
 from harakatls.spool.listing import Entry, State
 
 _AGE = re.compile(r"([0-9]{1,9})([smhdw]?)", re.IGNORECASE)
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _ID = re.compile(r"[A-Za-z0-9._*?\[\]!-]{1,200}")
 _STATES: dict[str, Callable[[Entry, float], bool]] = {
     "waiting": lambda entry, _: entry.state is State.WAITING,
@@ -233,4 +233,4 @@ def _age(text: str) -> float:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a time; expected one such as 90s, 30m, 2h, 3d or 1w"
         )
-    return float(int(found[1]) * _UNITS[found[2].lower()])
+    return float(int(found[1]) * SECONDS_IN[found[2].lower() or "s"])

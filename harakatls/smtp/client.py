@@ -28,7 +28,6 @@ from harakatls.smtp.states import (
 _LAST_OF_GROUP = frozenset(
     {Asked.GREETING, Asked.HELLO, Asked.STARTTLS, Asked.AUTH, Asked.DATA, Asked.QUIT}
 )
-_CLOSING = 421
 # 2yz accepts the rest.
 _EXPECTED = {Asked.DATA: (354,), Asked.STARTTLS: (220,), Asked.AUTH: (235, 334)}
 _INTERMEDIATE = 300
@@ -142,7 +141,7 @@ class ClientSession:
                 return reply
 
     def _answered(self, reply: Reply) -> Answered:
-        is_last = reply.code == _CLOSING
+        is_last = reply.closes
         if self.state is RECEIVING and not reply.is_positive:
             if self._encoder is not None:
                 self._message_sent()

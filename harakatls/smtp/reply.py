@@ -70,6 +70,11 @@ class Reply:
         return 200 <= self.code < 300
 
     @property
+    def closes(self) -> bool:
+        """421 is the end of a connection, whoever says it and as what (RFC 5321 section 3.8)."""
+        return self.code == 421
+
+    @property
     def is_positive(self) -> bool:
         """2yz or 3yz."""
         return self.code < 400

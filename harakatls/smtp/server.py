@@ -59,7 +59,6 @@ _WEB_VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "OPTIONS", "CONNECT", "TRA
 _OK = 250
 _INTERMEDIATE = 300
 _NEGATIVE = 400
-_CLOSING = 421
 _EXPECTED = {DataReceived: 354, StartTLSReceived: 220}  # 2yz accepts the rest
 
 
@@ -306,7 +305,7 @@ class ServerSession:
         """
         event = self._awaiting
         if event is None:
-            if reply.code != _CLOSING or self.state is SECURING or self.state is CLOSED:
+            if not reply.closes or self.state is SECURING or self.state is CLOSED:
                 raise LocalProtocolError(f"there is nothing to answer with {reply}")
         elif reply.code < _NEGATIVE:
             _check_answer(event, reply.code)
@@ -319,7 +318,7 @@ class ServerSession:
         elif type(event) is UnrecognizedReceived:
             self._errors += 1
         self._awaiting = None
-        if reply.code == _CLOSING:
+        if reply.closes:
             self.state = CLOSED
         if self.state is CLOSED:
             self._lines.clear()

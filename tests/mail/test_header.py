@@ -2,9 +2,18 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from harakatls.mail.header import count, field, fields, first_value, header_length
+from harakatls.mail.header import (
+    HEADER_OCTETS,
+    count,
+    field,
+    fields,
+    first_value,
+    header_length,
+    read_start,
+)
 
 MESSAGE = (
     b"Received: from a by b;\r\n\tMon, 1 Jan 2024\r\n"
@@ -19,7 +28,40 @@ MESSAGE = (
 HEADER = MESSAGE[: MESSAGE.index(b"\r\n\r\n") + 2]
 
 
+class Pieces:
+    """A body that is read in *size* octets at a time."""
+
+    def __init__(self, content: bytes, size: int) -> None:
+        self.left = content
+        self.size = size
+        self.closed = False
+
+    async def read(self, length: int) -> bytes:
+        octets = min(length, self.size)
+        piece, self.left = self.left[:octets], self.left[octets:]
+        return piece
+
+    def close(self) -> None:
+        self.closed = True
+
+
 class SplitTests(SynchronousTestCase):
+    def read(self, content: bytes, size: int) -> bytes:
+        body = Pieces(content, size)
+        start = self.successResultOf(Deferred.fromCoroutine(read_start(body)))
+        self.assertTrue(body.closed)
+        return start
+
+    def test_start(self) -> None:
+        """The whole header is found however it comes; a message that has no end of it ends."""
+        for size in (1, 7, len(MESSAGE)):
+            self.assertEqual(header_length(self.read(MESSAGE, size)), len(HEADER))
+            self.assertEqual(self.read(HEADER, size), HEADER)
+
+    def test_start_of_an_endless_header(self) -> None:
+        """Nobody fills the memory with one."""
+        self.assertEqual(len(self.read(b"X: y\r\n" * HEADER_OCTETS, 1000)), HEADER_OCTETS)
+
     def test_header_length(self) -> None:
         """The body is not taken for header, nor the header for body."""
         self.assertEqual(header_length(MESSAGE), len(HEADER))

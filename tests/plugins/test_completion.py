@@ -7,7 +7,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from harakatls.plugins.spool import HEADER_OCTETS, Completion, DurableQueue, load
+from harakatls.mail.header import HEADER_OCTETS
+from harakatls.plugins.spool import Completion, DurableQueue, load
 from harakatls.spool.memory import MemorySpool
 from harakatls.testing.values import ARRIVED, connection, transaction
 from tests.plugins.support import site_of
