@@ -22,6 +22,7 @@ _log = Logger()
 
 NOT_RECORDED = 10.0  # seconds until what did not fit on the disk is written again
 NOT_REPORTED = 60.0  # seconds until a message is tried again whose report could not be queued
+NOT_MADE = 3600.0  # the same where it could not be made, by a mistake that may be made again
 
 
 class Observers(Takers, Protocol):
@@ -153,6 +154,10 @@ class Recorder:
                 queue_id=before.id,
                 problem=str(problem),
             )
+            seconds = NOT_REPORTED
+        except Exception:
+            _log.failure("the report about {queue_id} cannot be made", queue_id=before.id)
+            seconds = NOT_MADE
         else:
             return settled
         # Nobody has been told, so they are not settled; they will be tried, and fail, again.
@@ -163,7 +168,7 @@ class Recorder:
                 waiting,
                 pending=tuple(r for r in before.pending if r in settled.pending or r in untold),
                 attempts=before.attempts,
-                due=self.clock.seconds() + NOT_REPORTED,
+                due=self.clock.seconds() + seconds,
             )
         await self._settle(waiting)
         return waiting

@@ -210,7 +210,13 @@ class QueueRunner(Service):
         """
         due = self._clock.seconds() + seconds
         for queued in messages:
-            await self._spool.settle(evolve(queued, due=due) if seconds else queued)
+            try:
+                await self._spool.settle(evolve(queued, due=due) if seconds else queued)
+            except (SpoolFull, SpoolDamaged) as problem:
+                # The claim falls free in time. The others, and deliveries, are no worse for it.
+                _log.error(
+                    "{queue_id} cannot be put back: {why}", queue_id=queued.id, why=str(problem)
+                )
         if seconds:
             self._look_again(seconds)
 

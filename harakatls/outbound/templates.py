@@ -10,6 +10,7 @@ import html
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from email.errors import MessageError
 from email.header import Header, decode_header, make_header
 from email.utils import formataddr, formatdate, parseaddr
 
@@ -182,7 +183,8 @@ def _subject(header: bytes) -> str:
     raw = (first_value(header, b"Subject") or b"").decode("utf-8", "replace")[:_LONGEST_VALUE]
     try:
         return str(make_header(decode_header(raw)))
-    except (ValueError, LookupError):  # a forged encoding, a character set that nobody knows
+    # A forged encoding, a character set that nobody knows.
+    except (ValueError, LookupError, MessageError):
         return raw
 
 

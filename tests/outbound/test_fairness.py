@@ -5,6 +5,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from harakatls.interfaces import SpoolFull
 from harakatls.outbound.delivery import Admit, Result
 from harakatls.outbound.destinations import FIRST_WINDOW
 from harakatls.outbound.limits import Limits, Rate
@@ -161,6 +162,25 @@ class FairnessTests(RunnerTestCase):
         self.assertEqual({queued.attempts for queued in self.waiting()}, {0})
         self.assertEqual({queued.due for queued in self.waiting()}, {self.waiting()[0].due})
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_the_end_with_a_full_disk(self) -> None:
+        """What cannot be put back is no reason to leave deliveries that are under way."""
+        self.put(SILENT, 100)
+        self.begin(Hosts(SILENT))
+        settle = self.spool.settle
+
+        async def full(queued: QueuedMessage) -> None:
+            if queued.pending:
+                raise SpoolFull("disk")
+            await settle(queued)
+
+        self.spool.settle = full  # type: ignore[method-assign]
+        stopping = self.runner.stopService()
+        self.assertNoResult(stopping)
+        self.hosts.answer(SILENT, FIRST_WINDOW)
+        self.successResultOf(stopping)
+        self.assertEqual(self.hosts.delivered[SILENT], FIRST_WINDOW)
+        self.assertEqual(len(self.waiting()), 100 - FIRST_WINDOW)
 
     def test_the_operator_wants_it_now(self) -> None:
         """A flush forgets what is remembered of hosts."""

@@ -9,8 +9,9 @@ from twisted.internet.defer import Deferred
 from harakatls.interfaces import SpoolFull
 from harakatls.mail.envelope import Envelope, MailParameters
 from harakatls.outbound.delivery import Result
+from harakatls.outbound.recorder import NOT_MADE
 from harakatls.queued import Delayed, Delivered, Failed, QueuedMessage
-from harakatls.testing.values import MESSAGE, NEXT_HOP, SENDER, envelope
+from harakatls.testing.values import ARRIVED, MESSAGE, NEXT_HOP, SENDER, envelope
 from tests.outbound.test_runner import LATER, NEVER, OK, TRIAL, RunnerTestCase, delayed, delivered
 
 
@@ -184,3 +185,24 @@ class KeptFromTheSenderTests(RecorderTestCase):
         self.assertEqual(kinds, ["delivered", "failed", "delayed"])
         (waiting,) = self.spool._rows.values()
         self.assertEqual(len(waiting.queued.pending), 1)
+
+
+class MistakeTests(RecorderTestCase):
+    """A report cannot be made, for a reason that nobody has thought of."""
+
+    def test_who_has_it_does_not_get_it_again(self) -> None:
+        """What was delivered is recorded; who failed is tried again, but not soon."""
+        self.start(one_of_each, Deferred(), temp_fail_intervals=(100.0,))
+
+        def mistaken(*_: Any) -> bytes:
+            raise ZeroDivisionError
+
+        reporter = type("Reporter", (), {"report": mistaken})()
+        self.runner._recorder = evolve(self.runner._recorder, reporter=reporter)
+        self.queue(asking("FAILURE", recipients=3))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        (waiting,) = self.waiting()
+        self.assertEqual([r.address.local_part for r in waiting.pending], ["user1", "user2"])
+        self.assertEqual(waiting.attempts, 0)
+        self.assertEqual(waiting.due, ARRIVED + NOT_MADE)
+        self.assertEqual([kind for kind, *_ in self.observed.heard], ["delivered", "delayed"])

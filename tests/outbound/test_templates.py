@@ -255,6 +255,14 @@ class HostileTests(TemplatesTestCase):
         ):
             self.check(self.octets(templates, header=b"Subject: " + subject + b"\r\n"))
 
+    def test_a_subject_whose_encoding_is_forged(self) -> None:
+        """A report is made all the same: without one the message would be tried for ever."""
+        templates = self.load("Subject: {subject}\n\n{subject}\n")
+        for subject in ("=?utf-8?B?A?=", "=?\xfc?q?abc?=", "=?nowhere?q?abc?=", "=?utf-8?q?=ff?="):
+            header = f"Subject: {subject}\r\n".encode()
+            octets = self.octets(templates, header=header)
+            self.assertIn(subject, text_of(parts(message_from_bytes(octets))[0]))
+
     @patient
     @given(st.text(max_size=60), st.text(alphabet="=?utf8bqQB_<> :é", max_size=40))
     def test_anything(self, reason: str, subject: str) -> None:
