@@ -134,6 +134,7 @@ class AtHost:
             # Some servers offer what they do not know; the message gets through without.
             chunking=self.settings.chunking and self.queued.attempts < 1,
             pipelining=self.queued.attempts < 2,
+            kept=self.opened.earlier > 0,
         )
 
     async def _clear_away(self) -> None:

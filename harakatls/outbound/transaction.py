@@ -30,6 +30,8 @@ class Transaction:
     @ivar top: header fields to be put on top of the message.
     @ivar chunking: use BDAT where it is offered.
     @ivar pipelining: send commands in groups where that is offered.
+    @ivar kept: the connection was kept from another message, so it may be dead; then the message
+        goes anew, and must not be there already. Nothing of it is sent before an answer.
     @ivar replies: the reply that counts, for each recipient about whom there is one. 2yz: the
         server has taken the message for it.
     @ivar mail: the answer to MAIL.
@@ -50,6 +52,7 @@ class Transaction:
     replies: dict[Recipient, Reply] = Factory(dict)
     mail: Reply | None = None
     unsettled: bool = False
+    kept: bool = False
     all_or_none: bool = False
     _chunked: bool = False
 
@@ -235,13 +238,25 @@ class Transaction:
     async def _transfer_chunk(self, body: IMessageBody) -> None:
         session, size = self.protocol.session, len(self.top) + body.size
         grouped = "PIPELINING" in session.capabilities and self.pipelining
-        if grouped and not session.lmtp and body.size <= CHUNK:
+        if grouped and not session.lmtp and not self.kept and body.size <= CHUNK:
             await self._at_once(await body.read(CHUNK), size)
             return
-        accepted, _ = await self._in_turn(Asked.RCPT)
+        accepted = await self._grouped() if grouped else (await self._in_turn(Asked.RCPT))[0]
         if accepted:
             self.protocol.send(session.bdat(size))
             await self._message(accepted, body)
+
+    async def _grouped(self) -> list[Recipient]:
+        """MAIL and RCPT in one group. @return: the recipients that were accepted."""
+        self.protocol.send(b"".join([self._mail(), *(self._rcpt(r) for r in self.recipients)]))
+        mail, accepted = await self._envelope_answers(self.settings.command_timeout)
+        if not mail.accepts:
+            return []
+        for reply in tuple(self.replies.values()):
+            if reply.code == CLOSING:
+                self._answer_all(accepted, reply)
+                return []
+        return accepted
 
     async def _at_once(self, message: bytes, size: int) -> None:
         """

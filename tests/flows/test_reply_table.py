@@ -64,8 +64,8 @@ def _in_tls(forced: bool) -> Place:
     return Place(lambda answer: {"EHLO": [first, answer]}, STARTTLS, forced=forced)
 
 
-def _kept(verb: str, first: str) -> Place:
-    return Place(lambda answer: {verb: [first, answer]}, PIPELINING, kept=True)
+def _kept(verb: str, first: str, extensions: tuple[str, ...] = PIPELINING) -> Place:
+    return Place(lambda answer: {verb: [first, answer]}, extensions, kept=True)
 
 
 def _between(extensions: tuple[str, ...]) -> Place:
@@ -100,6 +100,7 @@ PLACES = {
     "MAIL, pipelined": _to("MAIL", PIPELINING),
     "MAIL, pipelined with BDAT": _to("MAIL", CHUNKING),
     "MAIL, connection kept": _kept("MAIL", "250 Ok"),
+    "MAIL with BDAT, connection kept": _kept("MAIL", "250 Ok", CHUNKING),
     "RCPT": _about_bob(),
     "RCPT, pipelined": _about_bob(PIPELINING),
     "RCPT, pipelined with BDAT": _about_bob(CHUNKING),

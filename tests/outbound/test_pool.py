@@ -9,13 +9,15 @@ from twisted.logger import capturedLogs
 from harakatls.config.hosts import HostList
 from harakatls.outbound.delivery import Delivery, Result
 from harakatls.outbound.pool import LONGEST, MOST_MESSAGES, LineKey
+from harakatls.outbound.protocol import CHUNK
 from harakatls.queued import Delayed, Delivered
 from harakatls.service.logs import message_of
 from harakatls.testing.peers import BREAK_OFF, HANG_UP, SILENCE, ObligingPeer
+from harakatls.testing.values import MESSAGE as CONTENT
 from harakatls.testing.values import NEXT_HOP, queued_message
 from harakatls.tls.policy import SecurityLevel, outbound_decision
 from harakatls.tls.settings import NoGoSettings, OutboundTLS
-from tests.outbound.support import DOMAIN, FIRST, DeliveryTestCase
+from tests.outbound.support import DOMAIN, FIRST, Bodies, DeliveryTestCase
 
 SECONDS = 5.0
 EHLO = "EHLO mta.example"
@@ -71,6 +73,35 @@ class KeptTests(PoolTestCase):
         self.pass_time(SECONDS)
         self.assertEqual(peer.commands[-1], "QUIT")
         self.assertNothingIsLeft()
+
+    def test_with_bdat(self) -> None:
+        """On a kept connection the chunk waits for the answers to MAIL and RCPT."""
+        (peer,) = self.peers(1, "PIPELINING", "CHUNKING", RCPT=["250 Ok", "250 Ok", "550 No"])
+        delivery = self.keeping()
+        self.deliver(delivery, 2)
+        verbs = [command.split()[0] for command in peer.commands]
+        self.assertEqual(verbs, ["EHLO", *["MAIL", "RCPT", "BDAT"] * 2])
+        self.send(delivery)
+        self.assertEqual(peer.commands[-2:], [MAIL, RCPT])
+        self.deliver(delivery)
+        self.assertEqual(peer.messages, [CONTENT] * 3)
+
+    def test_bdat_to_some(self) -> None:
+        """Each recipient has its answer there, and 421 is one about all."""
+        names = ["ann", "bob", "cid"]
+        for answers, expected in (
+            (["250 Ok", "550 5.1.1 Unknown", "250 Ok"], ["delivered", "failed", "delivered"]),
+            (["250 Ok", ("421 4.3.2 Bye", HANG_UP)], ["delayed", "delayed", "delayed"]),
+        ):
+            self.setUp()
+            self.peers(1, "PIPELINING", "CHUNKING", RCPT=["250 Ok", *answers])
+            delivery = self.keeping()
+            self.deliver(delivery)
+            (result,) = self.send(delivery, recipients=[f"{name}@{DOMAIN}" for name in names])
+            words = {told[:3]: words.split()[0] for told, words in self.told(result).items()}
+            self.assertEqual(words, dict(zip(names, expected, strict=True)))
+            self.assertIs(result.trials[0].earlier, 1)
+            self.assert_done(delivery)
 
     def test_inside_of_tls(self) -> None:
         """The handshake is made once, and what it came to is told of each message."""
@@ -363,6 +394,30 @@ class DeadTests(PoolTestCase):
                 (line,) = [message_of(event) for event in events]
                 self.assertIn("delivered", line)
                 self.assertIn("reused=N", line)
+                self.assert_done(delivery)
+
+    def test_gone_with_all_of_it(self) -> None:
+        """It takes what it is sent, says nothing and dies: the message does not arrive twice."""
+        for size in (len(CONTENT), CHUNK + 1):
+            for ending in (HANG_UP, BREAK_OFF):
+                self.setUp()
+                self.bodies = Bodies(CONTENT.ljust(size - 2) + b"\r\n")
+                first = ObligingPeer(
+                    *("PIPELINING", "CHUNKING", "8BITMIME"),
+                    MAIL=["250 Ok", SILENCE],
+                    RCPT=["250 Ok", SILENCE],
+                    BDAT=["250 Kept", SILENCE],
+                )
+                self.network.serve(FIRST, first, second := ObligingPeer())
+                delivery = self.keeping()
+                self.deliver(delivery)
+                running = self.begin(queued_message(size=size), delivery)
+                self.assertEqual(first.commands[-2:], [MAIL, RCPT])
+                first.ending = ending
+                self.network.flush()
+                result = self.successResultOf(running)
+                self.assertEqual(self.only(result), "delivered 250 2.0.0 Kept")
+                self.assertEqual((len(first.messages), len(second.messages)), (1, 1))
                 self.assert_done(delivery)
 
     def test_no_answer_for_long(self) -> None:
