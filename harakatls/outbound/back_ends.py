@@ -21,9 +21,9 @@ from harakatls.interfaces import (
 )
 from harakatls.mail.envelope import Envelope, Recipient
 from harakatls.mail.route import NextHop
+from harakatls.outbound.broken import ConnectionBroken
 from harakatls.outbound.connector import Connector, Opened, Unusable
 from harakatls.outbound.host import bounded
-from harakatls.outbound.protocol import ConnectionBroken
 from harakatls.outbound.routing import Routing
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.outbound.seven_bit import seven_bit

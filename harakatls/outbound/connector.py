@@ -1,10 +1,10 @@
 """
 From a next hop to an open, greeted and perhaps secured connection.
 
-Where TLS is a may and its handshake fails, the mail is not given up: from the message's second
-attempt on the host is asked once more on a new connection, in the clear. Not at the first, so that
-a passing fault (or somebody who cuts one connection) does not lay mail open; and never where the
-certificate has to be valid.
+Where TLS is a may and its handshake fails, or STARTTLS has no answer, the mail is not given up:
+from the message's second attempt on the host is asked once more on a new connection, in the clear.
+Not at the first, so that a passing fault (or somebody who cuts one connection) does not lay mail
+open; and never where the certificate has to be valid.
 """
 
 from attrs import define, evolve, field, frozen
@@ -14,10 +14,11 @@ from twisted.logger import Logger
 from harakatls.connection import TLSSummary
 from harakatls.interfaces import ITLSMemory
 from harakatls.mail.route import NextHop
+from harakatls.outbound.broken import ConnectionBroken
 from harakatls.outbound.dead_hosts import DeadHosts
 from harakatls.outbound.opening import HostRefused, Opening, TLSClient
 from harakatls.outbound.pool import Line, LineKey, Pool
-from harakatls.outbound.protocol import ConnectionBroken, OutboundProtocol
+from harakatls.outbound.protocol import OutboundProtocol
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.outbound.tcp import Connect
 from harakatls.smtp.events import Asked
@@ -119,9 +120,9 @@ class Connector:
         try:
             return await self._open_afresh(hop, decision)
         except ConnectionBroken as problem:
-            if not problem.securing:
+            if not (problem.securing or problem.unsecured):
                 return _broken(hop, problem, decision)
-            return await self._without_tls(hop, decision, str(problem), earlier_attempts)
+            return await self._without_tls(hop, decision, problem, earlier_attempts)
         except HostRefused as problem:
             return Unusable(problem.reply, decision, problem.secured)
 
@@ -190,12 +191,18 @@ class Connector:
         return outbound_decision(hop, self.tls_settings, failed_at, enabled)
 
     async def _without_tls(
-        self, hop: NextHop, decision: Decision, problem: str, earlier_attempts: int
+        self,
+        hop: NextHop,
+        decision: Decision,
+        failed: ConnectionBroken,
+        earlier_attempts: int,
     ) -> Opened | Unusable:
-        """After a handshake that failed: the fallback, where there is one."""
+        """After a handshake that failed, or could not begin: the fallback, where there is one."""
+        problem = str(failed)
         if not decision.may_fall_back:
             return _insecure(hop, decision, problem)
-        await self._remember_failure(hop)
+        if failed.securing:
+            await self._remember_failure(hop)
         if not earlier_attempts:
             return _insecure(hop, decision, problem)
         reason = f"in the clear, since TLS failed just now: {problem}"

@@ -8,8 +8,8 @@ from harakatls.connection import TLSSummary
 from harakatls.interfaces import IMessageBody, ISpool
 from harakatls.mail.envelope import Recipient
 from harakatls.mail.route import NextHop
+from harakatls.outbound.broken import ConnectionBroken
 from harakatls.outbound.connector import Opened
-from harakatls.outbound.protocol import ConnectionBroken
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.outbound.transaction import RECIPIENTS, Transaction
 from harakatls.queued import Delayed, Delivered, Failed, Outcome, QueuedMessage, Trial

@@ -18,9 +18,10 @@ from twisted.internet.protocol import Factory
 from harakatls.connection import TLSSummary
 from harakatls.interfaces import HasHandle
 from harakatls.mail.route import LMTP, NextHop
+from harakatls.outbound.broken import ConnectionBroken
 from harakatls.outbound.dead_hosts import DeadHosts
 from harakatls.outbound.login import log_in
-from harakatls.outbound.protocol import ConnectionBroken, OutboundProtocol
+from harakatls.outbound.protocol import OutboundProtocol
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.outbound.tcp import Connect
 from harakatls.smtp.client import ClientSession
@@ -78,7 +79,7 @@ class Opening:
     ) -> tuple[OutboundProtocol, TLSSummary | None]:
         """
         @param resume: a TLS session, where there is one.
-        @raise ConnectionBroken: with `securing` where that was TLS.
+        @raise ConnectionBroken: with `securing` where that was TLS, `unsecured` right before.
         @raise HostRefused: the host said no.
         """
         protocol = await self._connected(hop)
@@ -170,7 +171,10 @@ class Opening:
         if "STARTTLS" not in protocol.session.capabilities:
             return "does not offer STARTTLS"
         protocol.send(protocol.session.start_tls())
-        reply = await protocol.answer(Asked.STARTTLS, self.settings.command_timeout)
+        try:
+            reply = await protocol.answer(Asked.STARTTLS, self.settings.command_timeout)
+        except ConnectionBroken as problem:
+            raise ConnectionBroken(str(problem), unsecured=not problem.injected) from None
         if reply.closes:
             raise HostRefused(reply)
         return None if reply.code == 220 else f"refused STARTTLS: {reply}"

@@ -17,9 +17,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from harakatls.interfaces import IMessageBody
+from harakatls.outbound.broken import ConnectionBroken
 from harakatls.outbound.tcp import why_lost
 from harakatls.smtp.client import ClientSession
-from harakatls.smtp.errors import LocalProtocolError, RemoteProtocolError
+from harakatls.smtp.errors import Injected, LocalProtocolError, RemoteProtocolError
 from harakatls.smtp.events import NEED_DATA, Answered, Asked
 from harakatls.smtp.reply import Reply
 from harakatls.tls.layer import TLSBroken, TLSLayer
@@ -33,28 +34,6 @@ _WHEN = {
     Asked.BODY: "while waiting for the answer to the message",
 }
 UNREAD = 1 << 20  # octets that a server may send while nobody asks
-
-
-class ConnectionBroken(Exception):
-    """
-    Nothing more can be said on this connection; the text says why, for logs and reports.
-
-    @ivar status: RFC 3463 section 3.5: 4.4.1 no answer from host, 4.4.2 bad connection.
-    @ivar securing: it broke in the TLS handshake.
-    @ivar resuming: in one that was to resume a session.
-    """
-
-    def __init__(
-        self,
-        problem: str,
-        securing: bool = False,
-        status: str = "4.4.2",
-        resuming: bool = False,
-    ) -> None:
-        super().__init__(problem)
-        self.securing = securing
-        self.status = status
-        self.resuming = resuming
 
 
 @implementer(IPushProducer)
@@ -216,7 +195,8 @@ class OutboundProtocol(Protocol):
                 event = self.session.next_event()
         except RemoteProtocolError as problem:
             self._break(str(problem))
-            raise ConnectionBroken(f"{problem} {_WHEN[asked]}") from None
+            injected = isinstance(problem, Injected)
+            raise ConnectionBroken(f"{problem} {_WHEN[asked]}", injected=injected) from None
         except ConnectionBroken as problem:
             raise ConnectionBroken(f"{problem} {_WHEN[asked]}") from None
         assert isinstance(event, Answered)

@@ -7,7 +7,8 @@ from attrs import Factory, define, evolve
 from harakatls.interfaces import IMessageBody
 from harakatls.mail.envelope import Envelope, Recipient
 from harakatls.mail.header import header_length, read_start
-from harakatls.outbound.protocol import CHUNK, ConnectionBroken, OutboundProtocol
+from harakatls.outbound.broken import ConnectionBroken
+from harakatls.outbound.protocol import CHUNK, OutboundProtocol
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.outbound.seven_bit import seven_bit
 from harakatls.smtp.events import Asked
@@ -253,7 +254,7 @@ class Transaction:
         if not mail.accepts:
             return []
         for reply in tuple(self.replies.values()):
-            if reply.code == CLOSING:
+            if reply.closes:
                 self._answer_all(accepted, reply)
                 return []
         return accepted

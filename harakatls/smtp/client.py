@@ -7,7 +7,7 @@ from harakatls.mail.address import Address
 from harakatls.mail.envelope import Recipient
 from harakatls.smtp.capabilities import Capabilities
 from harakatls.smtp.data import ChunkEncoder, DotEncoder
-from harakatls.smtp.errors import LocalProtocolError, RemoteProtocolError
+from harakatls.smtp.errors import Injected, LocalProtocolError, RemoteProtocolError
 from harakatls.smtp.events import NEED_DATA, Answered, Asked, Pause
 from harakatls.smtp.lines import BadLine, LineBuffer
 from harakatls.smtp.reply import REPLY_LINE_OCTETS, Reply, ReplyParser
@@ -128,7 +128,7 @@ class ClientSession:
 
     def _next_reply(self) -> Reply | None:
         if self.state is SECURING and self._lines:
-            raise RemoteProtocolError(_PLAINTEXT)
+            raise Injected(_PLAINTEXT)
         while True:
             try:
                 line = self._lines.next_line(REPLY_LINE_OCTETS)
@@ -194,7 +194,7 @@ class ClientSession:
         elif asked is Asked.STARTTLS and self._lines:
             # RFC 3207 section 6: an attacker put it there, to be taken for part of what TLS
             # protects.
-            raise RemoteProtocolError(_PLAINTEXT)
+            raise Injected(_PLAINTEXT)
 
     def _close(self) -> None:
         self.state = self._hoped = CLOSED
@@ -232,7 +232,7 @@ class ClientSession:
             raise LocalProtocolError("TLS was not asked for")
         if self._lines:
             self._close()
-            raise RemoteProtocolError(_PLAINTEXT)
+            raise Injected(_PLAINTEXT)
         self.state = self._hoped = GREETED
         self.capabilities = Capabilities()
         self._secured = True

@@ -29,3 +29,7 @@ class RemoteProtocolError(ProtocolError):
         super().__init__(problem)
         self.reply = reply
         self.fatal = fatal or reply is None
+
+
+class Injected(RemoteProtocolError):
+    """Something stood where nothing but an attacker would put it (RFC 3207 section 6)."""

@@ -6,7 +6,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from harakatls.outbound.protocol import ConnectionBroken, OutboundProtocol
+from harakatls.outbound.broken import ConnectionBroken
+from harakatls.outbound.protocol import OutboundProtocol
 from harakatls.smtp.client import ClientSession
 from harakatls.smtp.events import Asked
 from tests.inbound.transports import MemoryTransport, lost

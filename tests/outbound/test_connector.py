@@ -11,7 +11,7 @@ from harakatls.mail.route import NextHop
 from harakatls.outbound.connector import Connector, Opened, Unusable
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.testing.network import PretendedTLS
-from harakatls.testing.peers import BREAK_OFF, HANG_UP, SILENCE, ObligingPeer, ScriptedPeer
+from harakatls.testing.peers import BREAK_OFF, HANG_UP, SILENCE, Answer, ObligingPeer, ScriptedPeer
 from harakatls.tls.policy import SecurityLevel
 from harakatls.tls.settings import NoGoSettings, OutboundTLS
 from tests.outbound.support import DOMAIN, FIRST, DeliveryTestCase
@@ -197,6 +197,52 @@ class FallbackTests(ConnectorTestCase):
         self.assertIn("plaintext behind", str(unusable.reply))
         self.assertEqual(len(self.network.attempts), 1)
         self.assertEqual(self.tls.decisions, [])
+
+
+class AtSTARTTLSTests(ConnectorTestCase):
+    """A host that offers STARTTLS and answers it with nothing that is yes or no."""
+
+    ODD = (HANG_UP, BREAK_OFF, SILENCE, "259 2.9.9 Odd", "334 Odd", "what is this?")
+
+    def opening(self, answer: Answer, **how: Any) -> "Opened | Unusable":
+        """@param answer: to STARTTLS, on the first connection alone."""
+        self.setUp()
+        running = self.open(ObligingPeer("STARTTLS", STARTTLS=answer), ObligingPeer(), **how)
+        self.pass_time(OutboundSettings().command_timeout + 1)
+        return self.successResultOf(running)
+
+    def test_not_at_the_first_attempt(self) -> None:
+        """Who can break a connection has to do so for as long as the message waits."""
+        for answer in self.ODD:
+            unusable = self.opening(answer)
+            assert isinstance(unusable, Unusable), answer
+            self.assertIn("TLS failed with mx1.example: ", str(unusable.reply))
+            self.assertEqual(len(self.network.attempts), 1)
+
+    def test_on_a_new_connection_at_the_next(self) -> None:
+        """As for a handshake that fails: else such mail comes back to its sender."""
+        for answer in self.ODD:
+            opened = self.opening(answer, earlier=1)
+            assert isinstance(opened, Opened), answer
+            self.assertIsNone(opened.secured)
+            self.assertIn("in the clear, since TLS failed just now", opened.decision.reasons[-1])
+            self.assertEqual(len(self.network.attempts), 2)
+            self.assertTrue(self.network.transports[0].peer.gone)
+
+    def test_never_where_tls_is_required(self) -> None:
+        """By the list of forced hosts, or for the certificate's sake."""
+        for answer in self.ODD:
+            for tls_settings in (FORCED, STRICT):
+                unusable = self.opening(answer, earlier=5, tls_settings=tls_settings)
+                assert isinstance(unusable, Unusable), answer
+                self.assertIn("TLS is required, but it failed", str(unusable.reply))
+                self.assertEqual(len(self.network.attempts), 1)
+
+    def test_it_is_not_remembered(self) -> None:
+        """There was no handshake: the host may be able to do TLS a moment later."""
+        for answer in self.ODD:
+            self.opening(answer, earlier=1, nogo=NOGO)
+            self.assertIsNotNone(self.opened(ObligingPeer("STARTTLS"), nogo=NOGO).secured)
 
 
 class MemoryTests(ConnectorTestCase):

@@ -8,7 +8,8 @@ from twisted.internet.interfaces import IProtocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from harakatls.outbound.protocol import GOODBYE, ConnectionBroken, OutboundProtocol
+from harakatls.outbound.broken import ConnectionBroken
+from harakatls.outbound.protocol import GOODBYE, OutboundProtocol
 from harakatls.smtp.client import ClientSession
 from harakatls.smtp.events import Asked
 from tests.inbound.transports import RecordingTLS
