@@ -22,7 +22,7 @@ from harakatls.config.directory import ConfigDirectory
 from harakatls.connection import Connection, Hello, TLSSummary, Transaction
 from harakatls.mail.address import Address
 from harakatls.mail.envelope import NO_PARAMETERS, Envelope, MailParameters, Recipient
-from harakatls.mail.route import MailExchanger, NextHop
+from harakatls.mail.route import BackEndOptions, MailExchanger, NextHop
 from harakatls.queued import Delayed, Delivered, Failed, QueuedMessage
 from harakatls.smtp.capabilities import Capabilities
 from harakatls.smtp.reply import Reply
@@ -403,23 +403,6 @@ class ResolutionFailed(Exception):
 
 
 # -------------------------------------------------------------------------------- back ends
-
-
-@frozen
-class BackEndOptions:
-    """
-    How to talk to a back end.
-
-    @ivar section: of tls.ini, without C{queue/}: C{smtp_forward} or C{smtp_proxy}.
-    @ivar use_tls: STARTTLS where it is offered; hosts in C{force_tls_hosts} get nothing without.
-    @ivar connect_timeout: seconds.
-    @ivar timeout: seconds for each answer.
-    """
-
-    section: str
-    use_tls: bool = False
-    connect_timeout: float = 30.0
-    timeout: float = 300.0
 
 
 class BackEndFailed(Exception):

@@ -34,6 +34,23 @@ class Credentials:
 
 
 @frozen
+class BackEndOptions:
+    """
+    How to talk to a back end.
+
+    @ivar section: of tls.ini, without C{queue/}: C{smtp_forward} or C{smtp_proxy}.
+    @ivar use_tls: STARTTLS where it is offered; hosts in C{force_tls_hosts} get nothing without.
+    @ivar connect_timeout: seconds.
+    @ivar timeout: seconds for each answer.
+    """
+
+    section: str
+    use_tls: bool = False
+    connect_timeout: float = 30.0
+    timeout: float = 300.0
+
+
+@frozen
 class NextHop:
     """
     One host to try for a domain.
@@ -48,6 +65,8 @@ class NextHop:
     @ivar credentials: with which to log in; None where that is not wanted.
     @ivar bind: the address of ours to connect from; None leaves it to the system.
     @ivar bind_helo: our name for EHLO; None for the server's own.
+    @ivar back_end: how to talk to it, TLS above all, where it is the back end of a plugin; None
+        for what counts for all mail that goes out.
     """
 
     host: str
@@ -60,6 +79,7 @@ class NextHop:
     credentials: Credentials | None = None
     bind: str | None = None
     bind_helo: str | None = None
+    back_end: BackEndOptions | None = None
 
     @property
     def name(self) -> str:

@@ -12,7 +12,6 @@ from harakatls.config.errors import ConfigError
 from harakatls.connection import TLSSummary
 from harakatls.interfaces import (
     BackEndFailed,
-    BackEndOptions,
     IBackEnd,
     IBackEnds,
     IMessageBody,
@@ -20,7 +19,7 @@ from harakatls.interfaces import (
     SpoolDamaged,
 )
 from harakatls.mail.envelope import Envelope, Recipient
-from harakatls.mail.route import NextHop
+from harakatls.mail.route import BackEndOptions, NextHop
 from harakatls.outbound.broken import ConnectionBroken
 from harakatls.outbound.connector import Connector, Opened, Unusable
 from harakatls.outbound.host import bounded
@@ -93,7 +92,7 @@ class BackEnds:
 
     async def open(self, hop: NextHop, options: BackEndOptions) -> "BackEnd":
         """As `IBackEnds.open`; never a connection that was used before."""
-        connector = self._connector(options)
+        connector = self.connector(options)
         opened = await self._opened(connector, hop, afresh=True)
         return BackEnd(connector, opened, hop)
 
@@ -101,7 +100,7 @@ class BackEnds:
         self, hop: NextHop, options: BackEndOptions, envelope: Envelope, message: IStagedMessage
     ) -> Mapping[Recipient, Reply]:
         """As `IBackEnds.deliver`."""
-        connector = self._connector(options)
+        connector = self.connector(options)
         opened = await self._opened(connector, hop, afresh=False)
         try:
             return await self._transaction(connector, opened, hop, envelope, message)
@@ -158,7 +157,8 @@ class BackEnds:
             _log_unusable(each, opened)
         raise BackEndFailed(_delay(reasons), reached=False)
 
-    def _connector(self, options: BackEndOptions) -> Connector:
+    def connector(self, options: BackEndOptions) -> Connector:
+        """For mail that waits in the queue as well. The section has to be prepared."""
         connector = self._connectors.get(options)
         if connector is None:
             client = self._clients[options.section]

@@ -25,7 +25,7 @@ from harakatls.connection import TLSSummary
 from harakatls.interfaces import ISpool, SpoolDamaged
 from harakatls.mail.envelope import Recipient
 from harakatls.mail.header import field as header_field
-from harakatls.mail.route import NextHop
+from harakatls.mail.route import BackEndOptions, NextHop
 from harakatls.outbound.connector import Opened, Unusable
 from harakatls.outbound.host import LONGEST, AtHost, bounded, trial
 from harakatls.outbound.log import log_hop, log_unusable
@@ -99,7 +99,12 @@ class HeldBack(Result):
 
 @frozen
 class Delivery:
-    """Makes attempts, any number at a time."""
+    """
+    Makes attempts, any number at a time.
+
+    @ivar back_ends: who opens connections to the back ends of plugins, which have rules of their
+        own for TLS.
+    """
 
     routing: Routing
     connector: Opener
@@ -107,6 +112,14 @@ class Delivery:
     settings: OutboundSettings
     me: str
     clock: IReactorTime
+    back_ends: Callable[[BackEndOptions], Opener] | None = None
+
+    def opener(self, hop: NextHop) -> Opener:
+        """Who opens a connection to *hop*."""
+        if hop.back_end is None:
+            return self.connector
+        assert self.back_ends is not None, "who gives back ends has them"
+        return self.back_ends(hop.back_end)
 
     async def attempt(self, queued: QueuedMessage, admit: Admit = lambda _: True) -> Result:
         """
@@ -251,7 +264,7 @@ class _Attempt:
     async def _at(self, hop: NextHop, afresh: bool = False) -> AtHost | None:
         """@return: None where the host could not be used."""
         delivery = self.delivery
-        connector = delivery.connector
+        connector = delivery.opener(hop)
         opened = await connector.open(hop, self.queued.attempts, afresh)
         if isinstance(opened, Unusable):
             self.strained = True

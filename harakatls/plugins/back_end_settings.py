@@ -6,8 +6,15 @@ from attrs import evolve, frozen
 
 from harakatls.config.errors import MAIN, shown
 from harakatls.config.section import Section
-from harakatls.interfaces import BackEndOptions
-from harakatls.mail.route import LMTP, LMTP_PORT, SMTP, SMTP_PORT, Credentials, NextHop
+from harakatls.mail.route import (
+    LMTP,
+    LMTP_PORT,
+    SMTP,
+    SMTP_PORT,
+    BackEndOptions,
+    Credentials,
+    NextHop,
+)
 from harakatls.plugins.host_pool import RETRY
 from harakatls.plugins.next_hops import (
     make_credentials,

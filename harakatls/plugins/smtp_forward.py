@@ -241,7 +241,8 @@ class SMTPForward:
     async def route(self, domain: str, queued: QueuedMessage) -> tuple[NextHop, ...] | None:
         """
         Mail for domains with a section, or that are ours, goes to their back end from the queue as
-        well: what our own clients send to each other, and reports to them.
+        well, under the same rules for TLS: what our own clients send to each other, and reports to
+        them.
         """
         wanted, sender = queued.envelope.route, queued.envelope.reverse_path
         recipient = queued.envelope.recipients[0].address
@@ -255,7 +256,7 @@ class SMTPForward:
                 return None
             back_end = section
         hops = self.pools[back_end].hosts()
-        return tuple(evolve(hop, domain=domain) for hop in hops)
+        return tuple(evolve(hop, domain=domain, back_end=back_end.options) for hop in hops)
 
 
 def _batches(

@@ -216,7 +216,10 @@ class Server(Service):
             self._nogo.outbound,
         )
         routing = Routing(chain, resolver, outbound, me, is_listener=listens_on(settings))
-        delivery = Delivery(routing, self._connector, spool, outbound, me, clock)
+        assert self._back_ends is not None, "the plugins got them before"
+        delivery = Delivery(
+            routing, self._connector, spool, outbound, me, clock, self._back_ends.connector
+        )
         attempts = AskedFirst(chain, delivery, clock)
         grace = settings.inbound.shutdown_timeout
         return QueueRunner(spool, chain, attempts, outbound, me, clock, grace)
