@@ -1,7 +1,7 @@
 """Why TLS holds a message back, and what would change it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from attrs import frozen
 
@@ -10,6 +10,7 @@ from harakatls.mail.route import NextHop
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import QueuedMessage, Trial
 from harakatls.tls.policy import Decision, outbound_decision
+from harakatls.tls.sections import OUTBOUND
 from harakatls.tls.settings import OutboundTLS, TLSSettings
 
 # As `outbound.host.trial` writes it.
@@ -20,21 +21,31 @@ _HELD_BACK = re.compile(r"451 4\.7\.[45] TLS")
 
 @frozen
 class Rules:
-    """What the configuration says now, which the running server may have to be told first."""
+    """
+    What the configuration says now, which the running server may have to be told first.
+
+    @ivar tls: by section of tls.ini: that of all mail that goes out, and those of plugins whose
+        back ends have rules of their own.
+    """
 
     outbound: OutboundSettings
-    tls: OutboundTLS
+    tls: Mapping[str, OutboundTLS]
 
     @classmethod
     def load(cls, config: ConfigDirectory) -> "Rules":
         """@raise ConfigError: a file is wrong."""
-        return cls(OutboundSettings.load(config), TLSSettings.load(config).outbound)
+        tls = TLSSettings.load(config)
+        return cls(OutboundSettings.load(config), {OUTBOUND: tls.outbound, **tls.plugins})
 
-    def decision(self, trial: Trial, domain: str) -> Decision | None:
-        """How much TLS the host of *trial* would have to have now; None where it had no host."""
+    def decision(self, trial: Trial, domain: str) -> tuple[str, Decision | None]:
+        """
+        @return: the section of tls.ini that the host of *trial* is about: the one that still says
+            what was decided then; and how much TLS it would have to have now, None where there was
+            no host.
+        """
         found = _HOST.fullmatch(trial.host)
         if found is None:
-            return None
+            return OUTBOUND, None
         hop = NextHop(
             host=found["address"],
             port=int(found["port"]),
@@ -42,7 +53,14 @@ class Rules:
             domain=domain,
             mx_name=found["name"],
         )
-        return outbound_decision(hop, self.tls, None, self.outbound.enable_tls)
+        usual = outbound_decision(hop, self.tls[OUTBOUND], None, self.outbound.enable_tls)
+        if usual.reasons[:1] != trial.reasons[:1]:
+            for section, tls in self.tls.items():
+                decision = outbound_decision(hop, tls, None)
+                same = decision.authenticated and decision.reasons[:1] == trial.reasons[:1]
+                if same and section != OUTBOUND:
+                    return section, decision
+        return OUTBOUND, usual
 
 
 @frozen
@@ -67,36 +85,34 @@ def advice(queued: QueuedMessage, rules: Rules) -> Iterator[Advice]:
         if not _HELD_BACK.match(trial.result):
             continue
         problem = trial.result.split(" ", 2)[2]
-        decision = rules.decision(trial, queued.domain)
-        remedies = tuple(_remedies(trial, decision, queued, rules))
+        remedies = tuple(_remedies(trial, queued, rules))
         yield Advice(trial.host, problem, trial.reasons, remedies)
 
 
-def _remedies(
-    trial: Trial, now: Decision | None, queued: QueuedMessage, rules: Rules
-) -> Iterator[str]:
+def _remedies(trial: Trial, queued: QueuedMessage, rules: Rules) -> Iterator[str]:
+    section, now = rules.decision(trial, queued.domain)
     reason = trial.reasons[0] if trial.reasons else ""
     if now is not None and now.reasons and now.reasons[0] != reason:
         yield f"the configuration has changed since: for the next attempt, {now.reasons[0]}"
         return
     name = (now.reference if now is not None else None) or "the name of the host"
     forced = re.match(r"force_tls_hosts lists (\S+)", reason)
-    if forced is not None and not rules.outbound.enable_tls:
+    if forced is not None and section == OUTBOUND and not rules.outbound.enable_tls:
         yield "enable_tls = true in outbound.ini, so that TLS is spoken at all"
     elif "STARTTLS" in trial.result:
         yield "the host offers STARTTLS"
     elif forced is not None or reason.startswith("rejectUnauthorized"):
         yield f"the host shows a valid certificate for {name}, from an authority that is trusted"
         if "certificate is for" not in trial.result:
-            yield "ca in tls.ini [outbound] names the authority that has issued its certificate"
+            yield f"ca in tls.ini [{section}] names the authority that has issued its certificate"
     if forced is not None:
         yield (
-            f"force_tls_hosts in tls.ini [outbound] does not list {forced[1]} any more: then the "
+            f"force_tls_hosts in tls.ini [{section}] does not list {forced[1]} any more: then the "
             "mail may go to anybody who answers there, and in the clear"
         )
     elif reason.startswith("rejectUnauthorized"):
         yield (
-            "rejectUnauthorized = false in tls.ini [outbound]: any certificate will do then, for "
+            f"rejectUnauthorized = false in tls.ini [{section}]: any certificate will do then, for "
             "all hosts"
         )
     elif queued.attempts == 1:

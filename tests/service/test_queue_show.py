@@ -200,6 +200,14 @@ class AdviceTests(ShowCase):
         self.attempted(evolve(FORCED, result=result, reasons=(reason,)))
         self.assertIn("nothing needs to", self.remedies()[0])
 
+    def test_a_back_end(self) -> None:
+        """That of a plugin has rules of its own, and it is there that they are changed."""
+        self.configure("[smtp_forward]\nforce_tls_hosts[]=one.example\n")
+        self.attempted(FORCED)
+        first, entry = self.remedies()
+        self.assertIn("shows a valid certificate for mx.one.example,", first)
+        self.assertIn("force_tls_hosts in tls.ini [smtp_forward] does not list", entry)
+
     def test_changed_since(self) -> None:
         """Who has corrected the configuration reads that it counts for the next attempt."""
         self.attempted(FORCED)
