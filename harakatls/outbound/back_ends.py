@@ -169,6 +169,8 @@ class BackEnds:
                 greeting_timeout=options.timeout,
                 command_timeout=options.timeout,
                 data_timeout=options.timeout,
+                # A client waits, and plugins know for themselves which host to ask last.
+                dead_host_retry=0.0,
             )
             connector = self._connectors[options] = Connector(
                 self._connect, settings, self._me, self._clock, client, client.settings

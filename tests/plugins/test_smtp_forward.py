@@ -88,6 +88,13 @@ class MessageTests(ForwardCase):
             if "end" not in answers:
                 self.assertEqual(peer.messages, [])
 
+    def test_back_again(self) -> None:
+        """A back end that was away is asked for the next message, however soon that comes."""
+        plugin = self.plugin()
+        self.assertIn("TempFail 451", self.words(self.queue(plugin)))
+        self.serve(FIRST, ObligingPeer(end="250 2.0.0 Queued"))
+        self.assertEqual(self.words(self.queue(plugin)), "Accept 250 2.0.0 Queued")
+
     def test_gone(self) -> None:
         """A back end that is not there, or goes at any step: the client keeps the message."""
         gone: tuple[ScriptedPeer, ...] = (
