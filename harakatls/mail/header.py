@@ -6,6 +6,7 @@ from typing import Protocol
 
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)(?:\r\n|\Z)")
 FOLD_AT = 78  # RFC 5322 section 2.1.1
+LONGEST_VALUE = 900  # RFC 5322 section 2.1.1: no line beyond 998
 HEADER_OCTETS = 65536  # of a message are looked at where its header is asked about
 
 

@@ -15,7 +15,7 @@ from attrs import frozen
 
 from harakatls.mail.address import Address
 from harakatls.mail.envelope import Envelope, MailParameters, Recipient
-from harakatls.mail.header import field, first_value
+from harakatls.mail.header import LONGEST_VALUE, field, first_value
 from harakatls.outbound.notices import Action, Notice
 from harakatls.outbound.original import Original, as_part
 from harakatls.outbound.templates import (
@@ -30,7 +30,6 @@ from harakatls.outbound.templates import (
 from harakatls.outbound.words import MOST_TOLD, further_words, subject, words
 from harakatls.queued import QueuedMessage
 
-_LONGEST_VALUE = 900  # RFC 5322 section 2.1.1: no line beyond 998
 _SHORT_VALUE = 500  # where there are many: a report must not become too large to arrive
 
 
@@ -147,7 +146,7 @@ def report_envelope(queued: QueuedMessage, report: bytes) -> Envelope:
 
 def _references(header: bytes) -> Iterator[bytes]:
     original = first_value(header, b"Message-Id")
-    if original and original.isascii() and original[:1] == b"<" and len(original) < _LONGEST_VALUE:
+    if original and original.isascii() and original[:1] == b"<" and len(original) < LONGEST_VALUE:
         yield field("References", original.decode("ascii"))
 
 
@@ -168,7 +167,7 @@ def _text(text: str, kind: str = "plain") -> bytes:
     """Encoded where it must be."""
     lines = text.split("\n")
     charset, encoding, content = "us-ascii", "", "\r\n".join(lines).encode("utf-8", "replace")
-    if not text.isascii() or max(map(len, lines)) > _LONGEST_VALUE:
+    if not text.isascii() or max(map(len, lines)) > LONGEST_VALUE:
         charset, encoding = "utf-8", "Content-Transfer-Encoding: quoted-printable\r\n"
         encoded = quopri.encodestring(text.encode("utf-8", "replace"))
         content = encoded.replace(b"\n", b"\r\n")
@@ -193,7 +192,7 @@ def _status(
     message.append(_ascii_field("Arrival-Date", formatdate(queued.arrived)))
     message.append(_ascii_field("X-Queue-Id", queued.id))
     groups = [b"".join(message)]
-    longest = _LONGEST_VALUE if len(told) <= MOST_TOLD else _SHORT_VALUE
+    longest = LONGEST_VALUE if len(told) <= MOST_TOLD else _SHORT_VALUE
     for notice in told:
         fields = list(_recipient_fields(notice, now, longest))
         if notice.action is Action.DELAYED and until is not None:
@@ -242,4 +241,4 @@ def _escaped(character: str) -> str:
 
 
 def _ascii_field(name: str, value: str) -> bytes:
-    return field(name, value[:_LONGEST_VALUE].encode("ascii", "replace").decode("ascii"))
+    return field(name, value[:LONGEST_VALUE].encode("ascii", "replace").decode("ascii"))

@@ -18,7 +18,7 @@ from attrs import frozen
 
 from harakatls.config.directory import ConfigDirectory
 from harakatls.config.errors import ConfigError, shown
-from harakatls.mail.header import field, first_value
+from harakatls.mail.header import LONGEST_VALUE, field, first_value
 from harakatls.outbound.notices import Action, Notice
 from harakatls.outbound.words import MOST_TOLD, last_attempt
 from harakatls.queued import QueuedMessage
@@ -50,7 +50,6 @@ _FIELD = re.compile(r"([!-9;-~]+)[ \t]*:(.*)", re.DOTALL)
 _OURS = frozenset({"to", "auto-submitted", "references"})
 _MIME = ("mime-version", "content-")
 _ADDRESSES = frozenset({"from", "reply-to", "sender"})
-_LONGEST_VALUE = 900  # RFC 5322 section 2.1.1: no line beyond 998
 _MOST_REPLIES = 3
 
 
@@ -175,12 +174,12 @@ def values(
 
 def _line(text: str) -> str:
     """Of printable characters, and of a bounded length."""
-    return "".join(c if c.isprintable() else " " for c in text[:_LONGEST_VALUE])
+    return "".join(c if c.isprintable() else " " for c in text[:LONGEST_VALUE])
 
 
 def _subject(header: bytes) -> str:
     """Decoded (RFC 2047), as well as it can be."""
-    raw = (first_value(header, b"Subject") or b"").decode("utf-8", "replace")[:_LONGEST_VALUE]
+    raw = (first_value(header, b"Subject") or b"").decode("utf-8", "replace")[:LONGEST_VALUE]
     try:
         return str(make_header(decode_header(raw)))
     # A forged encoding, a character set that nobody knows.

@@ -14,7 +14,7 @@ from harakatls.service.progress import Progress
 from harakatls.service.queue_advice import Rules
 from harakatls.service.queue_filter import QueueFilter, QueueMisuse, add_filters
 from harakatls.service.queue_show import Shown, shown_facts, shown_lines
-from harakatls.service.queue_view import count_facts, count_lines, facts, lines
+from harakatls.service.queue_view import count_facts, count_lines, facts, lines, number
 from harakatls.spool.database import BODIES
 from harakatls.spool.listing import entries, opened
 from harakatls.spool.reading import verify
@@ -94,7 +94,7 @@ def list_queue(options: argparse.Namespace) -> None:
         must_be_known(chosen)
     if not options.json:
         rest = "; there are more" if more else ""
-        print(f"{messages} message{'' if messages == 1 else 's'}, {octets} octets{rest}")
+        print(f"{number(messages)}, {octets} octets{rest}")
 
 
 def show_queue(options: argparse.Namespace) -> None:
@@ -155,7 +155,7 @@ def verify_queue(options: argparse.Namespace) -> int:
                 else:
                     print(printable(f"{flaw.about}: {flaw.problem}"))
     if not options.json:
-        print(f"{messages} message{'' if messages == 1 else 's'} read, {flaws or 'no'} problems")
+        print(f"{number(messages)} read, {flaws or 'no'} problems")
     return 1 if flaws else 0
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from attrs import frozen
 
 from harakatls.mail.envelope import MailParameters, Recipient
+from harakatls.outbound.retry import last_attempt
 from harakatls.queued import QueuedMessage
 from harakatls.service.queue_advice import Advice, Rules, advice
 from harakatls.service.queue_view import facts, span, trial_facts, what_next, when
@@ -40,7 +41,8 @@ class Shown:
         """If all attempts to come fail; None where that is not known."""
         if self.queued is None or self.rules is None:
             return None
-        return self.entry.due + sum(self.rules.outbound.temp_fail_intervals[self.queued.attempts :])
+        intervals = self.rules.outbound.temp_fail_intervals
+        return last_attempt(self.queued.attempts, intervals, self.entry.due)
 
     @property
     def advice(self) -> tuple[Advice, ...]:

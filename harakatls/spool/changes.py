@@ -17,7 +17,7 @@ from harakatls.spool.bodies import remove as remove_file
 from harakatls.spool.codec import UndecodableMessage, decode, encode
 from harakatls.spool.ledger import remove_rows
 from harakatls.spool.notice import give_notice
-from harakatls.spool.statements import slices
+from harakatls.spool.statements import messages_to_change, slices
 
 _TRANSACTION = 512  # messages
 
@@ -214,12 +214,7 @@ def remove_all(
 
 
 def _rows(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[Row]:
-    marks = ", ".join("?" * len(numbers))
-    found = connection.execute(
-        "SELECT number, due, held, claimed_by IS NOT NULL, problem IS NOT NULL, message "  # noqa: S608
-        f"FROM message WHERE number IN ({marks})",
-        list(numbers),
-    ).fetchall()
+    found = connection.execute(messages_to_change(len(numbers)), list(numbers)).fetchall()
     return [
         Row(number, due, held, bool(in_hand), bool(set_aside), message)
         for number, due, held, in_hand, set_aside, message in found

@@ -183,7 +183,7 @@ class Ledger:
                 self._set_aside(connection, number, problem)
                 yield domain, SetAside(text(message_id), problem)
             else:
-                if queued.due != due:  # postponed or hastened
+                if queued.due != due:  # flushed, or put off for a moment
                     queued = evolve(queued, due=due)
                 yield domain, (Claimed(number, body, bool(shared), bool(streamed)), queued)
 

@@ -51,6 +51,15 @@ def delete_bodies(count: int) -> str:
 
 
 @cache
+def messages_to_change(count: int) -> str:
+    """With the rows."""
+    return (
+        "SELECT number, due, held, claimed_by IS NOT NULL, problem IS NOT NULL, message "  # noqa: S608
+        f"FROM message WHERE number IN ({_marks(count)})"
+    )
+
+
+@cache
 def remove_messages(count: int) -> str:
     """With the rows; those in hand stay."""
     return (

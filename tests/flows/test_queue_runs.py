@@ -118,7 +118,7 @@ STEPS = st.lists(
 class QueueRunTests(SynchronousTestCase):
     """Random histories, then everything is let go."""
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(STEPS)
     def test_everything_is_delivered_in_the_end(self, steps: list[tuple[str, float]]) -> None:
         """However slow disk and hosts are and whatever comes first, no mail is forgotten."""

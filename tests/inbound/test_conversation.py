@@ -3,7 +3,7 @@
 from typing import Any
 
 from attrs import evolve
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogLevel, capturedLogs
@@ -86,7 +86,6 @@ class BatchTests(SynchronousTestCase):
         self.assertEqual(slow.heard()[:3], "550")
 
     @given(st.lists(st.integers(0, 400), max_size=8))
-    @settings(deadline=None)
     def test_any_split(self, cuts: list[int]) -> None:
         """However the network cuts the octets up, the same is answered and queued."""
         octets = b"".join(

@@ -1,13 +1,8 @@
 """A Dovecot of our own, for LMTP: loopback only, its own directories, ended with the test."""
 
-import os
 import shutil
-import signal
-import socket
-import subprocess
-from pathlib import Path
 
-from tests.support import free_port, need, temporary_directory, wait_until
+from tests.interop.mail_server import MailServer
 
 SETTINGS = """\
 protocols = lmtp
@@ -47,19 +42,18 @@ userdb {{
 """
 
 
-class Dovecot:
-    """One instance, with a Maildir for each of `users`, named without their domain."""
+class Dovecot(MailServer):
+    """One with a Maildir for each of `users`, named without their domain."""
+
+    program = "dovecot"
 
     def __init__(self, *users: str, settings: str = "") -> None:
         """
         @param users: addresses.
         @param settings: more of dovecot.conf.
         """
-        need("dovecot")
-        self.port = free_port()
-        self.directory = temporary_directory()
-        self.directory.chmod(0o755)
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__()
+        self.said = self.directory / "stderr"
         (self.directory / "users").write_text(
             "".join(f"{user}:{{PLAIN}}x::::::\n" for user in users)
         )
@@ -69,47 +63,16 @@ class Dovecot:
         text = SETTINGS.format(directory=self.directory, port=self.port) + settings
         (self.directory / "dovecot.conf").write_text(text)
 
-    def start(self) -> None:
-        """@raise AssertionError: it did not greet in time; with what it said."""
-        path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-        with open(self.directory / "stderr", "wb") as errors:
-            self._process = subprocess.Popen(
-                ["dovecot", "-F", "-c", str(self.directory / "dovecot.conf")],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                env={**os.environ, "PATH": path},
-            )
-        try:
-            wait_until(self._greets, "greeting of Dovecot")
-        except AssertionError as error:
-            raise AssertionError(f"{error}:\n{self.log()}") from None
-
-    def _greets(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as peer:
-                return peer.recv(1000).startswith(b"220")
-        except OSError:
-            return False
-
-    def remove(self) -> None:
-        """End it and delete its directories."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
-        shutil.rmtree(self.directory, ignore_errors=True)
+    def arguments(self) -> list[str]:
+        """See `MailServer.arguments`."""
+        return ["-F", "-c", str(self.directory / "dovecot.conf")]
 
     def log(self) -> str:
-        """All that it has said so far."""
-        files = (self.directory / "stderr", self.directory / "log")
-        return "\n".join(file.read_text(errors="replace") for file in files if file.exists())
+        """All that it has said and logged so far."""
+        logged = self.directory / "log"
+        return super().log() + (logged.read_text(errors="replace") if logged.exists() else "")
 
     def mailbox(self, user: str) -> list[str]:
         """The messages of *user*, without domain."""
-        files = Path(self.directory / "mail" / user).glob("new/*")
+        files = (self.directory / "mail" / user).glob("new/*")
         return [file.read_text(errors="replace") for file in files]

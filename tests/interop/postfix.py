@@ -3,11 +3,10 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
-from pathlib import Path
 
-from tests.support import free_port, need, temporary_directory, wait_until
+from tests.interop.mail_server import MailServer
+from tests.support import wait_until
 
 MASTER = """\
 127.0.0.1:{port} inet n - n - - smtpd
@@ -35,21 +34,16 @@ postlog unix-dgram n - n - 1 postlogd
 """
 
 
-class Postfix:
-    """
-    One Postfix instance.
+class Postfix(MailServer):
+    """It puts mail for its `domain` into a Maildir, and takes any mail from loopback."""
 
-    It puts mail for its `domain` into a Maildir, and takes any mail from loopback.
-    """
+    program = "postfix"
 
     def __init__(self, domain: str, settings: dict[str, str]) -> None:
         """@param settings: of main.cf, besides the usual ones or instead of them."""
-        need("postfix")
-        self.port = free_port()
-        self.directory = temporary_directory()
+        super().__init__()
         self.config = self.directory / "etc"
-        self.logged = self.directory / "log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self.said = self.directory / "log"
         data, mail = self.directory / "data", self.directory / "mail"
         for path in (self.config, self.directory / "spool", data, mail):
             path.mkdir()
@@ -91,49 +85,22 @@ class Postfix:
         (self.config / "main.cf").write_text(lines)
         (self.config / "master.cf").write_text(MASTER.format(port=self.port))
 
-    def start(self) -> None:
-        """
-        Start it in the foreground.
+    def arguments(self) -> list[str]:
+        """See `MailServer.arguments`."""
+        return ["-c", str(self.config), "start-fg"]
 
-        @raise AssertionError: it did not greet in time; with what it said.
-        """
-        path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-        with open(self.logged, "ab") as log:
-            self._process = subprocess.Popen(
-                ["postfix", "-c", str(self.config), "start-fg"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "PATH": path},
-            )
-        try:
-            wait_until(self._greets, "greeting of Postfix")
-        except AssertionError as error:
-            raise AssertionError(f"{error}:\n{self.log()}") from None
-
-    def _greets(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as peer:
-                return peer.recv(1000).startswith(b"220")
-        except OSError:
-            return False
-
-    def remove(self) -> None:
-        """End all its processes and delete its directories."""
-        if self._process is not None:
-            # The master has a session of its own; it ends its children when it is asked to end.
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                self._signal_master(number)
-                try:
-                    self._process.wait(10)
-                    break
-                except subprocess.TimeoutExpired:
-                    pass
-            else:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
-        shutil.rmtree(self.directory, ignore_errors=True)
+    def end(self, process: "subprocess.Popen[bytes]") -> None:
+        """See `MailServer.end`."""
+        # The master has a session of its own; it ends its children when it is asked to end.
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            self._signal_master(number)
+            try:
+                process.wait(10)
+                return
+            except subprocess.TimeoutExpired:
+                pass
+        process.kill()
+        process.wait()
 
     def _signal_master(self, number: int) -> None:
         try:
@@ -141,10 +108,6 @@ class Postfix:
             os.killpg(pid, number)
         except (OSError, ValueError):
             pass
-
-    def log(self) -> str:
-        """All that it has logged so far."""
-        return self.logged.read_text(errors="replace") if self.logged.exists() else ""
 
     def wait_for_log(self, text: str, seconds: float = 20.0) -> str:
         """The first line of the log that holds *text*, as soon as it is there."""
@@ -161,7 +124,7 @@ class Postfix:
         """The one message with this subject, as soon as it is in the Maildir."""
 
         def found() -> list[str]:
-            files = Path(self.directory / "mail").glob("all/new/*")
+            files = (self.directory / "mail").glob("all/new/*")
             texts = [path.read_text(errors="surrogateescape") for path in files]
             return [text for text in texts if f"\nSubject: {subject}\n" in text]
 

@@ -1,46 +1,26 @@
 """The running server hands mail to Postfix with BDAT (RFC 3030)."""
 
-import smtplib
-
-from twisted.trial.unittest import SynchronousTestCase
-
 from tests.interop.postfix import Postfix
-from tests.support import Instance, need
+from tests.interop.relaying import RECIPIENT, SENDER, RelayCase
 
-SENDER = "sender@client.test"
-RECIPIENT = "recipient@dest.test"
 DOTS = "".join(f"{'.' * (n % 4)}Line {n} ü\r\n" for n in range(200))
 
 
-class ChunkTests(SynchronousTestCase):
+class ChunkTests(RelayCase):
     postfix: Postfix
-    instance: Instance
-
-    def setUp(self) -> None:
-        need("postfix")
 
     def start(self, options: str = "", **settings: str) -> None:
         """@param options: of outbound.ini. @param settings: of Postfix."""
         self.postfix = Postfix("dest.test", settings)
         self.addCleanup(self.postfix.remove)
         self.postfix.start()
-        route = f'{{"action":"accept","nexthop":"localhost:{self.postfix.port}"}}'
-        self.instance = Instance.make(
-            "mx.test",
-            files={
-                "relay_acl_allow": "127.0.0.1/32\n",
-                "relay_dest_domains.ini": f"[domains]\ndest.test={route}\n",
-                "outbound.ini": options,
-                "tls.ini": "",
-            },
-        )
-        self.addCleanup(self.instance.remove)
-        self.instance.start()
+        hop = f"localhost:{self.postfix.port}"
+        self.start_instance({"dest.test": hop}, {"outbound.ini": options})
 
     def deliver(self, subject: str, text: str) -> str:
         """@return: Postfix's line about the connection, with the commands it counted."""
         message = f"From: {SENDER}\r\nTo: {RECIPIENT}\r\nSubject: {subject}\r\n\r\n{text}"
-        with smtplib.SMTP("127.0.0.1", self.instance.port, "client.test", timeout=20) as client:
+        with self.client() as client:
             client.sendmail(SENDER, [RECIPIENT], message.encode(), ["BODY=8BITMIME"])
         arrived = self.postfix.wait_for_mail(subject)
         body = arrived.encode("utf-8", "surrogateescape").decode().partition("\n\n")[2]
@@ -68,7 +48,7 @@ class ChunkTests(SynchronousTestCase):
         """A Postfix that takes 7-bit alone gets a text that reads the same."""
         self.start(smtpd_discard_ehlo_keywords="8bitmime, chunking")
         message = f"From: {SENDER}\r\nSubject: seven\r\n\r\n{DOTS}"
-        with smtplib.SMTP("127.0.0.1", self.instance.port, "client.test", timeout=20) as client:
+        with self.client() as client:
             client.sendmail(SENDER, [RECIPIENT], message.encode(), ["BODY=8BITMIME"])
         arrived = self.postfix.wait_for_mail("seven")
         self.assertTrue(arrived.isascii())

@@ -1,21 +1,18 @@
 """The running server delivers into the mailboxes of Dovecot, over LMTP."""
 
-import smtplib
 from email import message_from_string
 from email.message import Message
 
-from twisted.trial.unittest import SynchronousTestCase
-
 from tests.interop.dovecot import Dovecot
-from tests.support import Instance, wait_until
+from tests.interop.relaying import RelayCase
+from tests.support import wait_until
 
 SENDER = "sender@store.test"
 ANN, BEN, NOBODY = "ann@store.test", "ben@store.test", "nobody@store.test"
 
 
-class LMTPTests(SynchronousTestCase):
+class LMTPTests(RelayCase):
     dovecot: Dovecot
-    instance: Instance
 
     def start(self, settings: str = "", **files: str) -> None:
         """
@@ -25,24 +22,16 @@ class LMTPTests(SynchronousTestCase):
         self.dovecot = Dovecot(SENDER, ANN, BEN, settings=settings)
         self.addCleanup(self.dovecot.remove)
         self.dovecot.start()
-        hop = f"lmtp://127.0.0.1:{self.dovecot.port}"
-        route = {"relay_dest_domains.ini": f'[domains]\nstore.test={{"nexthop":"{hop}"}}\n'}
+        routes = {} if files else {"store.test": f"lmtp://127.0.0.1:{self.dovecot.port}"}
         own = {name.replace("_ini", ".ini"): text for name, text in files.items()}
-        self.instance = Instance.make(
-            "mx.test",
-            files={
-                "relay_acl_allow": "127.0.0.1/32\n",
-                "outbound.ini": "temp_fail_intervals=5s\n",
-                "tls.ini": "",
-                **({name: text.format(self.dovecot.port) for name, text in own.items()} or route),
-            },
-        )
-        self.addCleanup(self.instance.remove)
-        self.instance.start()
+        port = self.dovecot.port
+        self.start_instance(routes, {name: text.format(port) for name, text in own.items()})
 
-    def send(self, subject: str, *recipients: str, notify: str = "FAILURE", lines: int = 1) -> None:
+    def send_to(
+        self, subject: str, *recipients: str, notify: str = "FAILURE", lines: int = 1
+    ) -> None:
         text = f"From: {SENDER}\r\nSubject: {subject}\r\n\r\n" + ".A line.\r\n" * lines
-        with smtplib.SMTP("127.0.0.1", self.instance.port, "client.test", timeout=20) as client:
+        with self.client() as client:
             client.sendmail(SENDER, recipients, text, rcpt_options=[f"NOTIFY={notify}"])
 
     def mail_of(self, user: str) -> Message:
@@ -57,7 +46,7 @@ class LMTPTests(SynchronousTestCase):
     def test_each_recipient(self) -> None:
         """Two have the message; the sender hears of the one that does not exist, and no other."""
         self.start()
-        self.send("to three", ANN, NOBODY, BEN)
+        self.send_to("to three", ANN, NOBODY, BEN)
         for user in ("ann", "ben"):
             self.assertEqual(self.mail_of(user)["Subject"], "to three")
         report = self.mail_of("sender")
@@ -76,7 +65,7 @@ class LMTPTests(SynchronousTestCase):
             host_list="store.test\n",
             lmtp_ini="port={}\n",
         )
-        self.send("by the plugin", ANN, NOBODY)
+        self.send_to("by the plugin", ANN, NOBODY)
         self.assertEqual(self.mail_of("ann")["Subject"], "by the plugin")
         report = self.mail_of("sender")
         self.assertEqual(report.get_content_type(), "multipart/report")
@@ -84,7 +73,7 @@ class LMTPTests(SynchronousTestCase):
     def test_delivered(self) -> None:
         """Dovecot sends no reports of success, so we say that the mail is in the mailbox."""
         self.start()
-        self.send("tell me", ANN, notify="SUCCESS")
+        self.send_to("tell me", ANN, notify="SUCCESS")
         self.assertEqual(self.mail_of("ann")["Subject"], "tell me")
         self.assertIn("Action: delivered", self.mail_of("sender").as_string())
 
@@ -97,7 +86,7 @@ class LMTPTests(SynchronousTestCase):
                 f"{BEN}:{{PLAIN}}x::::::", f"{BEN}:{{PLAIN}}x::::::userdb_quota_rule=*:bytes=10"
             )
         )
-        self.send("large", ANN, BEN, lines=3000)
+        self.send_to("large", ANN, BEN, lines=3000)
         self.assertEqual(self.mail_of("ann")["Subject"], "large")
         log = wait_until(
             lambda: self.instance.log() if "bounced" in self.instance.log() else "", "bounce", 30

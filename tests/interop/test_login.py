@@ -1,15 +1,10 @@
 """The running server logs in to Postfix, which asks Dovecot for passwords."""
 
-import json
-import smtplib
-
-from twisted.trial.unittest import SynchronousTestCase
-
 from tests.interop.dovecot import Dovecot
 from tests.interop.postfix import Postfix
-from tests.support import Certificates, Instance, need, temporary_directory, wait_until
+from tests.interop.relaying import RelayCase
+from tests.support import Certificates, temporary_directory, wait_until
 
-SENDER, RECIPIENT = "sender@client.test", "recipient@dest.test"
 USER = "relay@dest.test"
 SOCKET = """
 auth_mechanisms = {mechanisms}
@@ -21,15 +16,13 @@ service auth {{
 """
 
 
-class LoginTests(SynchronousTestCase):
+class LoginTests(RelayCase):
     """Postfix takes mail from nobody who has not logged in, and offers AUTH inside of TLS alone."""
 
     postfix: Postfix
-    instance: Instance
 
     def start(self, mechanisms: str, password: str = "x", **hop: object) -> None:
         """@param mechanisms: that Postfix offers; the password is "x"."""
-        need("postfix", "dovecot")
         socket = temporary_directory() / "auth"
         dovecot = Dovecot(USER, settings=SOCKET.format(mechanisms=mechanisms, path=socket))
         self.addCleanup(dovecot.remove)
@@ -59,23 +52,7 @@ class LoginTests(SynchronousTestCase):
             "auth_pass": password,
             **hop,
         }
-        line = json.dumps({"action": "accept", "nexthop": route})
-        self.instance = Instance.make(
-            "mx.test",
-            files={
-                "relay_acl_allow": "127.0.0.1/32\n",
-                "relay_dest_domains.ini": f"[domains]\nany={line}\n",
-                "outbound.ini": "temp_fail_intervals=1h\n",
-                "tls.ini": "",
-            },
-        )
-        self.addCleanup(self.instance.remove)
-        self.instance.start()
-
-    def send(self, subject: str) -> None:
-        text = f"From: {SENDER}\r\nTo: {RECIPIENT}\r\nSubject: {subject}\r\n\r\nA line.\r\n"
-        with smtplib.SMTP("127.0.0.1", self.instance.port, "client.test", timeout=20) as client:
-            client.sendmail(SENDER, [RECIPIENT], text)
+        self.start_instance({"any": route}, {"outbound.ini": "temp_fail_intervals=1h\n"})
 
     def check_delivered(self, mechanism: str) -> None:
         self.send(mechanism)

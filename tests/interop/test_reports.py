@@ -1,25 +1,16 @@
 """What senders are told, where Postfix is the next hop and the sender's server."""
 
-import smtplib
 from email import message_from_string
 from email.message import Message
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
-
 from tests.interop.postfix import Postfix
-from tests.support import Instance, need, wait_until
-
-SENDER = "sender@client.test"
-RECIPIENT = "recipient@dest.test"
+from tests.interop.relaying import RECIPIENT, SENDER, RelayCase
+from tests.support import wait_until
 
 
-class ReportTests(SynchronousTestCase):
+class ReportTests(RelayCase):
     postfix: Postfix
-    instance: Instance
-
-    def setUp(self) -> None:
-        need("postfix")
 
     def start(self, **settings: str) -> None:
         """@param settings: of Postfix."""
@@ -28,23 +19,13 @@ class ReportTests(SynchronousTestCase):
         )
         self.addCleanup(self.postfix.remove)
         self.postfix.start()
-        route = f'{{"action":"accept","nexthop":"localhost:{self.postfix.port}"}}'
-        self.instance = Instance.make(
-            "mx.test",
-            files={
-                "relay_acl_allow": "127.0.0.1/32\n",
-                "relay_dest_domains.ini": f"[domains]\ndest.test={route}\nclient.test={route}\n",
-                "outbound.ini": "temp_fail_intervals=5s\n",
-                "tls.ini": "",
-            },
-        )
-        self.addCleanup(self.instance.remove)
-        self.instance.start()
+        hop = f"localhost:{self.postfix.port}"
+        self.start_instance({"dest.test": hop, "client.test": hop})
 
-    def send(self, *options: str) -> None:
+    def send_with(self, *options: str) -> None:
         """With RET and ENVID. @param options: of RCPT."""
         text = f"From: {SENDER}\r\nTo: {RECIPIENT}\r\nSubject: told\r\n\r\nA line.\r\n"
-        with smtplib.SMTP("127.0.0.1", self.instance.port, "client.test", timeout=20) as client:
+        with self.client() as client:
             client.ehlo()
             self.assertTrue(client.has_extn("dsn"))
             client.sendmail(SENDER, [RECIPIENT], text, ["RET=HDRS", "ENVID=QQ+2B1"], options)
@@ -68,7 +49,7 @@ class ReportTests(SynchronousTestCase):
     def test_postfix_tells_it(self) -> None:
         """Postfix offers DSN: the sender's wishes reach it, and the one report is Postfix's."""
         self.start()
-        self.send("NOTIFY=SUCCESS,FAILURE", "ORCPT=rfc822;list+2B1@dest.test")
+        self.send_with("NOTIFY=SUCCESS,FAILURE", "ORCPT=rfc822;list+2B1@dest.test")
         _, message, recipient = self.report()
         self.assertIn("postfix", message["Reporting-MTA"])
         self.assertEqual(message["Original-Envelope-Id"], "QQ+1")
@@ -80,7 +61,7 @@ class ReportTests(SynchronousTestCase):
     def test_we_tell_it(self) -> None:
         """A Postfix that does not offer DSN will not tell: so we do."""
         self.start(smtpd_discard_ehlo_keywords="dsn")
-        self.send("NOTIFY=SUCCESS", "ORCPT=rfc822;list+2B1@dest.test")
+        self.send_with("NOTIFY=SUCCESS", "ORCPT=rfc822;list+2B1@dest.test")
         report, message, recipient = self.report()
         self.assertEqual(message["Reporting-MTA"], "dns; mx.test")
         self.assertEqual(message["Original-Envelope-Id"], "QQ+1")
@@ -93,6 +74,6 @@ class ReportTests(SynchronousTestCase):
         """NOTIFY=NEVER is passed on: neither we nor Postfix tell of a failure."""
         refused = "check_recipient_access inline:{{recipient@dest.test=REJECT}}"
         self.start(smtpd_recipient_restrictions=refused)
-        self.send("NOTIFY=NEVER")
+        self.send_with("NOTIFY=NEVER")
         wait_until(lambda: "bounced" in self.instance.log(), "failure in our log", 20)
         self.assertEqual(self.reports(), [])

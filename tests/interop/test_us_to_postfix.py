@@ -1,27 +1,20 @@
 """The running server hands mail on to Postfix, with TLS that must be."""
 
-import smtplib
 from email import message_from_string
 from email.message import Message
 
-from twisted.trial.unittest import SynchronousTestCase
-
 from tests.interop.postfix import Postfix
-from tests.support import Certificates, Instance, need, temporary_directory, wait_until
-
-SENDER = "sender@client.test"
-RECIPIENT = "recipient@dest.test"
+from tests.interop.relaying import RECIPIENT, RelayCase
+from tests.support import Certificates, temporary_directory, wait_until
 
 
-class RelayToPostfixTests(SynchronousTestCase):
+class RelayToPostfixTests(RelayCase):
     """dest.test is forced: a valid certificate or nothing; client.test, for bounces, is not."""
 
     certificates: Certificates
     postfix: Postfix
-    instance: Instance
 
     def setUp(self) -> None:
-        need("postfix")
         self.certificates = Certificates()
 
     def start_postfix(self, *names: str, level: str = "may") -> None:
@@ -39,28 +32,12 @@ class RelayToPostfixTests(SynchronousTestCase):
         self.addCleanup(self.postfix.remove)
         self.postfix.start()
 
-    def start_instance(self, trusted: Certificates, **files: str) -> None:
+    def start_trusting(self, trusted: Certificates, **files: str) -> None:
         """@param trusted: who may vouch for dest.test."""
-        route = f'{{"action":"accept","nexthop":"localhost:{self.postfix.port}"}}'
+        hop = f"localhost:{self.postfix.port}"
         authority = trusted.write_authority(temporary_directory() / "authority.pem")
-        self.instance = Instance.make(
-            "mx.test",
-            files={
-                "relay_acl_allow": "127.0.0.1/32\n",
-                "relay_dest_domains.ini": f"[domains]\ndest.test={route}\nclient.test={route}\n",
-                "outbound.ini": "temp_fail_intervals=5s\n",
-                "tls.ini": f"[outbound]\nca={authority}\nforce_tls_hosts[]=dest.test\n",
-                **files,
-            },
-        )
-        self.addCleanup(self.instance.remove)
-        self.instance.start()
-
-    def send(self, subject: str) -> None:
-        """Give us the message that we have to relay."""
-        text = f"From: {SENDER}\r\nTo: {RECIPIENT}\r\nSubject: {subject}\r\n\r\nA line.\r\n"
-        with smtplib.SMTP("127.0.0.1", self.instance.port, "client.test", timeout=20) as client:
-            client.sendmail(SENDER, [RECIPIENT], text)
+        forced = f"[outbound]\nca={authority}\nforce_tls_hosts[]=dest.test\n"
+        self.start_instance({"dest.test": hop, "client.test": hop}, {"tls.ini": forced, **files})
 
     def queue_is_empty(self) -> bool:
         return "recipient@dest.test" not in self.instance.queue_list()
@@ -115,7 +92,7 @@ class RelayToPostfixTests(SynchronousTestCase):
     def test_forced_tls(self) -> None:
         """With the right name from a trusted authority, mail goes out over verified TLS."""
         self.start_postfix("localhost", level="encrypt")
-        self.start_instance(self.certificates)
+        self.start_trusting(self.certificates)
         self.send("over verified TLS")
         text = self.postfix.wait_for_mail("over verified TLS")
         received = " ".join(message_from_string(text).get_all("Received", [])[0].split())
@@ -129,7 +106,7 @@ class RelayToPostfixTests(SynchronousTestCase):
     def test_opportunistic_tls(self) -> None:
         """A host that is not forced gets its mail over TLS whatever its certificate says."""
         self.start_postfix("other.test", level="encrypt")
-        self.start_instance(Certificates(), **{"tls.ini": ""})
+        self.start_trusting(Certificates(), **{"tls.ini": ""})
         self.send("over some TLS")
         text = self.postfix.wait_for_mail("over some TLS")
         received = " ".join(message_from_string(text).get_all("Received", [])[0].split())
@@ -138,7 +115,7 @@ class RelayToPostfixTests(SynchronousTestCase):
     def test_without_tls(self) -> None:
         """A host that is not forced and has no TLS gets its mail in the clear."""
         self.start_postfix("localhost", level="none")
-        self.start_instance(self.certificates, **{"tls.ini": ""})
+        self.start_trusting(self.certificates, **{"tls.ini": ""})
         self.send("in the clear")
         text = self.postfix.wait_for_mail("in the clear")
         received = " ".join(message_from_string(text).get_all("Received", [])[0].split())
@@ -147,17 +124,17 @@ class RelayToPostfixTests(SynchronousTestCase):
     def test_wrong_name(self) -> None:
         """A certificate for somebody else: the mail waits, and comes back with that reason."""
         self.start_postfix("other.test")
-        self.start_instance(self.certificates)
+        self.start_trusting(self.certificates)
         self.check_deferred_then_bounced("certificate is for other.test, not localhost")
 
     def test_untrusted_authority(self) -> None:
         """A certificate from nobody we trust: the mail waits, and comes back with that reason."""
         self.start_postfix("localhost")
-        self.start_instance(Certificates())
+        self.start_trusting(Certificates())
         self.check_deferred_then_bounced("unable to get local issuer certificate")
 
     def test_no_starttls(self) -> None:
         """STARTTLS is not offered (or was cut out): the mail waits, and is never sent in clear."""
         self.start_postfix("localhost", level="none")
-        self.start_instance(self.certificates)
+        self.start_trusting(self.certificates)
         self.check_deferred_then_bounced("does not offer STARTTLS")

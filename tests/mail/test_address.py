@@ -1,6 +1,6 @@
 """Addresses and paths."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -155,13 +155,11 @@ class ParseTests(SynchronousTestCase):
         self.assertRaises(AddressError, to_a_label, ".".join(["a" * 50] * 6))
         self.assertEqual(len(to_a_label(".".join(["a" * 63] * 4))), DOMAIN_OCTETS)
 
-    @settings(deadline=None)
     @given(st.lists(atoms, min_size=1, max_size=3).map(".".join), domains)
     def test_dot_string_is_kept(self, local: str, domain: str) -> None:
         """An address is passed on as it was written."""
         self.assertEqual(str(parse_address(f"{local}@{domain}")), f"{local}@{domain}")
 
-    @settings(deadline=None)
     @given(local_parts, domains)
     def test_round_trip(self, local: str, domain: str) -> None:
         """What we write as an address we, and the next host, read as the same."""
@@ -170,7 +168,6 @@ class ParseTests(SynchronousTestCase):
             self.assertEqual(parse_address(str(address)), address)
             self.assertEqual(parse_forward_path(f"<{address}>"), address)
 
-    @settings(deadline=None)
     @given(st.text(max_size=40) | st.text(alphabet='ab."\\@<>[]: \xfc-', max_size=20))
     def test_anything(self, text: str) -> None:
         """No text breaks the server, and what is taken can be said again to the next host."""

@@ -19,7 +19,6 @@ from harakatls.queued import Attempt, QueuedMessage, Trial
 from harakatls.smtp.reply import Reply
 from harakatls.testing.values import ARRIVED, NEXT_HOP, queued_message, recipient
 from tests.config.files import write_config
-from tests.smtp.support import patient
 
 UNKNOWN = Reply.of(550, "5.1.1", "No such user here")
 HEADER = b"Subject: hello\r\nMessage-Id: <1@sender.example>\r\n"
@@ -263,7 +262,6 @@ class HostileTests(TemplatesTestCase):
             octets = self.octets(templates, header=header)
             self.assertIn(subject, text_of(parts(message_from_bytes(octets))[0]))
 
-    @patient
     @given(st.text(max_size=60), st.text(alphabet="=?utf8bqQB_<> :é", max_size=40))
     def test_anything(self, reason: str, subject: str) -> None:
         """Whatever they hold, the report has three parts and the fields that it should."""

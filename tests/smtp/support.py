@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
 from attrs import evolve
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from harakatls.mail.address import parse_address
@@ -28,9 +27,6 @@ from harakatls.smtp.events import (
 from harakatls.smtp.reply import Reply
 from harakatls.smtp.server import ServerSession, SessionLimits
 from harakatls.smtp.states import State
-
-# A busy machine is no error.
-patient = settings(deadline=None)
 
 WELCOME = Reply.of(220, None, "mx.example ESMTP")
 OK = Reply.of(250, "2.0.0", "OK")

@@ -25,7 +25,7 @@ from harakatls.smtp.parameters import mail_parameters, rcpt_parameters
 from harakatls.smtp.reply import Reply
 from harakatls.smtp.server import ServerSession, SessionLimits
 from harakatls.smtp.states import State
-from tests.smtp.support import NO, OFFERED, SEND_IT, WELCOME, accept, patient, recipient
+from tests.smtp.support import NO, OFFERED, SEND_IT, WELCOME, accept, recipient
 
 JOE = Address("joe", "client.example")
 ANN = recipient("ann@mx.example")
@@ -194,7 +194,6 @@ class PairTests(SynchronousTestCase):
         self.assertEqual(pair.last(), (Asked.DATA, 554))
         self.assertNotEqual(pair.heard[-1].reply, SEND_IT)
 
-    @patient
     @given(
         st.lists(st.sampled_from([b"a", b".", b"\r\n", b"\r", b"\n", b"\xc3\xa9"]), max_size=30),
         st.integers(1, 9),

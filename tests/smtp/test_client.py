@@ -23,7 +23,6 @@ from tests.smtp.support import (
     answers,
     cut,
     greeted_client,
-    patient,
     recipient,
 )
 
@@ -423,7 +422,6 @@ class BadServerTests(SynchronousTestCase):
             self.assertEqual(answers(session, b""), expected)
             self.assertIs(session.state, State.CLOSED)
 
-    @patient
     @given(st.data())
     def test_anything(self, data: st.DataObject) -> None:
         """Garbage gives RemoteProtocolError and nothing else; the cut of it changes nothing."""

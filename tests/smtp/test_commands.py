@@ -24,7 +24,6 @@ from harakatls.smtp.events import (
     UnrecognizedReceived,
     VerifyReceived,
 )
-from tests.smtp.support import patient
 
 ESMTP = Grammar(Capabilities.of("SIZE 1000", "8BITMIME", "SMTPUTF8", "AUTH PLAIN"))
 UTF8 = Grammar(ESMTP.offered, utf8=True)
@@ -228,7 +227,6 @@ class CommandTests(SynchronousTestCase):
         ):
             self.refused(line, "501 5.5.2")
 
-    @patient
     @given(
         st.sampled_from(
             ["", "MAIL FROM:", "RCPT TO:", "MAIL FROM:<a@b> ", "EHLO ", "AUTH ", "VRFY "]

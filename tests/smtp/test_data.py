@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.smtp.data import DotDecoder, DotEncoder
-from tests.smtp.support import cut, patient, pieces_of
+from tests.smtp.support import cut, pieces_of
 
 # Every octet sequence that anybody has taken for the end of a message.
 SMUGGLING = (
@@ -125,7 +125,6 @@ class DotDecoderTests(SynchronousTestCase):
         text, _, _ = decode(*[b"abc\r\n"] * 50, b".\r\n", line=10)
         self.assertEqual(text, b"abc\r\n" * 50)
 
-    @patient
     @given(crlf_texts, st.integers(2, 12))
     def test_fold_only_inserts(self, text: bytes, line: int) -> None:
         """Nothing is lost by folding, and no line stays too long."""
@@ -136,7 +135,6 @@ class DotDecoderTests(SynchronousTestCase):
             self.assertEqual(folded, text)
         self.assertEqual(decoder.size, len(folded))
 
-    @patient
     @given(pieces_of(stuff), st.sampled_from([0, 2, 5, 8]), st.sampled_from([0, 7, 20]))
     def test_cut_anywhere(self, pieces: list[bytes], line: int, limit: int) -> None:
         """How the network cuts a message changes nothing, whatever is in it."""
@@ -149,7 +147,6 @@ class DotDecoderTests(SynchronousTestCase):
         else:
             self.assertEqual(text, whole)
 
-    @patient
     @given(stuff)
     def test_against_a_simple_reader(self, wire: bytes) -> None:
         """The fast reader agrees with a slow one that reads line by line as the RFC says."""
@@ -208,13 +205,11 @@ class DotEncoderTests(SynchronousTestCase):
             self.assertIn(b"MAIL FROM", text)
             self.assertNotIn(b"\r\n.\r\n", wire[:-5])
 
-    @patient
     @given(pieces_of(st.binary(max_size=60) | stuff))
     def test_cut_anywhere(self, pieces: list[bytes]) -> None:
         """How the message is read from the spool changes nothing."""
         self.assertEqual(encode(*pieces), encode(b"".join(pieces)))
 
-    @patient
     @given(st.data())
     def test_round_trip(self, data: st.DataObject) -> None:
         """What the next hop reads is what was sent, however both ends cut it."""
@@ -222,7 +217,6 @@ class DotEncoderTests(SynchronousTestCase):
         wire = encode(*data.draw(cut(text)))
         self.assertEqual(decode(*data.draw(cut(wire)))[:2], (text, b""))
 
-    @patient
     @given(st.binary(max_size=80) | stuff)
     def test_any_text(self, text: bytes) -> None:
         """Whatever a text is, it is sent as one legal message, and nothing of it is lost."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.smtp.lines import ABSURD_LINE, BadLine, LineBuffer
-from tests.smtp.support import patient, pieces_of
+from tests.smtp.support import pieces_of
 
 LIMIT = 10
 stuff = st.lists(st.sampled_from([b"a", b"\r", b"\n", b"\r\n", b"12345678"]), max_size=40)
@@ -77,7 +77,6 @@ class LineBufferTests(SynchronousTestCase):
         self.assertEqual(lines(long, long, long, b"ok\r\n"), ["line too long"] * 3 + [b"ok"])
         self.assertEqual(lines(long * 3 + b"ok\r\n"), ["line too long"] * 3 + [b"ok"])
 
-    @patient
     @given(pieces_of(stuff.map(b"".join)))
     def test_cut_anywhere(self, pieces: list[bytes]) -> None:
         """How the network cuts the octets changes nothing."""

@@ -12,7 +12,7 @@ from harakatls.smtp.commands import Grammar, parse_command
 from harakatls.smtp.errors import LocalProtocolError, RemoteProtocolError
 from harakatls.smtp.events import MailReceived, RcptReceived
 from harakatls.smtp.parameters import mail_parameters, needs_smtputf8, rcpt_parameters
-from tests.smtp.support import patient, recipient
+from tests.smtp.support import recipient
 
 JOE = Address("joe", "client.example")
 UTF8 = Address("j\xf6rg", "client.example")
@@ -94,7 +94,6 @@ class DSNParametersTests(SynchronousTestCase):
         problem = self.assertRaises(RemoteProtocolError, self.rcpt, "SIZE=1")
         self.assertTrue(str(problem.reply).startswith("555 5.5.4"))
 
-    @patient
     @given(st.text(max_size=40) | st.text(alphabet="+;=,0D\xfcax", max_size=20))
     def test_anything(self, value: str) -> None:
         """No value breaks the server, and none that is taken could end a field or a line."""

@@ -13,7 +13,6 @@ from harakatls.smtp.reply import (
     Reply,
     ReplyParser,
 )
-from tests.smtp.support import patient
 
 printable = st.text(alphabet=st.characters(exclude_categories=("C", "Z")), max_size=40)
 
@@ -140,7 +139,6 @@ class ParserTests(SynchronousTestCase):
             RemoteProtocolError, ReplyParser().line, b"250 " + b"x" * REPLY_LINE_OCTETS
         )
 
-    @patient
     @given(
         st.integers(200, 599),
         st.booleans(),
@@ -154,7 +152,6 @@ class ParserTests(SynchronousTestCase):
         reply = Reply.of(code, status, *lines)
         self.assertEqual(read(reply.wire), [reply])
 
-    @patient
     @given(st.lists(st.binary(max_size=12) | st.sampled_from([b"250-", b"250 ", b"5"]), max_size=8))
     def test_anything(self, parts: list[bytes]) -> None:
         """Garbage gives RemoteProtocolError and nothing else."""

@@ -47,7 +47,6 @@ from tests.smtp.support import (
     cut,
     heard,
     in_words,
-    patient,
     pieces_of,
     replies,
     session_in,
@@ -774,7 +773,6 @@ SMALL = SessionLimits(line=60, data_line=9, message=40, recipients=2, errors=4)
 
 
 class AnyInputTests(SynchronousTestCase):
-    @patient
     @given(pieces_of(conversations), st.sampled_from([LIMITS, SMALL]))
     def test_cut_anywhere(self, pieces: list[bytes], limits: SessionLimits) -> None:
         """How the network cuts what a client says changes nothing."""
@@ -786,7 +784,6 @@ class AnyInputTests(SynchronousTestCase):
         self.assertEqual(_heard(many, pieces, offered), whole)
         self.assertIs(many.state, one.state)
 
-    @patient
     @given(st.data(), st.sampled_from([s for s in State if s is not State.SECURING]))
     def test_anything(self, data: st.DataObject, state: State) -> None:
         """Garbage gives RemoteProtocolError and nothing else, and each has its reply."""

@@ -150,7 +150,7 @@ class LikeTheOtherTests(SmallCase):
         st.dictionaries(st.sampled_from("abcdefg"), st.integers(0, 3)),
         st.one_of(st.none(), st.integers(0, 3)),
     )
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_same_room_for_each(
         self, mail: list[tuple[str, int]], rooms: dict[str, int], per_domain: int | None
     ) -> None:

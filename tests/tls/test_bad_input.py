@@ -58,7 +58,7 @@ def mutated(draw: st.DrawFn, originals: tuple[bytes, ...]) -> bytes:
 
 
 class FileTests(SynchronousTestCase):
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.lists(mutated(FILES), min_size=1, max_size=4))
     def test_damaged_files(self, contents: list[bytes]) -> None:
         """Any damage to files: pairs that belong together, and lines that give no key away."""
@@ -109,7 +109,7 @@ class HelloTests(SynchronousTestCase):
         if told is not None and isinstance(ours, ClientHello):
             self.assertEqual([ours.server_name], told, octets.hex())
 
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=500)
     @given(mutated(HELLOS))
     def test_names(self, octets: bytes) -> None:
         """However a hello is damaged, where both can read it they read the same name."""
@@ -127,7 +127,7 @@ class HelloTests(SynchronousTestCase):
                 )
             self.agree(bytes(octets))
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(mutated(HELLOS))
     def test_connections(self, octets: bytes) -> None:
         """Whatever a hello says, there is a connection for it, and OpenSSL has the last word."""

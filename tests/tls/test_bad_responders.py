@@ -272,7 +272,7 @@ class OverTheWireTests(SynchronousTestCase):
         protocol.dataReceived(http(der))
         self.assertEqual(self.shown(), der)
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(st.lists(st.binary(max_size=200), max_size=6), st.sampled_from([b"", b"HTTP/1.1 200 "]))
     def test_anything(self, pieces: list[bytes], first: bytes) -> None:
         """Whatever octets come: nothing is shown, and nothing but a line in the log."""

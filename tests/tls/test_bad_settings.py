@@ -222,7 +222,7 @@ class ValueTests(SynchronousTestCase):
             self.assertTrue(warning.startswith("tls.ini line 1: "), warning)
             self.assertNotIn("secret", warning)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(st.sampled_from(sorted(rows())), st.text(max_size=12), st.integers(0, 200))
     def test_mutated(self, row: Row, text: str, at: int) -> None:
         """Anything put into any of these: settings and contexts, or an error of one line."""

@@ -99,7 +99,7 @@ class LayerTests(SynchronousTestCase):
                 pair.shake()
                 self.assertEqual(pair.say(b"EHLO\r\n" * 1000), b"EHLO\r\n" * 1000)
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(
         st.lists(st.integers(1, 40_000).map(lambda size: b"x" * size), max_size=4),
         st.integers(100, 20_000),

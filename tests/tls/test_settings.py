@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harakatls.config.directory import ConfigDirectory
@@ -279,7 +279,6 @@ class ValueTests(SettingsTestCase):
         self.assertEqual(settings.nogo, NoGoSettings(enabled=True, expiry=60, inbound_expiry=5))
         self.assert_refused("[redis]\ndisable_expiry=a week\n", "[redis] disable_expiry")
 
-    @settings(deadline=None)  # the tables for names that are not ASCII are loaded when needed
     @given(st.data())
     def test_any_text(self, data: st.DataObject) -> None:
         """Whatever is in tls.ini, there are settings or an error that says where; nothing else."""
