@@ -19,6 +19,7 @@ from harakatls.outbound.dead_hosts import DeadHosts
 from harakatls.outbound.opening import HostRefused, Opening, TLSClient
 from harakatls.outbound.pool import Line, LineKey, Pool
 from harakatls.outbound.protocol import OutboundProtocol
+from harakatls.outbound.reach import Reach, Reached
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.outbound.tcp import Connect
 from harakatls.smtp.events import Asked
@@ -31,6 +32,18 @@ log = Logger()
 
 
 @frozen
+class Instead:
+    """
+    The same host by its other address, which was faster.
+
+    @ivar reply: what is told of the address that was asked for, in our words (4yz).
+    """
+
+    hop: NextHop
+    reply: Reply
+
+
+@frozen
 class Opened:
     """
     A connection on which MAIL may be said.
@@ -39,6 +52,7 @@ class Opened:
     @ivar secured: None in the clear.
     @ivar line: None where the connection is for this one message.
     @ivar earlier: how many messages had been on it before.
+    @ivar instead: where it is not to the next hop that was asked for.
     """
 
     protocol: OutboundProtocol
@@ -46,6 +60,7 @@ class Opened:
     secured: TLSSummary | None
     line: Line | None = None
     earlier: int = 0
+    instead: Instead | None = None
 
 
 @frozen
@@ -54,11 +69,13 @@ class Unusable:
     A host that does not take mail now.
 
     @ivar reply: its words, or ours (4yz) where it said none.
+    @ivar instead: where it is not the next hop that was asked for.
     """
 
     reply: Reply
     decision: Decision
     secured: TLSSummary | None = None
+    instead: Instead | None = None
 
 
 @define(eq=False)
@@ -80,25 +97,29 @@ class Connector:
     _open: set[OutboundProtocol] = field(init=False, factory=set)
     _pool: Pool = field(init=False)
     _dead: DeadHosts = field(init=False)
+    _reach: Reach = field(init=False)
     _opening: Opening = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         settings = self.settings
         self._dead = DeadHosts(settings.dead_host_retry, self.clock.seconds)
         self._pool = Pool(self.clock, settings.pool_timeout, settings.concurrency_max)
-        self._opening = Opening(
+        self._reach = Reach(
             self.connect,
-            settings,
-            self.me,
+            settings.connect_timeout,
             self.clock,
-            self.tls,
             self._dead,
             self._open.add,
             self._gone,
         )
+        self._opening = Opening(self._reach, settings, self.me, self.tls, self._dead)
 
     async def open(
-        self, hop: NextHop, earlier_attempts: int, afresh: bool = False
+        self,
+        hop: NextHop,
+        earlier_attempts: int,
+        afresh: bool = False,
+        other: NextHop | None = None,
     ) -> Opened | Unusable:
         """
         A connection that was kept, or a new one. It is to be given back with `leave`, where
@@ -107,8 +128,9 @@ class Connector:
         @param hop: with an IP address for its host.
         @param earlier_attempts: how often the message has been tried before.
         @param afresh: none that was kept.
+        @param other: the same host by the other address family, for a connection that takes long.
         """
-        decision = self.tls.identified(hop, await self._decide(hop))
+        decision = await self._decide(hop)
         if decision.refusal is not None:
             return Unusable(Reply.of(451, "4.7.4", decision.refusal), decision)
         line = None if afresh else await self._kept(LineKey.of(hop, decision, self.me))
@@ -117,8 +139,41 @@ class Connector:
         dead = self._dead.problem(hop.host, hop.port)
         if dead is not None:
             return Unusable(Reply.of(451, "4.4.1", f"{hop.name}: {dead}"), decision)
+        if other is None or self._dead.problem(other.host, other.port) is not None:
+            return await self._new(hop, decision, earlier_attempts)
         try:
-            return await self._open_afresh(hop, decision)
+            reached = await self._reach.either(hop, other)
+        except ConnectionBroken as problem:
+            return _broken(hop, problem, decision)
+        if reached.problem is None:
+            return await self._new(hop, decision, earlier_attempts, reached.protocol)
+        reply = Reply.of(451, "4.4.1", f"{hop.name}: {reached.problem}")
+        there = await self._at_other(reached, earlier_attempts)
+        return evolve(there, instead=Instead(other, reply))
+
+    async def _at_other(self, reached: Reached, earlier_attempts: int) -> Opened | Unusable:
+        """What is decided by address is decided for this one."""
+        hop, protocol = reached.hop, reached.protocol
+        try:
+            decision = await self._decide(hop)
+        except BaseException:
+            protocol.abort()
+            raise
+        if decision.refusal is not None:
+            protocol.abort()
+            return Unusable(Reply.of(451, "4.7.4", decision.refusal), decision)
+        return await self._new(hop, decision, earlier_attempts, protocol)
+
+    async def _new(
+        self,
+        hop: NextHop,
+        decision: Decision,
+        earlier_attempts: int,
+        protocol: OutboundProtocol | None = None,
+    ) -> Opened | Unusable:
+        """@param protocol: as for `Opening.open`."""
+        try:
+            return await self._open_afresh(hop, decision, protocol)
         except ConnectionBroken as problem:
             if not (problem.securing or problem.unsecured):
                 return _broken(hop, problem, decision)
@@ -175,6 +230,9 @@ class Connector:
     # -- how much TLS -------------------------------------------------------------------------
 
     async def _decide(self, hop: NextHop) -> Decision:
+        return self.tls.identified(hop, await self._level(hop))
+
+    async def _level(self, hop: NextHop) -> Decision:
         enabled = self.settings.enable_tls
         decision = outbound_decision(hop, self.tls_settings, None, enabled)
         if self.memory is None or not self.nogo.enabled or not decision.may_forgo:
@@ -228,13 +286,15 @@ class Connector:
 
     # -- one connection -----------------------------------------------------------------------
 
-    async def _open_afresh(self, hop: NextHop, decision: Decision) -> Opened:
+    async def _open_afresh(
+        self, hop: NextHop, decision: Decision, protocol: OutboundProtocol | None
+    ) -> Opened:
         """
         Where a session could not be resumed, on a second connection, since that says nothing about
         TLS with this host. Raises as `_open_once` does.
         """
         try:
-            return await self._open_once(hop, decision)
+            return await self._open_once(hop, decision, protocol=protocol)
         except ConnectionBroken as problem:
             if not problem.resuming:
                 raise
@@ -245,10 +305,16 @@ class Connector:
             )
         return await self._open_once(hop, decision, resume=False)
 
-    async def _open_once(self, hop: NextHop, decision: Decision, resume: bool = True) -> Opened:
+    async def _open_once(
+        self,
+        hop: NextHop,
+        decision: Decision,
+        resume: bool = True,
+        protocol: OutboundProtocol | None = None,
+    ) -> Opened:
         """Raises as `Opening.open` does."""
         generation = self._pool.generation
-        protocol, secured = await self._opening.open(hop, decision, resume)
+        protocol, secured = await self._opening.open(hop, decision, resume, protocol)
         line = self._pool.made(protocol, LineKey.of(hop, decision, self.me), secured, generation)
         return Opened(protocol, decision, secured, line)
 

@@ -29,6 +29,7 @@ from harakatls.mail.route import BackEndOptions, NextHop
 from harakatls.outbound.connector import Opened, Unusable
 from harakatls.outbound.host import LONGEST, AtHost, bounded, trial
 from harakatls.outbound.log import log_hop, log_unusable
+from harakatls.outbound.reach import other_family
 from harakatls.outbound.routing import Routing
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import Delayed, Failed, Outcome, QueuedMessage, Trial
@@ -47,7 +48,11 @@ class Opener(Protocol):
     """What is needed of `Connector`."""
 
     def open(
-        self, hop: NextHop, earlier_attempts: int, afresh: bool = False
+        self,
+        hop: NextHop,
+        earlier_attempts: int,
+        afresh: bool = False,
+        other: NextHop | None = None,
     ) -> Awaitable[Opened | Unusable]: ...
     def leave(self, opened: Opened) -> None: ...
     def forget_failures(self) -> None: ...
@@ -178,6 +183,7 @@ class _Attempt:
     @ivar left: recipients that are neither delivered nor failed.
     @ivar outcomes: the last one for each recipient.
     @ivar unused: the hosts that could not be used.
+    @ivar tried_before_its_turn: the hosts that came in for the other address of theirs.
     @ivar untold: the last of them, as long as it is not known whether another host follows.
     """
 
@@ -188,6 +194,7 @@ class _Attempt:
     outcomes: dict[Recipient, Outcome] = Factory(dict)
     trials: list[Trial] = Factory(list)
     unused: list[_NotUsed] = Factory(list)
+    tried_before_its_turn: set[NextHop] = Factory(set)
     untold: _NotUsed | None = None
     strained: bool | None = None
 
@@ -208,8 +215,10 @@ class _Attempt:
             found = await routing.addresses(group)
             for skipped in found.skipped:
                 self._not_used(_NotUsed(skipped.hop, skipped.reply))
-            for hop in found.hops:
-                if self._may_go_on() and await self._try(hop):
+            for number, hop in enumerate(found.hops, 1):
+                if hop in self.tried_before_its_turn or not self._may_go_on():
+                    continue
+                if await self._try(hop, other_family(hop, found.hops[number:])):
                     return True
             if found.ends:
                 break
@@ -250,22 +259,29 @@ class _Attempt:
 
     # -- one host -----------------------------------------------------------------------------
 
-    async def _try(self, hop: NextHop) -> bool:
-        """@return: no further host is to be tried."""
-        host = await self._at(hop)
+    async def _try(self, hop: NextHop, other: NextHop | None) -> bool:
+        """
+        @param other: the same host by the other address family.
+        @return: no further host is to be tried.
+        """
+        host = await self._at(hop, other)
         if host is not None and host.stale:
             # On a connection that was kept and was dead. That is nothing to tell of.
-            host = await self._at(hop, afresh=True)
+            host = await self._at(hop, other, afresh=True)
         if host is None:
             return False
         # Another host may be asked too early, but not never: this one may break off each time.
         return not self.left or (host.unsettled and not self.queued.attempts)
 
-    async def _at(self, hop: NextHop, afresh: bool = False) -> AtHost | None:
+    async def _at(self, hop: NextHop, other: NextHop | None, afresh: bool = False) -> AtHost | None:
         """@return: None where the host could not be used."""
         delivery = self.delivery
         connector = delivery.opener(hop)
-        opened = await connector.open(hop, self.queued.attempts, afresh)
+        opened = await connector.open(hop, self.queued.attempts, afresh, other)
+        if opened.instead is not None:
+            self._not_used(_NotUsed(hop, opened.instead.reply))
+            hop = opened.instead.hop
+            self.tried_before_its_turn.add(hop)
         if isinstance(opened, Unusable):
             self.strained = True
             reply = bounded(opened.reply)

@@ -1,36 +1,26 @@
 """
-One connection to one host: TCP, the greeting, EHLO, and TLS as far as that was decided.
+One connection to one host: the greeting, EHLO, and TLS as far as that was decided.
 
 What it comes to is for `connector`, which knows what else may be tried.
 """
 
-import errno
-import os
-from collections.abc import Callable
 from typing import Protocol as TypingProtocol
 
 from attrs import define
-from twisted.internet.error import ConnectError
-from twisted.internet.error import TimeoutError as ConnectTimeout
-from twisted.internet.interfaces import IAddress, IOpenSSLClientConnectionCreator, IReactorTime
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 
 from harakatls.connection import TLSSummary
 from harakatls.interfaces import HasHandle
-from harakatls.mail.route import LMTP, NextHop
+from harakatls.mail.route import NextHop
 from harakatls.outbound.broken import ConnectionBroken
 from harakatls.outbound.dead_hosts import DeadHosts
 from harakatls.outbound.login import log_in
 from harakatls.outbound.protocol import OutboundProtocol
+from harakatls.outbound.reach import Reach
 from harakatls.outbound.settings import OutboundSettings
-from harakatls.outbound.tcp import Connect
-from harakatls.smtp.client import ClientSession
 from harakatls.smtp.events import Asked
 from harakatls.smtp.reply import Reply
 from harakatls.tls.policy import Decision, SecurityLevel
-
-_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
-"""Why there is no connection, though the host may well be there."""
 
 
 class TLSClient(TypingProtocol):
@@ -61,28 +51,29 @@ class Opening:
     """
     @ivar me: our name, for EHLO.
     @ivar dead: the hosts that could not be reached lately.
-    @ivar made: told of each connection that is begun.
-    @ivar gone: told of each that is gone.
     """
 
-    connect: Connect
+    reach: Reach
     settings: OutboundSettings
     me: str
-    clock: IReactorTime
     tls: TLSClient
     dead: DeadHosts
-    made: Callable[[OutboundProtocol], object]
-    gone: Callable[[OutboundProtocol], object]
 
     async def open(
-        self, hop: NextHop, decision: Decision, resume: bool = True
+        self,
+        hop: NextHop,
+        decision: Decision,
+        resume: bool = True,
+        protocol: OutboundProtocol | None = None,
     ) -> tuple[OutboundProtocol, TLSSummary | None]:
         """
         @param resume: a TLS session, where there is one.
+        @param protocol: on a connection on which nothing has been said; None to make one.
         @raise ConnectionBroken: with `securing` where that was TLS, `unsecured` right before.
         @raise HostRefused: the host said no.
         """
-        protocol = await self._connected(hop)
+        if protocol is None:
+            protocol = await self.reach.to(hop)
         try:
             await self._greeted(protocol, hop)
             secured = await self._secured(protocol, hop, decision, resume)
@@ -96,29 +87,6 @@ class Opening:
             protocol.abort()
             raise
         return protocol, secured
-
-    async def _connected(self, hop: NextHop) -> OutboundProtocol:
-        seconds = self.settings.connect_timeout
-        session = ClientSession(lmtp=hop.protocol == LMTP)
-        protocol = OutboundProtocol(session, self.clock, self.gone)
-        self.made(protocol)
-        connected = False
-        try:
-            await self.connect(hop.host, hop.port, _Once(protocol), seconds, hop.bind)
-            connected = True
-        except ConnectTimeout:
-            problem = f"no connection within {seconds:g} seconds"
-            self.dead.failed(hop.host, hop.port, problem)
-            raise ConnectionBroken(problem, status="4.4.1") from None
-        except (ConnectError, OSError) as error:
-            problem = f"no connection: {_in_words(error)}"
-            if _number(error) not in _OURS:
-                self.dead.failed(hop.host, hop.port, problem)
-            raise ConnectionBroken(problem, status="4.4.1") from None
-        finally:
-            if not connected:
-                self.gone(protocol)
-        return protocol
 
     async def _greeted(self, protocol: OutboundProtocol, hop: NextHop) -> None:
         try:
@@ -217,25 +185,3 @@ def _explained(
         words = f"{words}; {remark}"
     resuming = getattr(creator, "resuming", False)
     return ConnectionBroken(words, securing=True, resuming=resuming)
-
-
-class _Once(Factory):
-    """Gives one protocol, made before."""
-
-    noisy = False
-
-    def __init__(self, protocol: OutboundProtocol) -> None:
-        self._made = protocol
-
-    def buildProtocol(self, addr: IAddress | None) -> OutboundProtocol:
-        return self._made
-
-
-def _in_words(problem: Exception) -> str:
-    number = _number(problem)
-    return str(problem) if number is None else os.strerror(number)
-
-
-def _number(problem: Exception) -> int | None:
-    number = getattr(problem, "osError", None) or getattr(problem, "errno", None)
-    return number if isinstance(number, int) else None

@@ -150,12 +150,12 @@ class ConnectorTests(DeliveryTestCase):
         def no_descriptor(*_: object) -> object:
             raise OSError(24, "Too many open files")
 
-        opening: Any = connector._opening
-        working, opening.connect = opening.connect, no_descriptor
+        reach: Any = connector._reach
+        working, reach.connect = reach.connect, no_descriptor
         delivery = self.delivery()
         object.__setattr__(delivery, "connector", connector)
         self.assertIn("Too many open files", self.only(self.attempt(delivery=delivery)))
-        opening.connect = working
+        reach.connect = working
         self.serve(peer := ObligingPeer())
         self.attempt(delivery=delivery)
         self.assertEqual(len(peer.messages), 1)
