@@ -226,7 +226,7 @@ def _address(section: Section, key: str, text: str, default_port: int) -> tuple[
         return str(address), default_port
     # isdigit() alone is true for other scripts' digits, too.
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= HIGHEST_PORT):
-        raise wrong("has no port from 0 to 65535")
+        raise wrong(f"has no port from 0 to {HIGHEST_PORT}")
     return str(address), int(port)
 
 

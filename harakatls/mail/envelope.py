@@ -4,6 +4,9 @@ from attrs import frozen
 
 from harakatls.mail.address import Address
 
+# RFC 5321 section 4.5.3.1.8: what every server takes in one transaction.
+RECIPIENTS = 100
+
 
 @frozen
 class MailParameters:

@@ -6,12 +6,12 @@ from attrs import Factory, define, evolve
 
 from harakatls.connection import TLSSummary
 from harakatls.interfaces import IMessageBody, ISpool
-from harakatls.mail.envelope import Recipient
+from harakatls.mail.envelope import RECIPIENTS, Recipient
 from harakatls.mail.route import NextHop
 from harakatls.outbound.broken import ConnectionBroken
 from harakatls.outbound.connector import Opened
 from harakatls.outbound.settings import OutboundSettings
-from harakatls.outbound.transaction import RECIPIENTS, Transaction
+from harakatls.outbound.transaction import Transaction
 from harakatls.queued import Delayed, Delivered, Failed, Outcome, QueuedMessage, Trial
 from harakatls.smtp.events import Asked
 from harakatls.smtp.reply import Reply

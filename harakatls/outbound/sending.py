@@ -12,6 +12,7 @@ from harakatls.mail.address import Address, parse_address
 from harakatls.mail.envelope import NO_PARAMETERS, Envelope, MailParameters, Recipient
 from harakatls.mail.header import HEADER_OCTETS, header_length
 from harakatls.outbound.reports import Takers, hand_over, unique_id
+from harakatls.smtp.parameters import needs_smtputf8
 
 log = Logger()
 
@@ -91,12 +92,9 @@ def _recipients(recipients: Iterable[str | Address | Recipient]) -> tuple[Recipi
 def _fitting(envelope: Envelope, is_ascii: bool) -> Envelope:
     """What the message needs, which who has written it need not know."""
     given = envelope.parameters
-    addresses = [recipient.address for recipient in envelope.recipients]
-    if envelope.reverse_path is not None:
-        addresses.append(envelope.reverse_path)
-    smtputf8 = given.smtputf8 or not all(address.is_ascii for address in addresses)
     body = given.body or (None if is_ascii else "8BITMIME")
-    return evolve(envelope, parameters=evolve(given, smtputf8=smtputf8, body=body))
+    parameters = evolve(given, smtputf8=needs_smtputf8(envelope), body=body)
+    return evolve(envelope, parameters=parameters)
 
 
 # -- the message ----------------------------------------------------------------------------------

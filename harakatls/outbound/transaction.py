@@ -15,7 +15,6 @@ from harakatls.smtp.events import Asked
 from harakatls.smtp.parameters import mail_parameters, rcpt_parameters
 from harakatls.smtp.reply import Reply
 
-RECIPIENTS = 100  # RFC 5321 section 4.5.3.1.8: what every server takes in one transaction
 # A command that is not understood (RFC 5321 section 4.2.2). Where that is BDAT, the server has read
 # the message as commands: nothing more can be said on the connection.
 _UNKNOWN = range(500, 505)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from attrs import evolve, frozen
 
 from harakatls.config.errors import MAIN, shown
-from harakatls.config.section import Section
+from harakatls.config.section import HIGHEST_PORT, Section
 from harakatls.mail.route import (
     LMTP,
     LMTP_PORT,
@@ -115,7 +115,7 @@ def _hops(layers: _Layers) -> tuple[NextHop, ...]:
     given = NextHop(
         "",
         "",
-        layers.up_to(place, "port").integer("port", usual, 1, 65535),
+        layers.up_to(place, "port").integer("port", usual, 1, HIGHEST_PORT),
         source="route",
         protocol=protocol,
         credentials=_credentials(layers, place),

@@ -8,7 +8,7 @@ from zope.interface import implementer
 from harakatls.config.directory import ConfigDirectory
 from harakatls.config.errors import MAIN, shown
 from harakatls.config.hosts import is_address
-from harakatls.config.section import Section
+from harakatls.config.section import HIGHEST_PORT, Section
 from harakatls.connection import Connection, Transaction
 from harakatls.interfaces import IQueueHook, IRouteHook, IStagedMessage, Site
 from harakatls.mail.address import AddressError, to_a_label
@@ -60,7 +60,7 @@ def _store(section: Section, main: Section) -> NextHop:
         name = parse_host(host.removeprefix("[").removesuffix("]"))
     except ValueError:
         raise place.error("host", f"{shown(host)} is neither a host name nor an address") from None
-    port = (section if "port" in section else place).integer("port", LMTP_PORT, 1, 65535)
+    port = (section if "port" in section else place).integer("port", LMTP_PORT, 1, HIGHEST_PORT)
     known_as = None if is_address(name) else name
     return NextHop(name, "", port, mx_name=known_as, source="route", protocol=LMTP)
 

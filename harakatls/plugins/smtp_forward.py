@@ -20,7 +20,7 @@ from harakatls.interfaces import (
     Site,
 )
 from harakatls.mail.address import Address, AddressError, parse_address, to_a_label
-from harakatls.mail.envelope import Envelope, Recipient
+from harakatls.mail.envelope import RECIPIENTS, Envelope, Recipient
 from harakatls.mail.route import NextHop
 from harakatls.plugins.back_end_settings import BackEndSettings, read_back_end
 from harakatls.plugins.host_list import LocalDomains
@@ -32,7 +32,6 @@ from harakatls.verdict import ACCEPT, CONTINUE, Accept, Reject, TempFail, Verdic
 log = Logger()
 
 FILE, NAME = "smtp_forward.ini", "smtp_forward"
-RECIPIENTS = 100  # in one transaction (RFC 5321 section 4.5.3.1.8)
 SPOOFED = Reject(Reply.of(550, "5.7.1", "Spoofed MAIL FROM"))
 SPLIT = TempFail(Reply.of(450, "4.3.0", "Split transaction, retry soon"))
 RCPT_TO, MAIL_FROM = "rcpt_to", "mail_from"

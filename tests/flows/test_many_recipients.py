@@ -6,7 +6,7 @@ from collections import Counter
 from email import message_from_bytes
 from typing import Any
 
-from harakatls.outbound.transaction import RECIPIENTS
+from harakatls.mail.envelope import RECIPIENTS
 from harakatls.testing.peers import HANG_UP, Answer, ObligingPeer
 from harakatls.testing.values import envelope
 from tests.flows.test_spool_to_peer import HOME, MX1, MX2, FlowTestCase
