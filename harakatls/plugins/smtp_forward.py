@@ -16,6 +16,7 @@ from harakatls.interfaces import (
     IQueueHook,
     IRcptHook,
     IRouteHook,
+    ISpool,
     IStagedMessage,
     Site,
 )
@@ -35,6 +36,7 @@ FILE, NAME = "smtp_forward.ini", "smtp_forward"
 SPOOFED = Reject(Reply.of(550, "5.7.1", "Spoofed MAIL FROM"))
 SPLIT = TempFail(Reply.of(450, "4.3.0", "Split transaction, retry soon"))
 RCPT_TO, MAIL_FROM = "rcpt_to", "mail_from"
+CHUNK = 1 << 18  # octets of a message that are copied at once
 
 
 @frozen
@@ -104,7 +106,8 @@ def load(site: Site) -> "SMTPForward":
         back_end: HostPool(back_end.hops, site.clock.seconds, back_end.retry)
         for back_end in dict.fromkeys((settings.usual, *settings.domains.values()))
     }
-    return SMTPForward(settings, site.back_ends, pools, LocalDomains.load(site.config))
+    domains = LocalDomains.load(site.config)
+    return SMTPForward(settings, site.back_ends, pools, domains, site.spool)
 
 
 @implementer(IMailHook, IRcptHook, IQueueHook, IRouteHook)
@@ -115,12 +118,14 @@ class SMTPForward:
 
     @ivar pools: of the hosts of each back end.
     @ivar domains: those that are ours.
+    @ivar spool: where what waits is copied to, if other plugins take the message itself.
     """
 
     settings: ForwardSettings
     back_ends: IBackEnds
     pools: Mapping[BackEndSettings, HostPool]
     domains: LocalDomains
+    spool: ISpool
 
     # -- MAIL and RCPT ------------------------------------------------------------------------
 
@@ -206,14 +211,30 @@ class SMTPForward:
         if not taken:
             return CONTINUE
         rest = [who for who in transaction.envelope.recipients if who not in taken]
-        mine = {who for recipients in ours.values() for who in recipients}
-        if rest and all(who in mine for who in rest):
-            await message.commit(evolve(transaction.envelope, recipients=tuple(rest), route=NAME))
-            return ACCEPT
+        of_back_ends = {who for some in ours.values() for who in some}
+        mine = [who for who in rest if who in of_back_ends]
+        if mine:
+            waiting = evolve(transaction.envelope, recipients=tuple(mine), route=NAME)
+            if len(mine) == len(rest):
+                await message.commit(waiting)
+                return ACCEPT
+            await self._copy(message, waiting)
         if rest:
-            return Accept(recipients=frozenset(who.address for who in taken))
+            return Accept(recipients=frozenset(who.address for who in (*taken, *mine)))
         *_, last = taken.values()
         return Accept(evolve(last, code=250))
+
+    async def _copy(self, message: IStagedMessage, envelope: Envelope) -> None:
+        """The message itself is for plugins behind this one. Raises as `IStagedMessage.commit`."""
+        copy = await self.spool.stage(f"{message.id}.{NAME}")
+        body = message.open()
+        try:
+            while chunk := await body.read(CHUNK):
+                await copy.write(chunk)
+            await copy.commit(envelope)
+        finally:
+            body.close()
+            await copy.abort()
 
     async def _hand_on(
         self, back_end: BackEndSettings, envelope: Envelope, message: IStagedMessage

@@ -12,6 +12,7 @@ from harakatls.interfaces import Site
 from harakatls.outbound.back_ends import BackEnds
 from harakatls.outbound.routing import Routing
 from harakatls.outbound.settings import OutboundSettings
+from harakatls.spool.memory import MemorySpool
 from harakatls.testing.network import MemoryNetwork
 from harakatls.testing.peers import ScriptedPeer
 from harakatls.testing.values import FixedResolver
@@ -44,7 +45,8 @@ class BackEndCase(SynchronousTestCase):
     def site(self, **files: str) -> Site:
         """@param files: by name without ``.ini``."""
         site = site_of(self, {f"{name}.ini": text for name, text in files.items()})
-        return evolve(site, clock=self.clock, back_ends=self.back_ends)
+        self.spool = MemorySpool(self.clock)
+        return evolve(site, clock=self.clock, back_ends=self.back_ends, spool=self.spool)
 
     def serve(self, host: str, *peers: ScriptedPeer) -> None:
         """One for each connection."""

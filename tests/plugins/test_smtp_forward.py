@@ -179,6 +179,22 @@ class SeveralTests(ForwardCase):
         self.assertIn("RCPT TO:<b@two.example>", two.commands)
         self.assertEqual(self.network.attempts, [(FIRST, 2525), (SECOND, 25)])
 
+    def test_a_part_waits_and_another_plugin_has_the_rest(self) -> None:
+        """What waits is for its back end; it is not among what other plugins are asked about."""
+        self.serve(FIRST, ObligingPeer(end="250 2.0.0 ok\r\n450 4.2.2 full"))
+        plugin = self.plugin(f"using_lmtp=true\n{INI}[other.example]\nqueue=maildir\n")
+        verdict = self.queue(plugin, "a@one.example", "b@one.example", "c@other.example")
+        taken = frozenset(map(parse_address, ("a@one.example", "b@one.example")))
+        self.assertEqual(verdict, Accept(recipients=taken))
+        self.assertEqual(self.message.committed, [])
+        [kept] = self.ask(self.spool.claim(self.clock.seconds(), 10))
+        self.assertEqual(kept.envelope.route, "smtp_forward")
+        self.assertEqual([str(who.address) for who in kept.pending], ["b@one.example"])
+        body = self.spool.open_body(kept)
+        self.assertEqual(self.ask(body.read(kept.size)), self.message.content)
+        [hop] = self.ask(plugin.route("one.example", kept)) or ()
+        self.assertEqual(hop.host, "back1.example")
+
     def test_the_second_is_gone(self) -> None:
         """What the first has taken is not sent twice: the rest waits here, for its back end."""
         self.serve(FIRST, ObligingPeer())
