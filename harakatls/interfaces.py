@@ -7,7 +7,15 @@ asked in the order of config/plugins; the first verdict other than Continue ends
 that raises, or takes longer than its plugin_timeout, counts as TempFail.
 """
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import (
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -260,6 +268,7 @@ class ISpool(Interface):
         domain: str | None = None,
         rooms: Mapping[str, int] = {},
         per_domain: int | None = None,
+        together: Sequence[tuple[int, Collection[str]]] = (),
     ) -> tuple[QueuedMessage, ...]:
         """
         Take up to *limit* due messages, the longest due first, for this worker.
@@ -268,9 +277,10 @@ class ISpool(Interface):
         several calls to find all that is due behind it: `next_due` tells when to ask again.
 
         @param now: seconds since the epoch.
-        @param domain: mail for this one alone; *rooms* and *per_domain* do not count.
+        @param domain: mail for this one alone; nothing of what follows counts.
         @param rooms: by domain, how many of it at most; 0 where it is at its limit or in back-off.
         @param per_domain: how many at most of each other domain; None for any number.
+        @param together: how many at most of some domains in all; each is in one such group or none.
         """
 
     async def settle(queued: QueuedMessage) -> None:

@@ -10,15 +10,45 @@ greeting or MAIL. Nothing here knows messages, or the network.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from attrs import define, field
 
 from harakatls.outbound.limits import Limits, Rate
 
 FIRST_WINDOW = 5  # deliveries at once to a destination of which nothing is known
+STOCK = 2  # messages that wait for it, for each that may be under way, ...
+AHEAD = 0.5  # ... or as many as it takes in so many seconds, ...
+MOST_STOCK = 200  # ... but no more than these
 MOST_DOMAINS = 5000  # whose destination is remembered
+MOST_SHARES = 4  # one domain gets so large a part of the room at once that many share
 MOST_DESTINATIONS = 2000  # of which more is remembered than that they are
+
+
+@define
+class Pace:
+    """How many messages a second have been taken of late."""
+
+    _since: float = 0.0
+    _count: int = 0
+    _before: float = 0.0
+
+    def count(self, now: float) -> None:
+        """One more."""
+        self._turn(now)
+        self._count += 1
+
+    def at(self, now: float) -> float:
+        """Messages a second."""
+        self._turn(now)
+        return max(self._before, self._count / AHEAD)
+
+    def _turn(self, now: float) -> None:
+        passed = now - self._since
+        if not 0 <= passed < AHEAD:
+            # After a pause nothing is known.
+            self._before = self._count / passed if 0 < passed < 4 * AHEAD else 0.0
+            self._since, self._count = now, 0
 
 
 @define(eq=False)
@@ -40,6 +70,7 @@ class Destination:
     halvings: int = 0
     saved: float = 0.0
     domains: dict[str, None] = field(factory=dict)
+    pace: Pace = field(factory=Pace)
     _successes: int = 0
     _counted: float = 0.0  # when that was
 
@@ -52,6 +83,12 @@ class Destination:
         """How many deliveries may begin."""
         room = max(self.window - self.under_way, 0)
         return room if self.rate is None else min(room, int(self._allowance(now)))
+
+    def stock(self, now: float) -> int:
+        """How many messages may wait for it: a fast one must not wait for the queue."""
+        if self.rate is not None:
+            return 0
+        return max(self.window * STOCK, min(int(self.pace.at(now) * AHEAD), MOST_STOCK))
 
     def opens(self, now: float) -> float | None:
         """In how many seconds the rate allows what it forbids now; None where it does not."""
@@ -143,11 +180,25 @@ class Destinations:
             if room == usual and len(domains) < 2:
                 continue
             if domains:
-                each = max(room // len(domains), 1) if room else 0
+                # Most of them may have no mail at all.
+                each = max(room // min(len(domains), MOST_SHARES), 1) if room else 0
                 rooms.update(dict.fromkeys(domains, each))
             elif (domain := destination.domain) is not None and domain not in self._names:
                 rooms[domain] = room
         return rooms
+
+    def together(self, wanted: Callable[[Destination], int]) -> list[tuple[int, Collection[str]]]:
+        """How many more messages for domains that lead to one host, in all; as for `rooms`."""
+        return [
+            (max(wanted(one), 0), one.domains)
+            for one in self._known.values()
+            if len(one.domains) > 1
+        ]
+
+    @property
+    def is_full(self) -> bool:
+        """A domain that is learned makes another one forgotten."""
+        return len(self._names) >= MOST_DOMAINS
 
     def next_opening(self) -> float | None:
         """In how many seconds a rate allows more of what it forbids now."""

@@ -6,11 +6,11 @@ delivered; or nobody's because its outcome was recorded. Whatever goes wrong in 
 ends and the message is due again.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from attrs import evolve
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -30,7 +30,7 @@ LOOK_AGAIN = 60.0  # seconds; another process may have added mail, or died with 
 AT_ONCE = 1.0
 GRACE = 30.0  # seconds for deliveries under way when the service stops
 BROKEN_SPOOL = 5.0  # seconds until a spool that raised is asked again
-PUT_BACK = 5.0  # seconds until a message is taken again for whose destination there was no room
+PUT_BACK = 5.0  # seconds until a message is taken again whose destination is full and forgotten
 
 
 class QueueRunner(Service):
@@ -169,21 +169,25 @@ class QueueRunner(Service):
     async def _take_some(self) -> bool:
         """@return: there may be more to take."""
         schedule = self._schedule
-        limit, rooms = schedule.wanted, schedule.rooms()
+        await self._return(schedule.surplus())
+        limit, rooms, together = schedule.wanted, schedule.rooms(), schedule.together()
         if limit <= 0:
             return False  # the end of a delivery wakes
         self._again = False
         claimed = await self._spool.claim(
-            self._clock.seconds(), limit, rooms=rooms, per_domain=schedule.per_domain
+            self._clock.seconds(),
+            limit,
+            rooms=rooms,
+            per_domain=schedule.per_domain,
+            together=together,
         )
         if not self.running:
             await self._put_back(claimed)
             return False
         ours = [queued for queued in claimed if not self._has(queued)]
-        too_many = schedule.taken(ours, limit, rooms)
-        if too_many:
-            await self._put_back(too_many, PUT_BACK)
+        too_many = schedule.taken(ours, limit, rooms, together)
         self._begin()
+        await self._return(too_many)
         if self._again or (claimed and schedule.is_hungry()):
             return True
         if self._alarm is None:  # then nobody knows what is due next
@@ -209,16 +213,32 @@ class QueueRunner(Service):
         @param seconds: until they are due.
         """
         due = self._clock.seconds() + seconds
-        for queued in messages:
-            try:
-                await self._spool.settle(evolve(queued, due=due) if seconds else queued)
-            except (SpoolFull, SpoolDamaged) as problem:
-                # The claim falls free in time. The others, and deliveries, are no worse for it.
-                _log.error(
-                    "{queue_id} cannot be put back: {why}", queue_id=queued.id, why=str(problem)
-                )
+        # At once, so that it is one transaction.
+        await gatherResults(
+            Deferred.fromCoroutine(
+                self._put_one_back(evolve(queued, due=due) if seconds else queued)
+            )
+            for queued in tuple(messages)
+        )
         if seconds:
             self._look_again(seconds)
+
+    async def _put_one_back(self, queued: QueuedMessage) -> None:
+        try:
+            await self._spool.settle(queued)
+        except (SpoolFull, SpoolDamaged) as problem:
+            # The claim falls free in time. The others, and deliveries, are no worse for it.
+            _log.error("{queue_id} cannot be put back: {why}", queue_id=queued.id, why=str(problem))
+
+    async def _return(self, messages: Sequence[QueuedMessage]) -> None:
+        """There is no room for them where they lead; as soon as there is, they are taken anew."""
+        if not messages:
+            return
+        # What is not known to lead there when it is looked for is found again at once, in vain.
+        await self._put_back(messages, PUT_BACK if self._schedule.forgets else 0.0)
+        self._schedule.returned(messages)
+        if self._schedule.is_hungry():
+            self._wake()
 
     def _forget_failures(self) -> None:
         self._schedule.forget()
@@ -284,8 +304,10 @@ class QueueRunner(Service):
         """Deliver and record; raises nothing but what is a mistake of ours."""
         result = await self._attempted(queued, slot)
         if isinstance(result, Result) and result.postponed:
-            if not (self.running and self._schedule.add(queued)):
-                await self._put_back([queued], PUT_BACK)
+            if not self.running:
+                await self._put_back([queued])
+            elif not self._schedule.add(queued):
+                await self._return([queued])
             return
         try:
             if isinstance(result, str):
@@ -305,8 +327,7 @@ class QueueRunner(Service):
         def admit(host: str) -> bool:
             admitted = self._schedule.move(slot, queued.domain, host)
             for surplus in self._schedule.too_many():
-                putting = Deferred.fromCoroutine(self._put_back([surplus], PUT_BACK))
-                self._keep_in_hand(surplus, putting)
+                self._keep_in_hand(surplus, Deferred.fromCoroutine(self._return([surplus])))
             return admitted
 
         strained = None

@@ -7,20 +7,21 @@ not move takes the room of what does.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from attrs import define
 
 from harakatls.outbound.destinations import (
     FIRST_WINDOW,
     MOST_DESTINATIONS,
+    STOCK,
     Destination,
     Destinations,
 )
 from harakatls.outbound.limits import Limits
 from harakatls.queued import QueuedMessage
 
-STOCK = 2  # messages that wait, for each that may be under way
+EXTRA = 400  # messages in hand beside those that may be under way and as many again
 
 
 @define(eq=False)
@@ -69,7 +70,7 @@ class Schedule:
     @property
     def wanted(self) -> int:
         """How many messages."""
-        return 2 * self._most - self.under_way - len(self._ids)
+        return 2 * self._most + EXTRA - self.under_way - len(self._ids)
 
     @property
     def per_domain(self) -> int:
@@ -80,8 +81,16 @@ class Schedule:
         """How many for the domains of which something is known."""
         return self._destinations.rooms(self._room, self.per_domain)
 
+    def together(self) -> list[tuple[int, Collection[str]]]:
+        """How many for the domains that lead to one host, in all."""
+        return self._destinations.together(self._room)
+
     def taken(
-        self, messages: Iterable[QueuedMessage], limit: int, rooms: Mapping[str, int]
+        self,
+        messages: Iterable[QueuedMessage],
+        limit: int,
+        rooms: Mapping[str, int],
+        together: Sequence[tuple[int, Collection[str]]] = (),
     ) -> list[QueuedMessage]:
         """
         What was found when so much was asked for.
@@ -97,6 +106,9 @@ class Schedule:
             destination = self._destinations.of(domain)
             all_of_it = found[domain] < rooms.get(domain, self.per_domain)
             cut[destination] = cut.get(destination, False) or not all_of_it
+        for room, domains in together:
+            if sum(found[domain] for domain in domains) >= room:
+                cut.update((self._destinations.of(domain), True) for domain in domains)
         for destination, is_cut in cut.items():
             if is_cut:
                 self._cut.add(destination)
@@ -115,16 +127,16 @@ class Schedule:
         if self._more and 2 * self.wanted >= self._most:
             return True
         some = self._cut if destination is None else self._cut & {destination}
-        return any(2 * self._room(one) > one.window * STOCK for one in some)
+        now = self._seconds()
+        return any(2 * self._room(one) > one.stock(now) for one in some)
 
     def next_opening(self) -> float | None:
         """In how many seconds a rate allows what it forbids now."""
         return self._destinations.next_opening()
 
     def _room(self, destination: Destination) -> int:
-        room = destination.room(self._seconds())
-        if destination.rate is None:
-            room += destination.window * STOCK
+        now = self._seconds()
+        room = destination.room(now) + destination.stock(now)
         return room - len(self._waiting.get(destination, ()))
 
     # -- what begins and ends ---------------------------------------------------------------------
@@ -195,11 +207,38 @@ class Schedule:
         if strained:
             destination.strained(slot.halvings)
         elif strained is not None:
+            destination.pace.count(self._seconds())
             destination.succeeded()
 
     def forget(self) -> None:
         """What strained may be tried as if nothing were known of it."""
         self._destinations.forget()
+
+    def surplus(self) -> list[QueuedMessage]:
+        """
+        What waits for destinations that are not as fast any more and takes the room of others.
+
+        It does not wait any more.
+        """
+        if self.wanted > self._most:
+            return []
+        now, found = self._seconds(), []
+        for destination, messages in self._waiting.items():
+            places = destination.room(now) + destination.stock(now)
+            while len(messages) > max(places, 1):
+                found.append(messages.pop())
+                self._cut.add(destination)
+        self._ids.difference_update(queued.id for queued in found)
+        return found
+
+    @property
+    def forgets(self) -> bool:
+        """There are so many domains that what is learned of one is soon forgotten."""
+        return self._destinations.is_full
+
+    def returned(self, messages: Iterable[QueuedMessage]) -> None:
+        """These are in the queue again, to be taken as soon as there is room."""
+        self._cut.update(self._destinations.of(queued.domain) for queued in messages)
 
     def drain(self) -> list[QueuedMessage]:
         """All that waits; it does not any more."""

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
@@ -92,18 +92,24 @@ class MemorySpool:
         domain: str | None = None,
         rooms: Mapping[str, int] = {},
         per_domain: int | None = None,
+        together: Sequence[tuple[int, Collection[str]]] = (),
     ) -> tuple[QueuedMessage, ...]:
         self._must_be_open()
         each = sys.maxsize if per_domain is None else per_domain
         left = dict(rooms) if domain is None else {domain: limit}
+        shared = [] if domain is not None else [room for room, _ in together]
+        groups = {name: at for at, (_, names) in enumerate(together) for name in names}
         taken: list[QueuedMessage] = []
         passed: list[tuple[float, int, str]] = []
         while len(taken) < limit and (row := self._first()) is not None and row.queued.due <= now:
             name = row.queued.domain
             room = left.get(name, each if domain is None else 0)
+            group = groups.get(name) if shared else None
             entry = heappop(self._due)
-            if room > 0:
+            if room > 0 and (group is None or shared[group] > 0):
                 left[name] = room - 1
+                if group is not None:
+                    shared[group] -= 1
                 row.claimed = True
                 taken.append(row.queued)
             else:

@@ -10,7 +10,7 @@ much that is.
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from attrs import define, evolve, field, frozen
 
@@ -85,6 +85,8 @@ class Wanted:
     @ivar domain: only mail for this one, whatever its room.
     @ivar rooms: how many more there may be of each of these.
     @ivar per_domain: the same for all others; None for any number.
+    @ivar shared: how many more there may be of the domains of each group, in all.
+    @ivar groups: which group a domain is of, as an index of *shared*.
     @ivar round: where to go on; None to begin with what is due first.
     """
 
@@ -92,11 +94,18 @@ class Wanted:
     domain: bytes | None = None
     rooms: Mapping[bytes, int] = {}
     per_domain: int | None = None
+    shared: Sequence[int] = ()
+    groups: Mapping[bytes, int] = {}
     round: Round | None = None
 
     @classmethod
     def of(
-        cls, now: float, domain: str | None, rooms: Mapping[str, int], per_domain: int | None
+        cls,
+        now: float,
+        domain: str | None,
+        rooms: Mapping[str, int],
+        per_domain: int | None,
+        together: Sequence[tuple[int, Collection[str]]],
     ) -> "Wanted":
         """With names as the database gives them."""
         return cls(
@@ -104,13 +113,18 @@ class Wanted:
             None if domain is None else domain.encode(),
             {name.encode(): room for name, room in rooms.items()},
             per_domain,
+            [room for room, _ in together],
+            {name.encode(): at for at, (_, names) in enumerate(together) for name in names},
         )
 
     def with_room_for(self, domain: bytes) -> "Wanted":
         """One of this domain was taken and is not to count."""
         if domain not in self.rooms:
             return self
-        return evolve(self, rooms={**self.rooms, domain: self.rooms[domain] + 1})
+        rooms, shared = {**self.rooms, domain: self.rooms[domain] + 1}, list(self.shared)
+        if domain in self.groups:
+            shared[self.groups[domain]] += 1
+        return evolve(self, rooms=rooms, shared=shared)
 
 
 @define
@@ -120,14 +134,21 @@ class _Picked:
     limit: int
     each: int
     rooms: dict[bytes, int]
+    shared: list[int]
+    groups: Mapping[bytes, int]
     numbers: list[int] = field(factory=list)
 
     def room(self, domain: bytes) -> int:
-        return min(self.rooms.get(domain, self.each), self.limit - len(self.numbers))
+        room = min(self.rooms.get(domain, self.each), self.limit - len(self.numbers))
+        group = self.groups.get(domain)
+        return room if group is None else min(room, self.shared[group])
 
     def add(self, domain: bytes, *numbers: int) -> None:
         self.numbers += numbers
         self.rooms[domain] = self.rooms.get(domain, self.each) - len(numbers)
+        group = self.groups.get(domain)
+        if group is not None:
+            self.shared[group] -= len(numbers)
 
 
 class Picker:
@@ -150,7 +171,7 @@ class Picker:
             found = connection.execute(_DUE_OF_DOMAIN, (wanted.domain, wanted.now, limit))
             return [number for (number,) in found.fetchall()], wanted, True
         each = sys.maxsize if wanted.per_domain is None else wanted.per_domain
-        picked = _Picked(limit, each, dict(wanted.rooms))
+        picked = _Picked(limit, each, dict(wanted.rooms), list(wanted.shared), wanted.groups)
         turn, ended = wanted.round, False
         if turn is not None:
             turn = self._step(connection, wanted.now, picked, turn)
@@ -160,7 +181,12 @@ class Picker:
         elif 2 * len(picked.numbers) < WINDOW:  # else the next window will have much, too
             ended = self._seconds() < self._rest_until
             turn = None if ended else Round(self._next_start, self._next_start)
-        return picked.numbers, evolve(wanted, rooms=picked.rooms, round=turn), ended
+            if turn is not None and not picked.numbers:
+                # There is nothing to claim before, so it need not wait for another transaction.
+                turn = self._step(connection, wanted.now, picked, turn)
+                ended = turn is None
+        rest = evolve(wanted, rooms=picked.rooms, shared=picked.shared, round=turn)
+        return picked.numbers, rest, ended
 
     def _step(
         self, connection: sqlite3.Connection, now: float, picked: _Picked, turn: Round

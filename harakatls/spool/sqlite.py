@@ -14,7 +14,7 @@ Layout of the queue directory (all of it readable by its owner alone)::
 
 import sqlite3
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -145,9 +145,10 @@ class SQLiteSpool:
         domain: str | None = None,
         rooms: Mapping[str, int] = {},
         per_domain: int | None = None,
+        together: Sequence[tuple[int, Collection[str]]] = (),
     ) -> tuple[QueuedMessage, ...]:
         found: list[Item] = []
-        wanted: Wanted | None = Wanted.of(now, domain, rooms, per_domain)
+        wanted: Wanted | None = Wanted.of(now, domain, rooms, per_domain, together)
         rounds = 0
         try:
             while wanted is not None and (not found or rounds < _ROUNDS):

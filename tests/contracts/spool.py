@@ -368,6 +368,17 @@ class SpoolContract(SpoolCase):
         self.assertEqual(self.claim_ids(rooms={"one.example": 2}), ["A.1", "B.1"])
         self.assertEqual(self.claim_ids(), ["D.1"])
 
+    def test_so_many_of_some_domains(self) -> None:
+        """Of the domains of a group so many are taken in all, the longest due."""
+        self.queue_each(A="one.example", B="two.example", C="three.example", D="two.example")
+        self.queue_each(E="one.example", F="four.example", G="five.example")
+        groups = [(2, ["one.example", "two.example"]), (0, ["four.example"]), (9, ["none.example"])]
+        self.assertEqual(self.claim_ids(together=groups), ["A.1", "B.1", "C.1", "G.1"])
+        self.assertEqual(
+            self.claim_ids(together=groups, rooms={"two.example": 0}, per_domain=1), ["E.1"]
+        )
+        self.assertEqual(self.claim_ids(domain="four.example", together=groups), ["F.1"])
+
     def test_so_many_of_each_domain(self) -> None:
         """Of each domain so many are taken as were asked for, the longest due."""
         self.queue_each(A="one.example", B="one.example", C="two.example", D="two.example")

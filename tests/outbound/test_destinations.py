@@ -149,6 +149,16 @@ class DestinationsTests(SynchronousTestCase):
         self.assertEqual(rooms, {"a.example": 3, "b.example": 3, "c.example": 9})
         self.assertEqual(set(known.rooms(lambda _: 0, 15).values()), {0})
 
+    def test_together(self) -> None:
+        """One domain of many gets a part of the room, and all of them no more than it."""
+        known = self.make()
+        for number in range(40):
+            known.learn(f"{number}.example", "mx.example")
+        known.learn("alone.example", "other.example")
+        self.assertEqual(set(known.rooms(lambda _: 12, 12).values()), {3})
+        ((room, domains),) = known.together(lambda _: 12)
+        self.assertEqual((room, len(domains)), (12, 40))
+
     def test_as_any_other(self) -> None:
         """What is as if nothing were known is not named; there may be thousands of such."""
         known = self.make()

@@ -7,10 +7,9 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from harakatls.interfaces import SpoolFull
 from harakatls.outbound.delivery import Admit, Result
-from harakatls.outbound.destinations import FIRST_WINDOW
+from harakatls.outbound.destinations import FIRST_WINDOW, STOCK
 from harakatls.outbound.limits import Limits, Rate
 from harakatls.outbound.runner import PUT_BACK, QueueRunner
-from harakatls.outbound.schedule import STOCK
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import Delivered, QueuedMessage
 from harakatls.testing.values import NEXT_HOP, envelope
@@ -122,6 +121,31 @@ class FairnessTests(RunnerTestCase):
             self.clock.advance(1.0)
         self.assertEqual(hosts.delivered.total(), 60 * 3 + 100)
         self.assertEqual([queued.attempts for queued in self.waiting()], [])
+
+    def test_a_large_host(self) -> None:
+        """Thousands of domains that lead to one host are as fast as one: none waits for a time."""
+        hosts = Hosts()
+        domains = [f"d{number}.example" for number in range(1000)]
+        hosts.ways = dict.fromkeys(domains, "mx.large.example")
+        for domain in domains:
+            self.put(domain, 2)
+        self.begin(hosts, concurrency_max=20)
+        self.assertEqual(hosts.delivered.total(), 2000)
+
+    def test_a_large_host_that_is_silent(self) -> None:
+        """What leads to it is taken no more, once that is known, and all when it speaks."""
+        hosts = Hosts("mx.large.example")
+        domains = [f"d{number}.example" for number in range(1000)]
+        hosts.ways = dict.fromkeys(domains, "mx.large.example")
+        for domain in domains:
+            self.put(domain, 1)
+        self.put(FAST, 50)
+        self.begin(hosts, concurrency_max=20)
+        self.assertEqual(hosts.delivered, {FAST: 50})
+        self.assertEqual(sum(row.claimed for row in self.spool._rows.values()), AT_HAND)
+        while pending := hosts.pending["mx.large.example"]:
+            hosts.answer("mx.large.example", len(pending))
+        self.assertEqual(hosts.delivered.total(), 1050)
 
     def test_more_than_may_be_under_way(self) -> None:
         """The limit for all holds, and each has its turn."""

@@ -5,9 +5,9 @@ from collections import Counter
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from harakatls.outbound.destinations import FIRST_WINDOW
+from harakatls.outbound.destinations import FIRST_WINDOW, MOST_STOCK, STOCK
 from harakatls.outbound.limits import Limits, Rate
-from harakatls.outbound.schedule import STOCK, Schedule, Slot
+from harakatls.outbound.schedule import EXTRA, Schedule, Slot
 from harakatls.queued import QueuedMessage
 from harakatls.testing.values import queued_message
 
@@ -137,6 +137,43 @@ class ScheduleTests(SynchronousTestCase):
         self.assertEqual(self.schedule.rooms(), {A: 1})
 
 
+class StockTests(ScheduleTests):
+    """How many messages wait here."""
+
+    def deliver(self, domain: str, number: int) -> None:
+        """At once."""
+        for _ in range(number):
+            self.add(domain, 1)
+            for _, slot in self.begun():
+                self.schedule.end(slot, False)
+
+    def test_a_fast_one(self) -> None:
+        """More wait for it, and no more than for half a second, nor than MOST_STOCK."""
+        usual = 10 * (1 + STOCK)
+        self.deliver(A, 60)
+        self.deliver(B, 1000)
+        self.assertEqual(self.schedule.rooms(), {A: 10 + 60, B: 10 + MOST_STOCK})
+        self.now = 1.0
+        self.assertEqual(self.schedule.rooms(), {A: 10 + 30, B: 10 + MOST_STOCK})
+        self.now = 3.0
+        self.assertEqual(self.schedule.rooms(), {A: usual, B: usual})
+
+    def test_it_is_fast_no_more(self) -> None:
+        """What has begun to wait for it goes back where others need the room."""
+        self.deliver(A, 1000)
+        self.add(A, MOST_STOCK)
+        self.begun()
+        self.now = 9.0
+        self.assertEqual(self.schedule.surplus(), [])
+        for number in range(EXTRA - MOST_STOCK + 20):
+            self.add(f"{number}.example", 1)
+        back = self.schedule.surplus()
+        self.assertEqual({queued.domain for queued in back}, {A})
+        self.assertEqual(len(back), MOST_STOCK - 10 * (1 + STOCK))
+        self.assertFalse(any(self.schedule.holds(queued.id) for queued in back))
+        self.assertEqual(self.schedule.surplus(), [])
+
+
 class HungerTests(ScheduleTests):
     """When the queue is asked for more."""
 
@@ -175,7 +212,7 @@ class HungerTests(ScheduleTests):
     def test_all_was_cut_off(self) -> None:
         """Where there was more of anything than is wanted at all."""
         self.make(4)
-        self.take(*[self.message(f"{number}.example") for number in range(8)])
+        self.take(*[self.message(f"{number}.example") for number in range(8 + EXTRA)])
         self.assertEqual(self.schedule.wanted, 0)
         begun = self.begun()
         hungry = []
@@ -194,5 +231,7 @@ class HungerTests(ScheduleTests):
         for domain, slot in self.begun():
             self.schedule.move(slot, domain, "mx")
             self.schedule.end(slot, None)
-        self.assertEqual(set(self.schedule.rooms().values()), {1})
+        self.assertEqual(set(self.schedule.rooms().values()), {UNKNOWN // 4})
+        ((room, together),) = self.schedule.together()
+        self.assertEqual((room, set(together)), (UNKNOWN, set(domains)))
         self.assertEqual(self.take(*[self.message(domain) for domain in domains]), 40 - UNKNOWN)

@@ -48,6 +48,17 @@ class PickingTests(SmallCase):
         )
         self.assertEqual(len(self.claim_ids()), 30)
 
+    def test_a_group_behind_a_full_domain(self) -> None:
+        """The room that domains share is shared behind it, too, and by several looks."""
+        self.queue_for("big.example", 30)
+        for name in "abcdefgh":
+            self.queue_for(f"{name}.example", 2)
+        together = [(5, [f"{name}.example" for name in "bcdef"])]
+        found = self.claim_ids(rooms=FULL, together=together)
+        domains = [message_id[0] for message_id in found]
+        self.assertEqual(sum(domains.count(name) for name in "bcdef"), 5)
+        self.assertEqual([domains.count(name) for name in "agh"], [2, 2, 2])
+
     def test_before_and_behind(self) -> None:
         """Names before and behind that of the full domain are found alike, and the empty one."""
         self.queue_for("m.example", 9)
