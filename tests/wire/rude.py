@@ -1,9 +1,10 @@
 """Next hops without manners, on loopback: threads and sockets."""
 
 import socket
-import threading
 import time
 from collections.abc import Callable
+
+from tests.wire.thread_server import ThreadServer
 
 Act = Callable[[socket.socket], None]
 MEGABYTE = 1 << 20
@@ -68,7 +69,7 @@ def leave(connection: socket.socket) -> None:
     """Close."""
 
 
-class RudeServer:
+class RudeServer(ThreadServer):
     """
     Behaves up to one step.
 
@@ -78,36 +79,10 @@ class RudeServer:
     def __init__(self, step: str, act: Act) -> None:
         self._step, self._act = step, act
         self.heard: list[bytes] = []
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port: int = self._socket.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(patience=PATIENCE)
 
-    def close(self) -> None:
-        """No more connections."""
-        try:
-            self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        self._socket.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        try:
-            connection.settimeout(PATIENCE)
-            self._talk(connection)
-        except OSError:
-            pass
-        finally:
-            connection.close()
-
-    def _talk(self, connection: socket.socket) -> None:
+    def talk(self, connection: socket.socket) -> None:
+        """Up to the step."""
         if self._does("connect", connection):
             return
         stream = connection.makefile("rb")

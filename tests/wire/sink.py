@@ -6,8 +6,10 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+from tests.wire.thread_server import ThreadServer
 
-class Sink:
+
+class Sink(ThreadServer):
     """
     Takes every message and counts it by its Message-ID.
 
@@ -16,7 +18,6 @@ class Sink:
     @ivar envelopes: (MAIL line, RCPT lines) of the last message taken, by Message-ID.
     @ivar taken: how often each message was taken for each recipient: (Message-ID, address).
     @ivar in_clear: how many messages came without TLS.
-    @ivar connections: all that were ever made.
     @ivar resumed: for each handshake whether it resumed a session.
     @ivar clients: the common names of the clients' certificates, where it `demands` these.
     """
@@ -29,7 +30,6 @@ class Sink:
         self.envelopes: dict[str, tuple[str, list[str]]] = {}
         self.taken: Counter[tuple[str, str]] = Counter()
         self.in_clear = 0
-        self.connections: list[socket.socket] = []
         self.resumed: list[bool] = []
         self.clients: list[str] = []
         self.replies: dict[str, str] = {}
@@ -38,9 +38,7 @@ class Sink:
         if certificate is not None:
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._tls.load_cert_chain(certificate, key)
-        self._socket = socket.create_server(("127.0.0.1", port), backlog=256)
-        self.port: int = self._socket.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(port)
 
     def answer(self, verb: str, reply: str) -> None:
         """From now on *verb* ("RCPT", "." for the end of data) is answered with *reply*."""
@@ -56,15 +54,6 @@ class Sink:
         self._tls.load_verify_locations(authority)
         self._tls.verify_mode = ssl.CERT_REQUIRED
 
-    def close(self) -> None:
-        """Refuse connections from now on; those that are open are served to their end."""
-        # A thread blocked in accept would keep the socket listening.
-        try:
-            self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        self._socket.close()
-
     def drop(self) -> None:
         """Close all connections that are open, without a word."""
         for connection in self.connections:
@@ -73,25 +62,8 @@ class Sink:
             except OSError:
                 pass  # it has ended
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            self.connections.append(connection)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        connection.settimeout(60)
-        try:
-            self._talk(connection)
-        except (OSError, ValueError):
-            pass
-        finally:
-            connection.close()
-
-    def _talk(self, connection: socket.socket) -> None:
+    def talk(self, connection: socket.socket) -> None:
+        """Until QUIT."""
         stream = connection.makefile("rb")
         secured = False
         sender, recipients = "", list[str]()
