@@ -77,6 +77,7 @@ class QueueRunner(Service):
         self._in_hand: dict[str, Deferred[None]] = {}
         self._interruptible: set[str] = set()  # those of which nothing is being recorded
         self._beginning = False
+        self._held_up = False  # by what is not recorded yet
         self._claiming = False
         self._again = False  # something changed while claiming
         self._alarm: IDelayedCall | None = None
@@ -267,8 +268,17 @@ class QueueRunner(Service):
         if not self.running or self._beginning:
             return
         self._beginning = True
-        for queued, slot in self._schedule.begin():
-            self._deliver(queued, slot)
+        self._held_up = False
+        begun = self._schedule.begin()
+        # What a host has taken is sent again after a crash, as long as that is not recorded. So
+        # where the disk is slow, no more is sent than would be bearable.
+        while len(self._in_hand) < 2 * self._settings.concurrency_max:
+            one = next(begun, None)
+            if one is None:
+                break
+            self._deliver(*one)
+        else:
+            self._held_up = True
         self._beginning = False
 
     def _deliver(self, queued: QueuedMessage, slot: Slot) -> None:
@@ -286,6 +296,8 @@ class QueueRunner(Service):
             if self._in_hand.get(queued.id) is under_way:
                 del self._in_hand[queued.id]
             self._ended()
+            if self._held_up:
+                self._begin()
 
         under_way.addErrback(_never).addBoth(ended)
 

@@ -675,6 +675,27 @@ class StopTests(RunnerTestCase):
         self.successResultOf(stopped)
         self.assertEqual(self.waiting(), [])
 
+    def test_a_slow_disk_holds_deliveries_up(self) -> None:
+        """What hosts have and the queue does not know of would be sent again after a crash."""
+        settle = self.spool.settle
+        disk: Deferred[None] = Deferred()
+
+        async def slowly(queued: QueuedMessage) -> None:
+            await disk
+            await settle(queued)
+
+        self.spool.settle = slowly  # type: ignore[method-assign]
+        for _ in range(20):
+            self.queue()
+        self.start(concurrency_max=3)
+        self.clock.advance(LOOK_AGAIN)
+        self.assertEqual(len(self.deliveries.tried), 6)
+        disk.callback(None)
+        self.clock.advance(LOOK_AGAIN)
+        self.assertEqual(len(self.deliveries.tried), 20)
+        self.assertEqual(self.waiting(), [])
+        self.stop()
+
     def test_what_was_claimed_too_late_goes_back(self) -> None:
         """A claim that comes back after the word to stop is given up again."""
         claim = self.spool.claim

@@ -99,7 +99,8 @@ class CrashTests(SynchronousTestCase):
     def test_killed_under_load(self) -> None:
         """
         A crash at any moment, again and again: whatever was answered 250 arrives, whole; and twice
-        at most what was in hand just then, on connections that have served many.
+        at most what was in hand just then (under way, and as much again that was being recorded),
+        on connections that have served many.
         """
         randomness = random.Random()
         accepted: set[str] = set()
@@ -117,7 +118,7 @@ class CrashTests(SynchronousTestCase):
             sent = message(identity, size_of(int(identity[1:].split("@")[0].rpartition(".")[2])))
             self.assertTrue(self.sink.bodies[identity].endswith(sent), identity)
         twice = sum(self.sink.messages.values()) - len(self.sink.messages)
-        self.assertLessEqual(twice, kills * AT_ONCE)
+        self.assertLessEqual(twice, kills * 2 * AT_ONCE)
         self.assertLess(len(self.sink.connections), len(accepted) / 2)
         self.assertNotIn("Traceback", self.instance.log())
 
