@@ -1,5 +1,6 @@
 """Certificates replaced beneath a running server, as clients on the wire see it."""
 
+import errno
 import os
 import signal
 import smtplib
@@ -93,11 +94,17 @@ class ReloadTests(SynchronousTestCase):
         wait_until(lambda: "connection.ini has changed; restart" in instance.log(), "hint")
 
     def test_port_opens(self) -> None:
-        """The port that was not opened for want of a certificate is, once there is one."""
+        """
+        The port that was not opened for want of a certificate is, once there is one. It is ours
+        from the start, since later the server may have no right to it any more.
+        """
         instance = self.instance()
         (instance.config / "tls_cert.pem").unlink()
         instance.start()
         self.assertRaises(ConnectionRefusedError, self.serial, instance)
+        with socket.socket() as other:
+            taken = self.assertRaises(OSError, other.bind, ("127.0.0.1", instance.smtps_port))
+        self.assertEqual(taken.errno, errno.EADDRINUSE)
         serial = self.write_pair(instance.config)
         os.kill(instance.pid, signal.SIGHUP)
         log = f"listening on 127.0.0.1:{instance.smtps_port}"
