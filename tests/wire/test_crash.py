@@ -7,7 +7,7 @@ import time
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support import Instance
+from tests.support import Instance, wait_until
 from tests.wire.sink import Sink
 
 AT_ONCE = 10  # deliveries
@@ -72,7 +72,7 @@ def relaying_to(port: int) -> dict[str, str]:
         "relay.ini": "[relay]\nforce_routing=true\ndest_domains=true\n",
         "relay_dest_domains.ini": "[domains]\n"
         f'sink.test={{"action":"accept","nexthop":"127.0.0.1:{port}"}}\n',
-        "outbound.ini": "temp_fail_intervals=5s*200\nconnect_timeout=5\n"
+        "outbound.ini": "temp_fail_intervals=5s*200\nconnect_timeout=5\ndead_host_retry=2\n"
         f"concurrency_max={AT_ONCE}\n",
     }
 
@@ -132,7 +132,9 @@ class CrashTests(SynchronousTestCase):
         accepted = load.stop()
         self.assertTrue(accepted)
         self.instance.stop()
+        told = len(self.instance.log())
         self.instance.start()
+        wait_until(lambda: "no connection" in self.instance.log()[told:], "attempt after it")
         self.sink = Sink(port=port)
         self.assertEqual(self.wait_for(accepted, 60), set())
 
