@@ -81,6 +81,7 @@ class QueueRunner(Service):
         self._claiming = False
         self._again = False  # something changed while claiming
         self._alarm: IDelayedCall | None = None
+        self._left_out = False  # domains, when it was asked for what the alarm is set
         self._idle: Deferred[None] | None = None  # somebody waits for the last one to end
         self._patient = False  # and would break it off
         spool.when_added(self._wake)
@@ -191,8 +192,9 @@ class QueueRunner(Service):
         await self._return(too_many)
         if self._again or (claimed and schedule.is_hungry()):
             return True
-        if self._alarm is None:  # then nobody knows what is due next
+        if self._alarm is None or self._left_out:  # then nobody knows what is due next
             full = [domain for domain, room in schedule.rooms().items() if not room]
+            self._left_out = bool(full)
             due = await self._spool.next_due(full)
             self._look_again(LOOK_AGAIN if due is None else due - self._clock.seconds())
         opening = schedule.next_opening()
