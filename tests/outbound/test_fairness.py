@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 
 from harakatls.interfaces import SpoolFull
@@ -75,6 +76,20 @@ class FairnessTests(RunnerTestCase):
     def put(self, domain: str, number: int) -> None:
         for _ in range(number):
             self.queue(envelope(recipients=[f"x@{domain}"]))
+
+    def test_due_when_there_is_room_again(self) -> None:
+        """What falls due a moment after its destination was full is not left for a minute."""
+        self.put(SILENT, 2 + STOCK)
+        *_, row = self.spool._rows.values()
+        row.queued = evolve(row.queued, due=self.clock.seconds() + 2)
+        self.spool._wait(row)
+        self.begin(Hosts(SILENT), limits=Limits(usual=1))
+        for _ in range(1 + STOCK):
+            self.hosts.answer(SILENT)
+        self.assertEqual(self.hosts.delivered[SILENT], 1 + STOCK)
+        self.clock.advance(2)
+        self.hosts.answer(SILENT)
+        self.assertEqual(self.hosts.delivered[SILENT], 2 + STOCK)
 
     def test_a_silent_destination(self) -> None:
         """A thousand messages for it wait; mail for another one is delivered at once."""
