@@ -1,0 +1,74 @@
+"""Servers that plugins hand mail on to while the client waits."""
+
+from collections.abc import Mapping
+
+from zope.interface import Interface
+
+from harakatls.interfaces.spool import IStagedMessage
+from harakatls.mail.envelope import Envelope, Recipient
+from harakatls.mail.route import BackEndOptions, NextHop
+from harakatls.smtp.reply import Reply
+
+
+class BackEndFailed(Exception):
+    """
+    The conversation with a back end ended without an answer that could be passed on.
+
+    @ivar reply: 4yz, for the client.
+    @ivar reached: it was there, and has refused no mail from us as a whole.
+    """
+
+    def __init__(self, reply: Reply, reached: bool) -> None:
+        super().__init__(str(reply))
+        self.reply = reply
+        self.reached = reached
+
+
+class IBackEnd(Interface):
+    """
+    A connection to a back end on which MAIL may be said, step by step. Its answers are the back
+    end's own.
+
+    All methods that ask raise `BackEndFailed` when it breaks; then there is nothing more to ask.
+    """
+
+    async def mail(envelope: Envelope) -> Reply:
+        """Ends a transaction that was begun before."""
+
+    async def rcpt(recipient: Recipient) -> Reply:
+        """Of the transaction that was begun."""
+
+    async def message(message: IStagedMessage) -> Reply:
+        """The message; 2yz makes it the back end's, for all recipients that it has accepted."""
+
+    def leave() -> None:
+        """Say goodbye. May be called at any time, and twice."""
+
+
+class IBackEnds(Interface):
+    """Servers that plugins hand mail on to while the client waits."""
+
+    def prepare(section: str) -> None:
+        """
+        Get the TLS of a section of tls.ini ready.
+
+        @raise ConfigError: OpenSSL refuses a value in it.
+        """
+
+    async def open(hop: NextHop, options: BackEndOptions) -> IBackEnd:
+        """
+        Connected, greeted, with TLS and logged in, as *hop* and *options* want it.
+
+        @raise BackEndFailed: no mail can be sent there.
+        """
+
+    async def deliver(
+        hop: NextHop, options: BackEndOptions, envelope: Envelope, message: IStagedMessage
+    ) -> Mapping[Recipient, Reply]:
+        """
+        One transaction. Nothing is sent if one of the recipients is refused.
+
+        @return: the back end's answer for each recipient that there is one for; 2yz: it has the
+            message.
+        @raise BackEndFailed: and it has answered for nobody.
+        """
