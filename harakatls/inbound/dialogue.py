@@ -35,9 +35,10 @@ from harakatls.smtp.events import (
     UnrecognizedReceived,
     VerifyReceived,
 )
+from harakatls.smtp.offer import SessionLimits
 from harakatls.smtp.refusals import TLS_FIRST
 from harakatls.smtp.reply import Reply
-from harakatls.smtp.server import ServerSession, SessionLimits
+from harakatls.smtp.server import ServerSession
 from harakatls.verdict import Disconnect
 
 log = Logger()

@@ -1,29 +1,24 @@
 """ESMTP over a connection of the reactor's: octets in and out, TLS, time limits."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.internet.interfaces import (
-    IAddress,
     IDelayedCall,
     IHalfCloseableProtocol,
     IPushProducer,
-    IReactorTime,
 )
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from harakatls.connection import Connection, Endpoint, TLSSummary
-from harakatls.hooks.chain import HookChain
 from harakatls.inbound.channel import HandshakeFailed
 from harakatls.inbound.conversation import Conversation
-from harakatls.inbound.dialogue import session_limits
-from harakatls.inbound.settings import InboundSettings, ListenerSettings
-from harakatls.interfaces import IServerTLS, ISpool
+from harakatls.inbound.port import Port
 from harakatls.smtp.server import ServerSession
 from harakatls.tls.hello import is_hello_enough
 from harakatls.tls.layer import TLSBroken, TLSLayer
@@ -35,7 +30,6 @@ CLOSE_TIMEOUT = 10.0  # seconds that a peer has to take our last reply
 LINGER_OCTETS = 1 << 20  # and how much it may still send meanwhile
 _UUID_FIXED = 0xF << 76 | 0x3 << 62  # the bits that are not random: version and variant
 _UUID_VERSION_4 = 0x4 << 76 | 0x2 << 62
-ABORT_TIMEOUT = 5.0  # seconds that a shutdown waits for what cannot be cancelled
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
@@ -49,10 +43,11 @@ class InboundProtocol(Protocol):
 
     transport: Any  # ITCPTransport
     _link: Link
-    factory: "InboundFactory"
 
-    def __init__(self, factory: "InboundFactory") -> None:
-        self.factory = factory
+    def __init__(self, port: Port, forget: Callable[["InboundProtocol"], None]) -> None:
+        """@param forget: told when nothing of the conversation is left."""
+        self._port = port
+        self._forget = forget
         self._handshake: Deferred[TLSSummary] | None = None
         self._client_hello: bytes | None = None  # while it is being gathered
         self._securing: Connection | None = None
@@ -69,7 +64,7 @@ class InboundProtocol(Protocol):
     # -- from the reactor -------------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        transport, factory = self.transport, self.factory
+        transport, port = self.transport, self._port
         # Replies are written in one piece, so there is nothing to wait for to join them with.
         transport.setTcpNoDelay(True)
         transport.setTcpKeepAlive(True)
@@ -79,17 +74,17 @@ class InboundProtocol(Protocol):
             _new_id(),
             _endpoint(transport.getPeer()),
             _endpoint(transport.getHost()),
-            factory.listener.implicit_tls,
+            port.listener.implicit_tls,
         )
         self._conversation = Conversation(
-            ServerSession(factory.limits, connection.implicit_tls),
-            factory.chain,
+            ServerSession(port.limits, connection.implicit_tls),
+            port.chain,
             connection,
-            factory.settings,
-            factory.spool,
-            factory.tls,
-            factory.me,
-            factory.clock,
+            port.settings,
+            port.spool,
+            port.tls,
+            port.me,
+            port.clock,
             self,
         )
         self._conversation.ended.addBoth(self._over)
@@ -133,7 +128,7 @@ class InboundProtocol(Protocol):
         # Each holds the other. Let go, they go now, with all that OpenSSL has of the connection,
         # and not when the garbage collector finds them, which is work besides.
         del self._conversation
-        self.factory.forget(self)
+        self._forget(self)
 
     def pauseProducing(self) -> None:
         """Too much of what we wrote has not been taken."""
@@ -172,7 +167,7 @@ class InboundProtocol(Protocol):
 
     def rest(self) -> Deferred[None]:
         self._resting = Deferred()
-        self.factory.clock.callLater(0, self._rested)
+        self._port.clock.callLater(0, self._rested)
         return self._resting
 
     def _rested(self) -> None:
@@ -192,7 +187,7 @@ class InboundProtocol(Protocol):
         transport.resumeProducing()
         self._link.close(linger and not self._heard_out, last)
         if not self._gone:
-            self._deadline = self.factory.clock.callLater(CLOSE_TIMEOUT, self.abort)
+            self._deadline = self._port.clock.callLater(CLOSE_TIMEOUT, self.abort)
 
     def abort(self) -> None:
         if not self._gone:
@@ -217,8 +212,8 @@ class InboundProtocol(Protocol):
         self._securing = connection
         self._client_hello = b""
         self._handshake = Deferred()
-        self._deadline = self.factory.clock.callLater(
-            self.factory.settings.handshake_timeout, self._handshake_too_slow
+        self._deadline = self._port.clock.callLater(
+            self._port.settings.handshake_timeout, self._handshake_too_slow
         )
         return self._handshake
 
@@ -231,7 +226,7 @@ class InboundProtocol(Protocol):
 
     def _begin_handshake(self, client_hello: bytes) -> None:
         """@param client_hello: or garbage, to which OpenSSL has the right answer."""
-        tls = self.factory.tls
+        tls = self._port.tls
         assert tls is not None and self._securing is not None
         try:
             self._link.start_tls(tls.connection_creator(self._securing, client_hello))
@@ -275,7 +270,7 @@ class InboundProtocol(Protocol):
 
     def _handshake_completed(self, layer: TLSLayer) -> None:
         handshake, self._handshake = self._handshake, None
-        tls = self.factory.tls
+        tls = self._port.tls
         assert handshake is not None and tls is not None
         self._cancel_deadline()
         try:
@@ -291,7 +286,7 @@ class InboundProtocol(Protocol):
             handshake.callback(summary)
 
     def _handshake_too_slow(self) -> None:
-        seconds = self.factory.settings.handshake_timeout
+        seconds = self._port.settings.handshake_timeout
         self._fail_handshake(f"it took longer than {seconds:g} seconds")
         self.abort()
 
@@ -319,69 +314,3 @@ def _endpoint(address: Any) -> Endpoint:
     if host.startswith("::ffff:") and "." in host:
         host = host[7:]
     return Endpoint(host, address.port)
-
-
-class InboundFactory(Factory):
-    """ESMTP on one listening port."""
-
-    noisy = False
-
-    def __init__(
-        self,
-        listener: ListenerSettings,
-        settings: InboundSettings,
-        chain: HookChain,
-        spool: ISpool,
-        tls: IServerTLS | None,
-        me: str,
-        clock: IReactorTime,
-    ) -> None:
-        self.listener = listener
-        self.settings = settings
-        self.chain = chain
-        self.spool = spool
-        self.tls = tls
-        self.me = me
-        self.clock = clock
-        self.limits = session_limits(settings)
-        self.connections: set[InboundProtocol] = set()
-        self._stopping = False
-        self._emptied: Deferred[None] | None = None
-
-    def buildProtocol(self, addr: IAddress | None) -> InboundProtocol:  # type: ignore[override]
-        protocol = InboundProtocol(self)
-        self.connections.add(protocol)
-        if self._stopping:
-            self.clock.callLater(0, protocol.stop)
-        return protocol
-
-    def forget(self, protocol: InboundProtocol) -> None:
-        """Its conversation has ended."""
-        self.connections.discard(protocol)
-        if not self.connections and self._emptied is not None:
-            emptied, self._emptied = self._emptied, None
-            emptied.callback(None)
-
-    async def drain(self, seconds: float) -> None:
-        """
-        Let the connections end; the port is to be closed before.
-
-        A peer that has a transaction under way may finish it. What lasts longer than *seconds*
-        is broken off, but for messages that may be ours already.
-        """
-        self._stopping = True
-        for protocol in tuple(self.connections):
-            protocol.stop()
-        await self._all_gone(seconds)
-        for protocol in tuple(self.connections):
-            protocol.abort()
-        await self._all_gone(ABORT_TIMEOUT)
-
-    async def _all_gone(self, seconds: float) -> None:
-        if not self.connections:
-            return
-        emptied = self._emptied = Deferred()
-        try:
-            await emptied.addTimeout(seconds, self.clock)
-        except TimedOut:
-            self._emptied = None

@@ -20,7 +20,8 @@ from twisted.python.components import Componentized
 
 from harakatls.config.errors import ConfigError
 from harakatls.hooks.chain import HookChain
-from harakatls.inbound.protocol import InboundFactory
+from harakatls.inbound.factory import InboundFactory
+from harakatls.inbound.port import Port
 from harakatls.inbound.settings import ListenerSettings
 from harakatls.interfaces import IResolver, ISpool
 from harakatls.outbound.back_ends import BackEnds
@@ -196,9 +197,10 @@ class Server(Service):
         self, listener: ListenerSettings, chain: HookChain, spool: ISpool
     ) -> InboundFactory:
         settings = self._settings
-        factory = InboundFactory(
+        port = Port(
             listener, settings.inbound, chain, spool, self._server_tls, settings.me, self._reactor
         )
+        factory = InboundFactory(port)
         self._factories.append(factory)
         return factory
 

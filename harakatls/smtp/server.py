@@ -1,9 +1,6 @@
 """The server's side of a conversation: bytes in, events out, replies back to bytes."""
 
-from functools import lru_cache
-from typing import NamedTuple, NoReturn
-
-from attrs import frozen
+from typing import NoReturn
 
 from harakatls.smtp import refusals
 from harakatls.smtp.capabilities import Capabilities
@@ -28,6 +25,7 @@ from harakatls.smtp.events import (
     UnrecognizedReceived,
 )
 from harakatls.smtp.lines import BadLine, LineBuffer
+from harakatls.smtp.offer import SessionLimits, offer_of
 from harakatls.smtp.refusals import greeting_again, is_error, out_of_order, refuse
 from harakatls.smtp.reply import Reply
 from harakatls.smtp.states import (
@@ -49,10 +47,6 @@ CHUNK = 65536
 # only sends it all again.
 ABSURD_MESSAGE = 20
 
-# What an offered extension adds to the length of a command line: RFC 1870 section 3, RFC 6152
-# section 2, RFC 6531 section 3.1, RFC 4954 section 5; NOTIFY and ORCPT at their longest.
-_LONGER_LINES = {"SIZE": 26, "8BITMIME": 17, "SMTPUTF8": 10, "AUTH": 500, "DSN": 537}
-
 _TLS_HANDSHAKE = b"\x16\x03"  # record type and the major version of TLS
 _WEB_VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "OPTIONS", "CONNECT", "TRACE", "PRI"})
 
@@ -60,62 +54,6 @@ _OK = 250
 _INTERMEDIATE = 300
 _NEGATIVE = 400
 _EXPECTED = {DataReceived: 354, StartTLSReceived: 220}  # 2yz accepts the rest
-
-
-@frozen
-class SessionLimits:
-    """
-    @ivar line: octets of a command line with its CRLF; what the offered extensions add comes on
-        top.
-    @ivar data_line: octets of a line of a message without its CRLF; longer ones are folded by
-        inserting CRLF and a space. 0: never.
-    @ivar message: octets of a message; 0 is without limit.
-    @ivar recipients: of one message.
-    @ivar errors: commands that are unknown, malformed or out of order since the last message;
-        then comes 421. 0: any number.
-    @ivar smtputf8: non-ASCII addresses are taken, if SMTPUTF8 was offered.
-    """
-
-    line: int = 512
-    data_line: int = 992
-    message: int = 26214400
-    recipients: int = 10000
-    errors: int = 20
-    smtputf8: bool = True
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What a session with these limits does by itself, to be offered."""
-        utf8 = ("SMTPUTF8",) if self.smtputf8 else ()
-        return Capabilities.of(
-            "PIPELINING", "8BITMIME", *utf8, f"SIZE {self.message}", "ENHANCEDSTATUSCODES", "DSN"
-        )
-
-
-class _Offer(NamedTuple):
-    """
-    What the answer to EHLO offers.
-
-    @ivar longer: so many octets more may a command line have.
-    @ivar lines: all lines of the answer but the first, as they are sent.
-    """
-
-    grammar: Grammar
-    longer: int
-    lines: bytes
-
-
-@lru_cache(maxsize=64)  # there are two or three, unless a plugin makes more
-def _offer(items: tuple[tuple[str, str], ...], secured: bool, utf8: bool) -> _Offer:
-    """@param items: the extensions with their parameters, some of which may not be had now."""
-    # RFC 4954 section 4: a password that was sent in the clear is known to others.
-    capabilities = Capabilities(dict(items)).without("STARTTLS" if secured else "AUTH")
-    if not utf8:
-        capabilities = capabilities.without("SMTPUTF8")
-    longer = sum(octets for name, octets in _LONGER_LINES.items() if name in capabilities)
-    _, *lines = capabilities.to_reply("").lines
-    wire = Reply(_OK, None, tuple(lines)).wire if lines else b""
-    return _Offer(Grammar(capabilities), longer, wire)
 
 
 class ServerSession:
@@ -336,7 +274,7 @@ class ServerSession:
         if type(event) is not HelloReceived:
             raise LocalProtocolError("there is no HELO or EHLO to accept")
         items = capabilities.items if event.extended else ()
-        offer = _offer(items, self.secured, self._limits.smtputf8)
+        offer = offer_of(items, self.secured, self._limits.smtputf8)
         self._accepted(event)
         self._awaiting = None
         self._grammar = offer.grammar

@@ -15,7 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from harakatls.config.directory import ConfigDirectory
 from harakatls.hooks.chain import HookChain
 from harakatls.hooks.registry import load_plugins, plugin_factories
-from harakatls.inbound.protocol import InboundFactory, InboundProtocol
+from harakatls.inbound.factory import InboundFactory
+from harakatls.inbound.port import Port
+from harakatls.inbound.protocol import InboundProtocol
 from harakatls.inbound.settings import InboundSettings, ListenerSettings
 from harakatls.interfaces import Site
 from harakatls.plugins.spool import DurableQueue
@@ -62,7 +64,7 @@ class ReceivingTests(SynchronousTestCase):
         self.settings = InboundSettings.load(config)
 
     def connect(self, implicit_tls: bool = False) -> tuple[InboundProtocol, MemoryTransport]:
-        factory = InboundFactory(
+        port = Port(
             ListenerSettings("198.51.100.1", 25, implicit_tls),
             self.settings,
             self.chain,
@@ -71,6 +73,7 @@ class ReceivingTests(SynchronousTestCase):
             self.settings.me,
             self.clock,
         )
+        factory = InboundFactory(port)
         transport = MemoryTransport()
         protocol = factory.buildProtocol(None)
         transport.connect(protocol)

@@ -13,13 +13,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.hooks.chain import HookChain
-from harakatls.inbound.protocol import (
-    ABORT_TIMEOUT,
-    CLOSE_TIMEOUT,
-    LINGER_OCTETS,
-    InboundFactory,
-    InboundProtocol,
-)
+from harakatls.inbound.factory import ABORT_TIMEOUT, InboundFactory
+from harakatls.inbound.port import Port
+from harakatls.inbound.protocol import CLOSE_TIMEOUT, LINGER_OCTETS, InboundProtocol
 from harakatls.inbound.settings import ListenerSettings
 from harakatls.plugins.spool import DurableQueue
 from harakatls.plugins.tls import StartTLSOffer
@@ -70,7 +66,7 @@ class ProtocolTestCase(SynchronousTestCase):
         chain = HookChain(plugins, self.clock, DurableQueue())
         listener = ListenerSettings("198.51.100.1", 25, implicit_tls)
         return InboundFactory(
-            listener, self.settings, chain, self.spool, tls, "mx.example", self.clock
+            Port(listener, self.settings, chain, self.spool, tls, "mx.example", self.clock)
         )
 
     def connect(

@@ -24,8 +24,9 @@ from harakatls.smtp.events import (
     ServerEvent,
     StartTLSReceived,
 )
+from harakatls.smtp.offer import SessionLimits
 from harakatls.smtp.reply import Reply
-from harakatls.smtp.server import ServerSession, SessionLimits
+from harakatls.smtp.server import ServerSession
 from harakatls.smtp.states import State
 
 WELCOME = Reply.of(220, None, "mx.example ESMTP")

@@ -21,9 +21,10 @@ from harakatls.smtp.events import (
     RcptReceived,
     ServerEvent,
 )
+from harakatls.smtp.offer import SessionLimits
 from harakatls.smtp.parameters import mail_parameters, rcpt_parameters
 from harakatls.smtp.reply import Reply
-from harakatls.smtp.server import ServerSession, SessionLimits
+from harakatls.smtp.server import ServerSession
 from harakatls.smtp.states import State
 from tests.smtp.support import NO, OFFERED, SEND_IT, WELCOME, accept, recipient
 

@@ -29,9 +29,10 @@ from harakatls.smtp.events import (
     UnrecognizedReceived,
 )
 from harakatls.smtp.lines import ABSURD_LINE
+from harakatls.smtp.offer import SessionLimits
 from harakatls.smtp.refusals import TLS_FIRST
 from harakatls.smtp.reply import Reply
-from harakatls.smtp.server import ABSURD_MESSAGE, CHUNK, ServerSession, SessionLimits
+from harakatls.smtp.server import ABSURD_MESSAGE, CHUNK, ServerSession
 from harakatls.smtp.states import State
 from tests.smtp.support import (
     BYE,

@@ -20,7 +20,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from harakatls.connection import Connection, TLSSummary
 from harakatls.hooks.chain import HookChain
 from harakatls.hooks.registry import load_plugins, plugin_factories
-from harakatls.inbound.protocol import InboundFactory
+from harakatls.inbound.factory import InboundFactory
+from harakatls.inbound.port import Port
 from harakatls.interfaces import Site
 from harakatls.plugins.spool import DurableQueue
 from harakatls.service.settings import Settings
@@ -168,7 +169,7 @@ class Documented:
         ]
         chain = HookChain(plugins, clock, DurableQueue())
         factory = InboundFactory(
-            listener, settings.inbound, chain, spool, self.tls, settings.me, clock
+            Port(listener, settings.inbound, chain, spool, self.tls, settings.me, clock)
         )
         transport = MemoryTransport(
             IPv4Address("TCP", peer, 49152), IPv4Address("TCP", "198.51.100.1", port)
@@ -194,7 +195,7 @@ class Documented:
         """
         transport = self.connect(port, peer)
         visit = Visit()
-        if not transport.protocol.factory.listener.implicit_tls:
+        if not transport.protocol.factory.port.listener.implicit_tls:
             transport.text()
             transport.protocol.dataReceived(EHLO)
             visit.offered = "250-STARTTLS" in transport.text().replace("250 ", "250-")

@@ -1,0 +1,62 @@
+"""The connections to one listening port, from the first to the last."""
+
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as TimedOut
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
+
+from harakatls.inbound.port import Port
+from harakatls.inbound.protocol import InboundProtocol
+
+ABORT_TIMEOUT = 5.0  # seconds that a shutdown waits for what cannot be cancelled
+
+
+class InboundFactory(Factory):
+    """ESMTP on one listening port."""
+
+    noisy = False
+
+    def __init__(self, port: Port) -> None:
+        self.port = port
+        self.connections: set[InboundProtocol] = set()
+        self._stopping = False
+        self._emptied: Deferred[None] | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> InboundProtocol:
+        protocol = InboundProtocol(self.port, self.forget)
+        protocol.factory = self
+        self.connections.add(protocol)
+        if self._stopping:
+            self.port.clock.callLater(0, protocol.stop)
+        return protocol
+
+    def forget(self, protocol: InboundProtocol) -> None:
+        """Its conversation has ended."""
+        self.connections.discard(protocol)
+        if not self.connections and self._emptied is not None:
+            emptied, self._emptied = self._emptied, None
+            emptied.callback(None)
+
+    async def drain(self, seconds: float) -> None:
+        """
+        Let the connections end; the port is to be closed before.
+
+        A peer that has a transaction under way may finish it. What lasts longer than *seconds*
+        is broken off, but for messages that may be ours already.
+        """
+        self._stopping = True
+        for protocol in tuple(self.connections):
+            protocol.stop()
+        await self._all_gone(seconds)
+        for protocol in tuple(self.connections):
+            protocol.abort()
+        await self._all_gone(ABORT_TIMEOUT)
+
+    async def _all_gone(self, seconds: float) -> None:
+        if not self.connections:
+            return
+        emptied = self._emptied = Deferred()
+        try:
+            await emptied.addTimeout(seconds, self.port.clock)
+        except TimedOut:
+            self._emptied = None

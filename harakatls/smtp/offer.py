@@ -1,0 +1,72 @@
+"""What a session offers, and what it holds a client to."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from attrs import frozen
+
+from harakatls.smtp.capabilities import Capabilities
+from harakatls.smtp.commands import Grammar
+from harakatls.smtp.reply import Reply
+
+# What an offered extension adds to the length of a command line: RFC 1870 section 3, RFC 6152
+# section 2, RFC 6531 section 3.1, RFC 4954 section 5; NOTIFY and ORCPT at their longest.
+_LONGER_LINES = {"SIZE": 26, "8BITMIME": 17, "SMTPUTF8": 10, "AUTH": 500, "DSN": 537}
+
+_OK = 250
+
+
+@frozen
+class SessionLimits:
+    """
+    @ivar line: octets of a command line with its CRLF; what the offered extensions add comes on
+        top.
+    @ivar data_line: octets of a line of a message without its CRLF; longer ones are folded by
+        inserting CRLF and a space. 0: never.
+    @ivar message: octets of a message; 0 is without limit.
+    @ivar recipients: of one message.
+    @ivar errors: commands that are unknown, malformed or out of order since the last message;
+        then comes 421. 0: any number.
+    @ivar smtputf8: non-ASCII addresses are taken, if SMTPUTF8 was offered.
+    """
+
+    line: int = 512
+    data_line: int = 992
+    message: int = 26214400
+    recipients: int = 10000
+    errors: int = 20
+    smtputf8: bool = True
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What a session with these limits does by itself, to be offered."""
+        utf8 = ("SMTPUTF8",) if self.smtputf8 else ()
+        return Capabilities.of(
+            "PIPELINING", "8BITMIME", *utf8, f"SIZE {self.message}", "ENHANCEDSTATUSCODES", "DSN"
+        )
+
+
+class Offer(NamedTuple):
+    """
+    What the answer to EHLO offers.
+
+    @ivar longer: so many octets more may a command line have.
+    @ivar lines: all lines of the answer but the first, as they are sent.
+    """
+
+    grammar: Grammar
+    longer: int
+    lines: bytes
+
+
+@lru_cache(maxsize=64)  # there are two or three, unless a plugin makes more
+def offer_of(items: tuple[tuple[str, str], ...], secured: bool, utf8: bool) -> Offer:
+    """@param items: the extensions with their parameters, some of which may not be had now."""
+    # RFC 4954 section 4: a password that was sent in the clear is known to others.
+    capabilities = Capabilities(dict(items)).without("STARTTLS" if secured else "AUTH")
+    if not utf8:
+        capabilities = capabilities.without("SMTPUTF8")
+    longer = sum(octets for name, octets in _LONGER_LINES.items() if name in capabilities)
+    _, *lines = capabilities.to_reply("").lines
+    wire = Reply(_OK, None, tuple(lines)).wire if lines else b""
+    return Offer(Grammar(capabilities), longer, wire)
