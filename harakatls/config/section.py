@@ -86,8 +86,10 @@ class Section:
         return ConfigError(self.file, self.name, key, problem)
 
     def warn(self, key: str | None, problem: str) -> None:
-        """Tell the operator about *key* without refusing the file."""
-        self.warnings.append(f"{place(self.file, self.name, key)}: {problem}")
+        """Tell the operator about *key*, once, without refusing the file."""
+        warning = f"{place(self.file, self.name, key)}: {problem}"
+        if warning not in self.warnings:
+            self.warnings.append(warning)
 
     def unsupported(self, reasons: Mapping[str, str]) -> None:
         """

@@ -12,14 +12,14 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure as Problem
 
 from harakatls.config.directory import ConfigDirectory, queue_directory
+from harakatls.redis.link import RedisAway, RedisLink, redis_link
+from harakatls.redis.settings import RedisSettings
 from harakatls.service.command_failure import CommandFailure, warn
 from harakatls.service.logs import printable
 from harakatls.service.nogo import file_of
 from harakatls.tls.nogo import Direction, parse_key
 from harakatls.tls.nogo_file import Failure, clear_in, failures_in
 from harakatls.tls.nogo_redis import clear_of, failures_of
-from harakatls.tls.redis_link import RedisAway, RedisLink, redis_link
-from harakatls.tls.redis_settings import RedisSettings
 from harakatls.tls.settings import NoGoSettings, TLSSettings
 
 T = TypeVar("T")

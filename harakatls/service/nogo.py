@@ -6,12 +6,12 @@ from typing import Any
 from attrs import frozen
 
 from harakatls.interfaces import ITLSMemory
+from harakatls.redis.link import RedisLink, redis_link
 from harakatls.service.settings import Settings
 from harakatls.tls.clients import FailingClients
 from harakatls.tls.nogo import Direction
 from harakatls.tls.nogo_file import NAME, FileTLSMemory, NoGoFile
 from harakatls.tls.nogo_redis import RedisTLSMemory
-from harakatls.tls.redis_link import RedisLink, redis_link
 
 
 @frozen

@@ -8,9 +8,9 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from harakatls.interfaces import ITLSMemory
+from harakatls.redis.link import RedisAway, RedisLink
 from harakatls.tls.nogo import PREFIX, Direction
 from harakatls.tls.nogo_file import Failure
-from harakatls.tls.redis_link import RedisAway, RedisLink
 
 
 @implementer(ITLSMemory)

@@ -17,11 +17,11 @@ from harakatls.config.errors import shown
 from harakatls.config.hosts import HostList
 from harakatls.config.ini import Ini
 from harakatls.config.section import Section
+from harakatls.redis.settings import RedisSettings, read_redis
 from harakatls.tls.certificates import wildcard_for
 from harakatls.tls.files import GroupFile, PEMFile, files_of_directory, group_file, named_files
 from harakatls.tls.mutual import MutualTLS, read_mutual, tell_of_exclusions, tell_of_unused
 from harakatls.tls.parameters import FILE, ContextParameters, Role, read_parameters
-from harakatls.tls.redis_settings import RedisSettings, read_redis
 from harakatls.tls.sections import (
     INBOUND,
     NO_TLS_HOSTS,
@@ -368,5 +368,5 @@ def _nogo(config: ConfigDirectory, ini: Ini) -> NoGoSettings:
         enabled=enabled,
         expiry=section.seconds("disable_expiry", NoGoSettings().expiry),
         inbound_expiry=section.seconds("disable_inbound_expiry", NoGoSettings().inbound_expiry),
-        redis=read_redis(config, ini),
+        redis=read_redis(config, ini.section("redis")),
     )

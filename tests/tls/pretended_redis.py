@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from harakatls.tls.redis_link import RedisAway
+from harakatls.redis.link import RedisAway
 
 
 class PretendedRedis:

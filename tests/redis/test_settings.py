@@ -1,10 +1,10 @@
-"""Tests for harakatls.tls.redis_settings."""
+"""Tests for harakatls.redis.settings."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.config.directory import ConfigDirectory
 from harakatls.config.errors import ConfigError
-from harakatls.tls.redis_settings import RedisSettings
+from harakatls.redis.settings import RedisSettings
 from harakatls.tls.settings import TLSSettings
 from tests.config.files import write_config
 

@@ -10,7 +10,7 @@ from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.logger import Logger
 
-from harakatls.tls.redis_settings import RedisSettings
+from harakatls.redis.settings import RedisSettings
 
 Connect = Callable[[Any], Deferred[Any]]
 """Connects a protocol to Redis."""
@@ -49,13 +49,18 @@ class RedisLink:
         clock: IReactorTime,
         limit: float = ANSWER_LIMIT,
         most_octets: int = _MOST_OCTETS,
+        meanwhile: str = "failures of TLS are kept beside the queue",
     ) -> None:
-        """@param limit: seconds for an answer."""
+        """
+        @param limit: seconds for an answer.
+        @param meanwhile: what the operator is told of what happens while it is away.
+        """
         self._settings = settings
         self._connect = connect
         self._clock = clock
         self._limit = limit
         self._most_octets = most_octets
+        self._meanwhile = meanwhile
         self._protocol: Any = None
         self._opening: Deferred[None] | None = None
         self._waiting: list[Deferred[None]] = []
@@ -186,9 +191,10 @@ class RedisLink:
         if self._trouble is None and not self._closed:
             self._trouble = command
             _log.warn(
-                "Redis at {place} is away ({problem}): failures of TLS are kept beside the queue",
+                "Redis at {place} is away ({problem}): {meanwhile}",
                 place=str(self._settings),
                 problem=problem,
+                meanwhile=self._meanwhile,
             )
 
     def _well(self, command: str) -> None:

@@ -1,4 +1,4 @@
-"""Tests for harakatls.tls.redis_link: what Redis does to those who ask it, and to the log."""
+"""Tests for harakatls.redis.link: what Redis does to those who ask it, and to the log."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from harakatls.tls import redis_link
-from harakatls.tls.redis_link import ANSWER_LIMIT, REST, RedisAway, RedisLink
-from harakatls.tls.redis_settings import RedisSettings
+from harakatls.redis import link as redis_link
+from harakatls.redis.link import ANSWER_LIMIT, REST, RedisAway, RedisLink
+from harakatls.redis.settings import RedisSettings
 
 
 def command(*words: str) -> bytes:

@@ -1,9 +1,8 @@
-"""Where Redis is: redis.ini, overlaid by what [redis] of tls.ini says about the server."""
+"""Where Redis is: redis.ini, overlaid by what [redis] of another file says about the server."""
 
 from attrs import field, frozen
 
 from harakatls.config.directory import ConfigDirectory
-from harakatls.config.ini import Ini
 from harakatls.config.section import HIGHEST_PORT, Section
 
 FILE = "redis.ini"
@@ -11,7 +10,7 @@ FILE = "redis.ini"
 _HIGHEST_DATABASE = 1_000_000
 _NAMES_OF_HOST = ("host", "ip")
 _NAMES_OF_DATABASE = ("db", "database", "dbid")
-_NO_CREDIT = "only the memory of failed TLS uses Redis"
+_NO_CREDIT = "only the memory of failed TLS and the plugin limit use Redis"
 
 
 @frozen
@@ -28,18 +27,17 @@ class RedisSettings:
         return f"{where}:{self.port}/{self.database}"
 
 
-def read_redis(config: ConfigDirectory, tls_ini: Ini) -> RedisSettings | None:
+def read_redis(config: ConfigDirectory, overlay: Section) -> RedisSettings | None:
     """
-    tls.ini wins over [opts] of redis.ini, and that over [server].
+    *overlay* wins over [opts] of redis.ini, and that over [server].
+
+    @param overlay: the section C{redis} of the file of whoever wants one.
 
     @return: None where neither file says anything about a Redis server.
     @raise ConfigError: a value cannot be used.
     """
     ini = config.ini(FILE)
-    given = [
-        _read(section)
-        for section in (ini.section("server"), ini.section("opts"), tls_ini.section("redis"))
-    ]
+    given = [_read(section) for section in (ini.section("server"), ini.section("opts"), overlay)]
     for name in ini.sections():
         if name not in ("server", "opts"):
             unused = ini.section(name)

@@ -1,0 +1,1 @@
+"""A Redis server: where it is, and how it is asked."""
