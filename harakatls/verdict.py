@@ -8,6 +8,7 @@ DENYDISCONNECT, DENYSOFTDISCONNECT and DISCONNECT are Disconnect with a reply.
 from attrs import frozen
 
 from harakatls.mail.address import Address
+from harakatls.queued import Delivered
 from harakatls.smtp.reply import Reply
 
 
@@ -26,11 +27,14 @@ class Accept:
         all; otherwise the next queue plugins are asked about the others.
     @ivar delivered: at the queue stage alone: they are in their mailboxes, so whose sender asked
         for that (NOTIFY=SUCCESS, RFC 3461) is told.
+    @ivar handed_on: at the queue stage alone: what next hops have taken by now. Where one does not
+        offer DSN, its recipients' sender is told as well, if that was asked for.
     """
 
     reply: Reply | None = None
     recipients: frozenset[Address] | None = None
     delivered: bool = False
+    handed_on: tuple[Delivered, ...] = ()
 
 
 @frozen

@@ -28,7 +28,6 @@ from harakatls.interfaces import (
     IStagedMessage,
     ISuccessReports,
 )
-from harakatls.mail.address import Address
 from harakatls.mail.envelope import Recipient
 from harakatls.mail.route import NextHop
 from harakatls.queued import Delayed, Delivered, Failed, QueuedMessage
@@ -91,8 +90,9 @@ class HookChain:
     """
     All hooks, stage by stage.
 
-    @ivar success_reports: told of recipients that a queue plugin has put into their mailboxes, if
-        the sender asked to hear of it; it raises nothing. None where nobody sends reports.
+    @ivar success_reports: told of recipients that a queue plugin has put into their mailboxes, or
+        handed on, if the sender asked to hear of it; it raises nothing. None where nobody sends
+        reports.
 
     A hook that does not wait for anything costs no timer and no Deferred. One that raises, takes
     too long, or returns what is no verdict counts as TempFail, so that a broken filter lets no
@@ -221,8 +221,8 @@ class HookChain:
             verdict = await self._verdict((hook,), connection, transaction, message)
             if isinstance(verdict, Continue):
                 continue
-            if isinstance(verdict, Accept) and verdict.delivered:
-                await self._report_delivered(transaction, message, verdict.recipients)
+            if isinstance(verdict, Accept):
+                await self._report_success(transaction, message, verdict)
             if not isinstance(verdict, Accept) or verdict.recipients is None:
                 return verdict
             taken = verdict.recipients
@@ -235,22 +235,28 @@ class HookChain:
             )
         return NOBODY_QUEUED
 
-    async def _report_delivered(
-        self,
-        transaction: Transaction,
-        message: IStagedMessage,
-        taken: frozenset[Address] | None,
+    async def _report_success(
+        self, transaction: Transaction, message: IStagedMessage, verdict: Accept
     ) -> None:
-        """@param taken: as `Accept.recipients`."""
-        if self.success_reports is None or transaction.envelope.reverse_path is None:
+        reports, envelope = self.success_reports, transaction.envelope
+        if reports is None or envelope.reverse_path is None:
             return
-        told = tuple(
-            recipient
-            for recipient in transaction.envelope.recipients
-            if "SUCCESS" in recipient.notify and (taken is None or recipient.address in taken)
+        if verdict.delivered:
+            taken = verdict.recipients
+            told = tuple(
+                recipient
+                for recipient in envelope.recipients
+                if "SUCCESS" in recipient.notify and (taken is None or recipient.address in taken)
+            )
+            if told:
+                await reports.delivered(transaction, told, message)
+        relayed = tuple(
+            outcome
+            for outcome in verdict.handed_on
+            if "SUCCESS" in outcome.recipient.notify and not outcome.will_report
         )
-        if told:
-            await self.success_reports.delivered(transaction, told, message)
+        if relayed:
+            await reports.relayed(transaction, relayed, message)
 
     def disconnected(self, connection: Connection) -> Coroutine[Any, Any, None]:
         """Tell everybody."""

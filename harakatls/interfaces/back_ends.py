@@ -7,6 +7,7 @@ from zope.interface import Interface
 from harakatls.interfaces.spool import IStagedMessage
 from harakatls.mail.envelope import Envelope, Recipient
 from harakatls.mail.route import BackEndOptions, NextHop
+from harakatls.queued import Delivered, Outcome
 from harakatls.smtp.reply import Reply
 
 
@@ -14,7 +15,7 @@ class BackEndFailed(Exception):
     """
     The conversation with a back end ended without an answer that could be passed on.
 
-    @ivar reply: 4yz, for the client.
+    @ivar reply: 4yz, for the client; it does not tell who or where the back end is.
     @ivar reached: it was there, and has refused no mail from us as a whole.
     """
 
@@ -41,6 +42,9 @@ class IBackEnd(Interface):
     async def message(message: IStagedMessage) -> Reply:
         """The message; 2yz makes it the back end's, for all recipients that it has accepted."""
 
+    def taken(recipient: Recipient, reply: Reply) -> Delivered:
+        """What its 2yz to a message means for one of the recipients."""
+
     def leave() -> None:
         """Say goodbye. May be called at any time, and twice."""
 
@@ -64,11 +68,10 @@ class IBackEnds(Interface):
 
     async def deliver(
         hop: NextHop, options: BackEndOptions, envelope: Envelope, message: IStagedMessage
-    ) -> Mapping[Recipient, Reply]:
+    ) -> Mapping[Recipient, Outcome]:
         """
         One transaction. Nothing is sent if one of the recipients is refused.
 
-        @return: the back end's answer for each recipient that there is one for; 2yz: it has the
-            message.
+        @return: what became of each recipient that there is an answer for.
         @raise BackEndFailed: and it has answered for nobody.
         """

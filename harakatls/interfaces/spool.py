@@ -6,7 +6,7 @@ from zope.interface import Attribute, Interface
 
 from harakatls.connection import Transaction
 from harakatls.mail.envelope import Envelope, Recipient
-from harakatls.queued import QueuedMessage
+from harakatls.queued import Delivered, QueuedMessage
 
 
 class IMessageBody(Interface):
@@ -59,15 +59,28 @@ class IStagedMessage(Interface):
 
 
 class ISuccessReports(Interface):
-    """Tells senders that their mail has been delivered here (RFC 3461)."""
+    """
+    Tells senders that their mail has been delivered here, or handed on (RFC 3461).
+
+    Raises nothing: the message has been taken, with a report or without.
+    """
 
     async def delivered(
         transaction: Transaction, recipients: tuple[Recipient, ...], message: IStagedMessage
     ) -> None:
         """
-        Raises nothing: the message has been delivered, with a report or without.
+        In their mailboxes.
 
         @param recipients: those of whom the sender, who is not null, wants to be told.
+        """
+
+    async def relayed(
+        transaction: Transaction, handed_on: tuple[Delivered, ...], message: IStagedMessage
+    ) -> None:
+        """
+        To next hops that will not report it themselves.
+
+        @param handed_on: for recipients of whom the sender, who is not null, wants to be told.
         """
 
 

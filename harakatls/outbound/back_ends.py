@@ -1,45 +1,34 @@
 """Servers that plugins hand mail on to while the client waits (queue/smtp_forward, smtp_proxy)."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 
-from attrs import define, evolve
+from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from harakatls.config.errors import ConfigError
-from harakatls.connection import TLSSummary
-from harakatls.interfaces import (
-    BackEndFailed,
-    IBackEnd,
-    IBackEnds,
-    IMessageBody,
-    IStagedMessage,
-    SpoolDamaged,
-)
+from harakatls.interfaces import BackEndFailed, IBackEnds, IStagedMessage, SpoolDamaged
 from harakatls.mail.envelope import Envelope, Recipient
 from harakatls.mail.route import BackEndOptions, NextHop
+from harakatls.outbound.back_end import DAMAGED, GONE, MAY_BE_THERE, BackEnd
 from harakatls.outbound.broken import ConnectionBroken
 from harakatls.outbound.connector import Connector, Opened, Unusable
-from harakatls.outbound.host import bounded
-from harakatls.outbound.routing import Routing
+from harakatls.outbound.host import bounded, decided
+from harakatls.outbound.reach import other_family
+from harakatls.outbound.routing import Routing, Skipped
 from harakatls.outbound.settings import OutboundSettings
-from harakatls.outbound.seven_bit import seven_bit
 from harakatls.outbound.tcp import Connect
 from harakatls.outbound.transaction import Transaction
-from harakatls.smtp.errors import LocalProtocolError
-from harakatls.smtp.events import Asked
-from harakatls.smtp.parameters import mail_parameters, rcpt_parameters
+from harakatls.queued import Outcome
 from harakatls.smtp.reply import Reply
-from harakatls.smtp.states import READY
 from harakatls.tls.client import ClientTLS
 from harakatls.tls.settings import OutboundTLS
 
 log = Logger()
 
-DAMAGED = Reply.of(451, "4.3.0", "The message cannot be read any more, send it again")
-_NOT_7BIT = Reply.of(554, "5.6.3", "The message is 8-bit, which the mail server does not take")
+# Which host that is, and what is wrong with it, is in the log: it is no concern of a client.
+UNUSABLE = Reply.of(451, "4.3.0", "The mail server behind this one takes no mail now, try later")
 
 
 @implementer(IBackEnds)
@@ -93,20 +82,20 @@ class BackEnds:
     async def open(self, hop: NextHop, options: BackEndOptions) -> "BackEnd":
         """As `IBackEnds.open`; never a connection that was used before."""
         connector = self.connector(options)
-        opened = await self._opened(connector, hop, afresh=True)
-        return BackEnd(connector, opened, hop)
+        opened, at = await self._opened(connector, hop, afresh=True)
+        return BackEnd(connector, opened, at)
 
     async def deliver(
         self, hop: NextHop, options: BackEndOptions, envelope: Envelope, message: IStagedMessage
-    ) -> Mapping[Recipient, Reply]:
+    ) -> Mapping[Recipient, Outcome]:
         """As `IBackEnds.deliver`."""
         connector = self.connector(options)
-        opened = await self._opened(connector, hop, afresh=False)
+        opened, at = await self._opened(connector, hop, afresh=False)
         try:
-            return await self._transaction(connector, opened, hop, envelope, message)
+            return await self._transaction(connector, opened, at, envelope, message)
         except _Stale:
-            opened = await self._opened(connector, hop, afresh=True)
-            return await self._transaction(connector, opened, hop, envelope, message)
+            opened, at = await self._opened(connector, hop, afresh=True)
+            return await self._transaction(connector, opened, at, envelope, message)
 
     async def _transaction(
         self,
@@ -115,13 +104,12 @@ class BackEnds:
         hop: NextHop,
         envelope: Envelope,
         message: IStagedMessage,
-    ) -> Mapping[Recipient, Reply]:
-        settings, recipients = connector.settings, envelope.recipients
+    ) -> Mapping[Recipient, Outcome]:
         transaction = Transaction(
             opened.protocol,
-            settings,
+            connector.settings,
             envelope,
-            recipients,
+            envelope.recipients,
             message.size,
             b"",
             message.open,
@@ -129,11 +117,12 @@ class BackEnds:
             pipelining=False,
             all_or_none=True,
         )
+        replies: Mapping[Recipient, Reply] = transaction.replies
         try:
             await transaction.run()
         except ConnectionBroken as problem:
             opened.protocol.abort()
-            return _broken(transaction, opened, hop, str(problem))
+            replies = _broken(transaction, opened, hop, str(problem))
         except SpoolDamaged:
             opened.protocol.abort()
             raise BackEndFailed(DAMAGED, True) from None
@@ -141,21 +130,37 @@ class BackEnds:
             # A message of which a part was sent must never be ended with a dot.
             opened.protocol.abort()
             raise
-        connector.leave(opened)
-        return {who: bounded(reply) for who, reply in transaction.replies.items()}
+        else:
+            connector.leave(opened)
+        return {who: decided(who, bounded(reply), hop, opened) for who, reply in replies.items()}
 
     # -- opening ------------------------------------------------------------------------------
 
-    async def _opened(self, connector: Connector, hop: NextHop, afresh: bool) -> Opened:
+    async def _opened(
+        self, connector: Connector, hop: NextHop, afresh: bool
+    ) -> tuple[Opened, NextHop]:
+        """
+        @return: with the address that it came to.
+        @raise BackEndFailed: there is no connection to be had.
+        """
         found = await self._routing.addresses((hop,))
-        reasons = [skipped.reply for skipped in found.skipped]
-        for each in found.hops:
-            opened = await connector.open(each, 0, afresh)
+        for skipped in found.skipped:
+            _log_skipped(skipped)
+        tried = set()
+        for number, each in enumerate(found.hops, 1):
+            if each in tried:
+                continue
+            other = other_family(each, found.hops[number:])
+            opened = await connector.open(each, 0, afresh, other)
+            at = each
+            if opened.instead is not None:
+                at = opened.instead.hop
+                tried.add(at)
+                _log_skipped(Skipped(each, opened.instead.reply))
             if isinstance(opened, Opened):
-                return opened
-            reasons.append(opened.reply)
-            _log_unusable(each, opened)
-        raise BackEndFailed(_delay(reasons), reached=False)
+                return opened, at
+            _log_unusable(at, opened)
+        raise BackEndFailed(UNUSABLE, reached=False)
 
     def connector(self, options: BackEndOptions) -> Connector:
         """For mail that waits in the queue as well. The section has to be prepared."""
@@ -191,128 +196,18 @@ def _broken(
     """
     if opened.earlier and not transaction.answered and not transaction.unsettled:
         raise _Stale
+    reply = MAY_BE_THERE if transaction.unsettled else GONE
     if transaction.unsettled:
         problem = f"{problem}; after the end of data, so it may arrive twice"
-    text = f"The mail server behind this one is gone: {problem}"
     log.warn("back end {host}: {problem}", host=hop.name, problem=problem)
-    reply = bounded(Reply.of(451, "4.4.2", text))
     if not any(answer.is_positive for answer in transaction.replies.values()):
         raise BackEndFailed(reply, reached=True)
     missing = dict.fromkeys(transaction.recipients, reply)
     return {**missing, **transaction.replies}
 
 
-@implementer(IBackEnd)
-@define(eq=False)
-class BackEnd:
-    """One conversation, at the client's own pace."""
-
-    _connector: Connector
-    _opened: Opened
-    _hop: NextHop
-    _envelope: Envelope | None = None
-
-    @property
-    def secured(self) -> TLSSummary | None:
-        """None in the clear."""
-        return self._opened.secured
-
-    async def mail(self, envelope: Envelope) -> Reply:
-        """As `IBackEnd.mail`."""
-        session = self._opened.protocol.session
-        with self._telling():
-            if session.state is not READY:
-                reset = await self._ask(Asked.RSET, session.reset())
-                if reset.code != 250:
-                    raise ConnectionBroken(f"it refused RSET: {reset}")
-            self._envelope = envelope
-            given, offered = envelope.parameters, session.capabilities
-            if given.smtputf8 and "SMTPUTF8" not in offered:
-                text = "The mail server behind this one does not offer SMTPUTF8"
-                return Reply.of(550, "5.6.7", text)
-            # What the client says of the size is all that is known of it.
-            size = given.size
-            told = offered.without("SIZE") if size is None else offered
-            command = session.mail(
-                envelope.reverse_path, mail_parameters(envelope, size or 0, told)
-            )
-            return await self._ask(Asked.MAIL, command)
-
-    async def rcpt(self, recipient: Recipient) -> Reply:
-        """As `IBackEnd.rcpt`."""
-        session = self._opened.protocol.session
-        with self._telling():
-            parameters = rcpt_parameters(recipient, session.capabilities)
-            return await self._ask(Asked.RCPT, session.rcpt(recipient, parameters))
-
-    async def message(self, message: IStagedMessage) -> Reply:
-        """As `IBackEnd.message`. In LMTP, the worst of the answers."""
-        protocol, settings = self._opened.protocol, self._connector.settings
-        with self._telling():
-            body = await self._suitable(message)
-            if isinstance(body, Reply):
-                return body
-            try:
-                data = await self._ask(Asked.DATA, protocol.session.data())
-                if data.code != 354:
-                    return data if not data.is_positive else _unexpected(data)
-                refusal = await protocol.send_body(b"", body, settings.data_timeout)
-                if refusal is not None:
-                    return bounded(refusal)
-                try:
-                    answer = await protocol.answer(Asked.BODY, settings.end_of_data_timeout)
-                except ConnectionBroken as problem:
-                    text = f"{problem}; after the end of data, so it may arrive twice"
-                    raise ConnectionBroken(text) from None
-                return bounded(answer)
-            finally:
-                body.close()
-
-    def leave(self) -> None:
-        """As `IBackEnd.leave`."""
-        self._opened.protocol.quit()
-
-    async def _suitable(self, message: IStagedMessage) -> IMessageBody | Reply:
-        if "8BITMIME" in self._opened.protocol.session.capabilities:
-            return message.open()
-        body = await seven_bit(message.open)
-        return _NOT_7BIT if isinstance(body, Reply) else body
-
-    async def _ask(self, asked: Asked, command: bytes) -> Reply:
-        protocol = self._opened.protocol
-        protocol.send(command)
-        return bounded(await protocol.answer(asked, self._connector.settings.command_timeout))
-
-    @contextmanager
-    def _telling(self) -> Iterator[None]:
-        protocol = self._opened.protocol
-        try:
-            yield
-        except (ConnectionBroken, LocalProtocolError) as problem:
-            protocol.abort()
-            log.warn("back end {host}: {problem}", host=self._hop.name, problem=str(problem))
-            text = f"The mail server behind this one is gone: {problem}"
-            raise BackEndFailed(bounded(Reply.of(451, "4.4.2", text)), reached=True) from None
-        except SpoolDamaged:
-            protocol.abort()
-            raise BackEndFailed(DAMAGED, True) from None
-        except BaseException:
-            protocol.abort()
-            raise
-
-
-def _unexpected(reply: Reply) -> Reply:
-    return Reply.of(451, "4.5.0", f"The mail server behind this one says to DATA: {reply}")
-
-
-def _delay(reasons: Sequence[Reply]) -> Reply:
-    """The client is told to come back, and why."""
-    if not reasons:
-        return Reply.of(451, "4.4.4", "The mail server behind this one has no address")
-    last = bounded(reasons[-1])
-    status = str(last.enhanced) if last.enhanced is not None else "4.4.1"
-    text = " ".join(last.lines)
-    return Reply.of(451, f"4{status[1:]}", f"The mail server behind this one: {text}")
+def _log_skipped(skipped: Skipped) -> None:
+    log.warn("back end {host}: {reply}", host=skipped.hop.name, reply=str(skipped.reply))
 
 
 def _log_unusable(hop: NextHop, unusable: Unusable) -> None:

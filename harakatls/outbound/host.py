@@ -180,13 +180,20 @@ class AtHost:
                 self._decide(recipient, reply)
 
     def _decide(self, recipient: Recipient, reply: Reply) -> None:
-        hop, secured = self.hop, self.opened.secured
-        if reply.accepts:
-            will_report = "DSN" in self.opened.protocol.session.capabilities
-            self.outcomes.append(Delivered(recipient, reply, hop, secured, will_report))
-        else:
-            kind = Failed if reply.is_permanent else Delayed
-            self.outcomes.append(kind(recipient, reply, hop, secured))
+        self.outcomes.append(decided(recipient, reply, self.hop, self.opened))
+
+
+def decided(recipient: Recipient, reply: Reply, hop: NextHop, opened: Opened) -> Outcome:
+    """What a reply means for a recipient. @param hop: who has given it, on *opened*."""
+    if reply.accepts:
+        return Delivered(recipient, reply, hop, opened.secured, offers_dsn(opened))
+    kind = Failed if reply.is_permanent else Delayed
+    return kind(recipient, reply, hop, opened.secured)
+
+
+def offers_dsn(opened: Opened) -> bool:
+    """The host does, so it has been told what the sender wants to hear of (RFC 3461)."""
+    return "DSN" in opened.protocol.session.capabilities
 
 
 # -- words ----------------------------------------------------------------------------------------

@@ -69,9 +69,7 @@ def _told(outcomes: Iterable[tuple[Outcome, Outcome]], warns: bool) -> Iterator[
         if isinstance(outcome, Delivered):
             # Who offers DSN has been told of the sender's wishes, and sees to them.
             if "SUCCESS" in recipient.notify and not outcome.will_report:
-                last = outcome.next_hop.protocol == LMTP
-                action = Action.DELIVERED if last else Action.RELAYED
-                yield Notice(recipient, action, outcome.reply, before.reply, outcome.next_hop)
+                yield success(before, outcome)
         elif isinstance(outcome, Failed):
             if wants(recipient, "FAILURE"):
                 yield Notice(
@@ -79,6 +77,17 @@ def _told(outcomes: Iterable[tuple[Outcome, Outcome]], warns: bool) -> Iterator[
                 )
         elif warns and wants(recipient, "DELAY"):
             yield Notice(recipient, Action.DELAYED, outcome.reply, before.reply, outcome.next_hop)
+
+
+def success(before: Outcome, outcome: Delivered) -> Notice:
+    """
+    That a next hop has it.
+
+    @param before: the outcome as it was, see `notices`.
+    """
+    last = outcome.next_hop.protocol == LMTP
+    action = Action.DELIVERED if last else Action.RELAYED
+    return Notice(outcome.recipient, action, outcome.reply, before.reply, outcome.next_hop)
 
 
 def wants(recipient: Recipient, what: str) -> bool:

@@ -25,9 +25,9 @@ from harakatls.interfaces import (
 )
 from harakatls.mail.envelope import Envelope, Recipient
 from harakatls.outbound.dsn import Reporter, report_envelope
-from harakatls.outbound.notices import Action, Notice
+from harakatls.outbound.notices import Action, Notice, success
 from harakatls.outbound.original import returned
-from harakatls.queued import QueuedMessage
+from harakatls.queued import Delivered, QueuedMessage
 from harakatls.smtp.reply import Reply
 from harakatls.verdict import Accept, Verdict
 
@@ -52,8 +52,8 @@ def unique_id() -> str:
 
 @implementer(ISuccessReports)
 @frozen
-class LocalReports:
-    """Tells senders of mail that was delivered on this machine, by a queue plugin."""
+class SuccessReports:
+    """Tells senders of mail that a queue plugin has delivered or handed on."""
 
     spool: ISpool
     takers: Takers
@@ -65,11 +65,24 @@ class LocalReports:
         self, transaction: Transaction, recipients: Sequence[Recipient], message: IStagedMessage
     ) -> None:
         """As `ISuccessReports.delivered`."""
+        told = [Notice(who, Action.DELIVERED, DELIVERED, DELIVERED) for who in recipients]
+        await self._report(transaction, told, message)
+
+    async def relayed(
+        self, transaction: Transaction, handed_on: Sequence[Delivered], message: IStagedMessage
+    ) -> None:
+        """As `ISuccessReports.relayed`."""
+        await self._report(
+            transaction, [success(outcome, outcome) for outcome in handed_on], message
+        )
+
+    async def _report(
+        self, transaction: Transaction, told: Sequence[Notice], message: IStagedMessage
+    ) -> None:
         now = self.clock.seconds()
         about = QueuedMessage(
             transaction.id, transaction.envelope, "", now, now, message.size, pending=()
         )
-        told = [Notice(who, Action.DELIVERED, DELIVERED, DELIVERED) for who in recipients]
         try:
             body = message.open()
             try:

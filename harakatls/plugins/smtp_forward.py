@@ -26,7 +26,7 @@ from harakatls.mail.route import NextHop
 from harakatls.plugins.back_end_settings import BackEndSettings, read_back_end
 from harakatls.plugins.host_list import LocalDomains
 from harakatls.plugins.host_pool import HostPool
-from harakatls.queued import QueuedMessage
+from harakatls.queued import Delivered, Outcome, QueuedMessage
 from harakatls.smtp.reply import Reply
 from harakatls.verdict import ACCEPT, CONTINUE, Accept, Reject, TempFail, Verdict
 
@@ -176,14 +176,19 @@ class SMTPForward:
         ours = self._ours(transaction)
         if not ours:
             return CONTINUE
-        taken: dict[Recipient, Reply] = {}
+        taken: dict[Recipient, Delivered] = {}
         for back_end, recipients in ours.items():
             for batch in _batches(back_end, recipients):
                 part = evolve(transaction.envelope, recipients=batch)
-                answers = await self._hand_on(back_end, part, message)
-                taken |= {who: reply for who, reply in answers.items() if reply.is_positive}
-                if len(taken) == 0 and answers:
-                    return _refused(answers.values())
+                try:
+                    outcomes = await self._hand_on(back_end, part, message)
+                except BackEndFailed as problem:
+                    if not taken:
+                        return _refused([problem.reply])
+                    outcomes = {}
+                taken |= {who: o for who, o in outcomes.items() if isinstance(o, Delivered)}
+                if not taken and outcomes:
+                    return _refused([outcome.reply for outcome in outcomes.values()])
                 if any(recipient not in taken for recipient in batch):
                     log.warn("{id}: a part waits in the queue", id=transaction.id)
                     break
@@ -205,24 +210,25 @@ class SMTPForward:
         transaction: Transaction,
         message: IStagedMessage,
         ours: Mapping[BackEndSettings, Sequence[Recipient]],
-        taken: Mapping[Recipient, Reply],
+        taken: Mapping[Recipient, Delivered],
     ) -> Verdict:
         """@raise SpoolFull: a part cannot be queued; the client comes back with all of it."""
         if not taken:
             return CONTINUE
         rest = [who for who in transaction.envelope.recipients if who not in taken]
+        handed_on = tuple(taken.values())
         of_back_ends = {who for some in ours.values() for who in some}
         mine = [who for who in rest if who in of_back_ends]
         if mine:
             waiting = evolve(transaction.envelope, recipients=tuple(mine), route=NAME)
             if len(mine) == len(rest):
                 await message.commit(waiting)
-                return ACCEPT
+                return Accept(handed_on=handed_on)
             await self._copy(message, waiting)
         if rest:
-            return Accept(recipients=frozenset(who.address for who in (*taken, *mine)))
-        *_, last = taken.values()
-        return Accept(evolve(last, code=250))
+            settled = frozenset(who.address for who in (*taken, *mine))
+            return Accept(recipients=settled, handed_on=handed_on)
+        return Accept(evolve(handed_on[-1].reply, code=250), handed_on=handed_on)
 
     async def _copy(self, message: IStagedMessage, envelope: Envelope) -> None:
         """The message itself is for plugins behind this one. Raises as `IStagedMessage.commit`."""
@@ -238,8 +244,12 @@ class SMTPForward:
 
     async def _hand_on(
         self, back_end: BackEndSettings, envelope: Envelope, message: IStagedMessage
-    ) -> Mapping[Recipient, Reply]:
-        """To the first host that is there."""
+    ) -> Mapping[Recipient, Outcome]:
+        """
+        To the first host that is there.
+
+        @raise BackEndFailed: none has it.
+        """
         pool = self.pools[back_end]
         failure = None
         for hop in pool.hosts():
@@ -254,7 +264,7 @@ class SMTPForward:
                 pool.worked(hop)
                 return answers
         assert failure is not None, "no pool is empty"
-        return dict.fromkeys(envelope.recipients, failure.reply)
+        raise failure
 
     # -- from the queue -----------------------------------------------------------------------
 
@@ -288,7 +298,7 @@ def _batches(
 
 def _refused(answers: Iterable[Reply]) -> Verdict:
     """A passing failure counts before a lasting one: then the client comes back."""
-    reply = min((reply for reply in answers if not reply.is_positive), key=lambda each: each.code)
+    reply = min((reply for reply in answers if not reply.accepts), key=lambda each: each.code)
     if reply.is_permanent:
         return Reject(evolve(reply, code=550))
     return TempFail(evolve(reply, code=450 if reply.heard else 451))

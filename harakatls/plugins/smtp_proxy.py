@@ -121,7 +121,13 @@ class SMTPProxy:
             self._lost(connection)
             raise
         talk.transaction = ""
-        return self._passed_on(connection, reply)
+        verdict = self._passed_on(connection, reply)
+        if not isinstance(verdict, Accept):
+            return verdict
+        recipients = transaction.envelope.recipients
+        return evolve(
+            verdict, handed_on=tuple(talk.back_end.taken(who, reply) for who in recipients)
+        )
 
     async def disconnected(self, connection: Connection) -> None:
         """The back end is left as well."""

@@ -29,7 +29,7 @@ from harakatls.outbound.connector import Connector
 from harakatls.outbound.delivery import Delivery
 from harakatls.outbound.dsn import Reporter
 from harakatls.outbound.held_back import AskedFirst
-from harakatls.outbound.reports import LocalReports
+from harakatls.outbound.reports import SuccessReports
 from harakatls.outbound.resolver import system_resolver
 from harakatls.outbound.routing import Routing
 from harakatls.outbound.runner import QueueRunner
@@ -184,7 +184,7 @@ class Server(Service):
             settings, spool, self._server_tls, resolver, self._back_ends, self._reactor
         )
         reporter = Reporter(settings.me, settings.outbound.templates)
-        chain.success_reports = LocalReports(spool, chain, reporter, self._reactor)
+        chain.success_reports = SuccessReports(spool, chain, reporter, self._reactor)
         self._runner = self._runner_for(chain, spool, resolver)
         self._factory_for = lambda listener: self._factory(listener, chain, spool)
         self._stapler.startService()  # before the ports: the first client is to see what is kept

@@ -14,7 +14,7 @@ from harakatls.hooks.chain import HookChain, LoadedPlugin
 from harakatls.interfaces import IQueueHook, IStagedMessage, ISuccessReports, SpoolFull
 from harakatls.mail.envelope import Envelope
 from harakatls.outbound.dsn import Reporter
-from harakatls.outbound.reports import LocalReports
+from harakatls.outbound.reports import SuccessReports
 from harakatls.plugins.spool import DurableQueue
 from harakatls.spool.memory import MemorySpool
 from harakatls.testing.values import MESSAGE, SENDER, connection, envelope, transaction
@@ -45,7 +45,7 @@ class LocalSuccessTests(SynchronousTestCase):
     def take(self, mail: Envelope, plugin: Mailboxes = Mailboxes()) -> Verdict:
         """What the queue plugins say of a message."""
         chain = HookChain((LoadedPlugin("mailboxes", plugin),), self.clock, DurableQueue())
-        reports = LocalReports(self.spool, chain, Reporter("mta.example"), self.clock)
+        reports = SuccessReports(self.spool, chain, Reporter("mta.example"), self.clock)
         self.assertTrue(ISuccessReports.providedBy(reports))
         chain.success_reports = reports
         return self.successResultOf(Deferred.fromCoroutine(self._take(chain, mail)))

@@ -1,6 +1,6 @@
 """Back ends in memory, for the plugins that hand mail on while the client waits."""
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 from attrs import evolve
@@ -29,13 +29,20 @@ class _NoRoutes:
 
 
 class BackEndCase(SynchronousTestCase):
-    """back1.example and back2.example are the hosts that may answer."""
+    """
+    back1.example and back2.example are the hosts that may answer.
+
+    @cvar addresses: of further hosts, by name.
+    """
+
+    addresses: Mapping[str, list[str]] = {}
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(1_700_000_000.0)
         self.network = MemoryNetwork(self.clock)
-        resolver = FixedResolver({}, {"back1.example": [FIRST], "back2.example": [SECOND]})
+        hosts = {"back1.example": [FIRST], "back2.example": [SECOND], **self.addresses}
+        resolver = FixedResolver({}, hosts)
         settings = OutboundSettings(pool_timeout=5.0)
         routing = Routing(_NoRoutes(), resolver, settings, ME, is_ours=lambda address: False)
         self.back_ends = BackEnds(

@@ -1,0 +1,143 @@
+"""A client's conversation passed on to a back end, step by step (queue/smtp_proxy)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from attrs import define
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from harakatls.connection import TLSSummary
+from harakatls.interfaces import (
+    BackEndFailed,
+    IBackEnd,
+    IMessageBody,
+    IStagedMessage,
+    SpoolDamaged,
+)
+from harakatls.mail.envelope import Envelope, Recipient
+from harakatls.mail.route import NextHop
+from harakatls.outbound.broken import ConnectionBroken
+from harakatls.outbound.connector import Connector, Opened
+from harakatls.outbound.host import bounded, offers_dsn
+from harakatls.outbound.seven_bit import seven_bit
+from harakatls.queued import Delivered
+from harakatls.smtp.errors import LocalProtocolError
+from harakatls.smtp.events import Asked
+from harakatls.smtp.parameters import mail_parameters, rcpt_parameters
+from harakatls.smtp.reply import Reply
+from harakatls.smtp.states import READY
+
+log = Logger()
+
+# What a client is told. What has happened at which host is in the log.
+GONE = Reply.of(451, "4.4.2", "The mail server behind this one is gone, try later")
+MAY_BE_THERE = Reply.of(
+    451, "4.4.2", "The mail server behind this one is gone; try later, though it may arrive twice"
+)
+DAMAGED = Reply.of(451, "4.3.0", "The message cannot be read any more, send it again")
+_NOT_7BIT = Reply.of(554, "5.6.3", "The message is 8-bit, which the mail server does not take")
+
+
+@implementer(IBackEnd)
+@define(eq=False)
+class BackEnd:
+    """One conversation, at the client's own pace."""
+
+    _connector: Connector
+    _opened: Opened
+    _hop: NextHop
+    _envelope: Envelope | None = None
+
+    @property
+    def secured(self) -> TLSSummary | None:
+        """None in the clear."""
+        return self._opened.secured
+
+    async def mail(self, envelope: Envelope) -> Reply:
+        """As `IBackEnd.mail`."""
+        session = self._opened.protocol.session
+        with self._telling():
+            if session.state is not READY:
+                reset = await self._ask(Asked.RSET, session.reset())
+                if reset.code != 250:
+                    raise ConnectionBroken(f"it refused RSET: {reset}")
+            self._envelope = envelope
+            given, offered = envelope.parameters, session.capabilities
+            if given.smtputf8 and "SMTPUTF8" not in offered:
+                text = "The mail server behind this one does not offer SMTPUTF8"
+                return Reply.of(550, "5.6.7", text)
+            # What the client says of the size is all that is known of it.
+            size = given.size
+            told = offered.without("SIZE") if size is None else offered
+            command = session.mail(
+                envelope.reverse_path, mail_parameters(envelope, size or 0, told)
+            )
+            return await self._ask(Asked.MAIL, command)
+
+    async def rcpt(self, recipient: Recipient) -> Reply:
+        """As `IBackEnd.rcpt`."""
+        session = self._opened.protocol.session
+        with self._telling():
+            parameters = rcpt_parameters(recipient, session.capabilities)
+            return await self._ask(Asked.RCPT, session.rcpt(recipient, parameters))
+
+    async def message(self, message: IStagedMessage) -> Reply:
+        """As `IBackEnd.message`. In LMTP, the worst of the answers."""
+        protocol, settings = self._opened.protocol, self._connector.settings
+        with self._telling():
+            body = await self._suitable(message)
+            if isinstance(body, Reply):
+                return body
+            try:
+                data = await self._ask(Asked.DATA, protocol.session.data())
+                if data.code != 354:
+                    return data if not data.is_positive else _unexpected(data)
+                refusal = await protocol.send_body(b"", body, settings.data_timeout)
+                if refusal is not None:
+                    return bounded(refusal)
+                with self._telling(MAY_BE_THERE):
+                    answer = await protocol.answer(Asked.BODY, settings.end_of_data_timeout)
+                return bounded(answer)
+            finally:
+                body.close()
+
+    def taken(self, recipient: Recipient, reply: Reply) -> Delivered:
+        """As `IBackEnd.taken`."""
+        return Delivered(recipient, reply, self._hop, self.secured, offers_dsn(self._opened))
+
+    def leave(self) -> None:
+        """As `IBackEnd.leave`."""
+        self._opened.protocol.quit()
+
+    async def _suitable(self, message: IStagedMessage) -> IMessageBody | Reply:
+        if "8BITMIME" in self._opened.protocol.session.capabilities:
+            return message.open()
+        body = await seven_bit(message.open)
+        return _NOT_7BIT if isinstance(body, Reply) else body
+
+    async def _ask(self, asked: Asked, command: bytes) -> Reply:
+        protocol = self._opened.protocol
+        protocol.send(command)
+        return bounded(await protocol.answer(asked, self._connector.settings.command_timeout))
+
+    @contextmanager
+    def _telling(self, gone: Reply = GONE) -> Iterator[None]:
+        """@param gone: what the client is told where the connection breaks."""
+        protocol = self._opened.protocol
+        try:
+            yield
+        except (ConnectionBroken, LocalProtocolError) as problem:
+            protocol.abort()
+            log.warn("back end {host}: {problem}", host=self._hop.name, problem=str(problem))
+            raise BackEndFailed(gone, reached=True) from None
+        except SpoolDamaged:
+            protocol.abort()
+            raise BackEndFailed(DAMAGED, True) from None
+        except BaseException:
+            protocol.abort()
+            raise
+
+
+def _unexpected(reply: Reply) -> Reply:
+    return Reply.of(451, "4.5.0", f"The mail server behind this one says to DATA: {reply}")
