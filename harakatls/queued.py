@@ -102,6 +102,8 @@ class QueuedMessage:
     @ivar last_replies: the last reply about a recipient, by its address as text.
     @ivar history: the last attempts, oldest first.
     @ivar warned: the sender knows that it is late.
+    @ivar removed: when the operator removed a recipient, in seconds since the epoch, by its address
+        as text.
     """
 
     id: str
@@ -115,6 +117,7 @@ class QueuedMessage:
     last_replies: Mapping[str, Reply] = {}
     history: tuple[Attempt, ...] = ()
     warned: bool = False
+    removed: Mapping[str, float] = {}
 
     def after_attempt(
         self, outcomes: Iterable[Outcome], attempt: Attempt, due: float
@@ -138,4 +141,21 @@ class QueuedMessage:
             pending=tuple(r for r in self.pending if r not in settled),
             last_replies=replies,
             history=(*self.history, attempt)[-HISTORY:],
+        )
+
+    def without(self, recipients: Iterable[Recipient], at: float) -> "QueuedMessage":
+        """
+        The message after the operator has removed some of the pending recipients.
+
+        @param at: when, in seconds since the epoch.
+        """
+        gone = frozenset(recipients)
+        addresses = {str(recipient.address): at for recipient in gone}
+        return evolve(
+            self,
+            pending=tuple(r for r in self.pending if r not in gone),
+            last_replies={
+                to: said for to, said in self.last_replies.items() if to not in addresses
+            },
+            removed={**self.removed, **addresses},
         )

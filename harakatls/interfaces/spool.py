@@ -124,6 +124,16 @@ class ISpool(Interface):
         Removed when nothing is pending, else kept until `queued.due`.
         """
 
+    def recalled() -> Collection[str]:
+        """
+        Claimed messages that are not to be tried: the operator holds or removes them.
+
+        They are to be settled as they are, where no attempt is under way. Cheap enough to be asked
+        before each attempt.
+
+        @return: their ids, those too that were named before; empty where there are no new ones.
+        """
+
     def open_body(queued: QueuedMessage) -> IMessageBody:
         """@raise SpoolDamaged: it is gone or cannot be read."""
 

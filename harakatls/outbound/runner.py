@@ -76,6 +76,7 @@ class QueueRunner(Service):
         self._schedule = Schedule(settings.concurrency_max, settings.limits, clock.seconds)
         self._in_hand: dict[str, Deferred[None]] = {}
         self._interruptible: set[str] = set()  # those of which nothing is being recorded
+        self._recalled: set[str] = set()  # what the operator wants back, as soon as that can be
         self._beginning = False
         self._held_up = False  # by what is not recorded yet
         self._claiming = False
@@ -171,6 +172,7 @@ class QueueRunner(Service):
     async def _take_some(self) -> bool:
         """@return: there may be more to take."""
         schedule = self._schedule
+        self._let_go()
         await self._return(schedule.surplus())
         limit, rooms, together = schedule.wanted, schedule.rooms(), schedule.together()
         if limit <= 0:
@@ -271,6 +273,8 @@ class QueueRunner(Service):
             return
         self._beginning = True
         self._held_up = False
+        if self._schedule.waiting:
+            self._let_go()
         begun = self._schedule.begin()
         # What a host has taken is sent again after a crash, as long as that is not recorded. So
         # where the disk is slow, no more is sent than would be bearable.
@@ -282,6 +286,15 @@ class QueueRunner(Service):
         else:
             self._held_up = True
         self._beginning = False
+
+    def _let_go(self) -> None:
+        """What the operator holds or removes is his as long as no attempt has begun."""
+        self._recalled.update(self._spool.recalled())
+        if not self._recalled:
+            return
+        for queued in self._schedule.take_out(self._recalled):
+            self._recalled.discard(queued.id)
+            self._keep_in_hand(queued, Deferred.fromCoroutine(self._put_back([queued])))
 
     def _deliver(self, queued: QueuedMessage, slot: Slot) -> None:
         self._keep_in_hand(queued, Deferred.fromCoroutine(self._delivered(queued, slot)))
@@ -317,8 +330,10 @@ class QueueRunner(Service):
     async def _delivered(self, queued: QueuedMessage, slot: Slot) -> None:
         """Deliver and record; raises nothing but what is a mistake of ours."""
         result = await self._attempted(queued, slot)
+        recalled = queued.id in self._recalled
+        self._recalled.discard(queued.id)
         if isinstance(result, Result) and result.postponed:
-            if not self.running:
+            if recalled or not self.running:
                 await self._put_back([queued])
             elif not self._schedule.add(queued):
                 await self._return([queued])

@@ -240,6 +240,25 @@ class Schedule:
         """These are in the queue again, to be taken as soon as there is room."""
         self._cut.update(self._destinations.of(queued.domain) for queued in messages)
 
+    def take_out(self, ids: Collection[str]) -> list[QueuedMessage]:
+        """
+        Those of *ids* do not wait here any more.
+
+        @return: those that did.
+        """
+        if self._ids.isdisjoint(ids):
+            return []
+        found = []
+        for destination, messages in tuple(self._waiting.items()):
+            found += [queued for queued in messages if queued.id in ids]
+            stay = deque(queued for queued in messages if queued.id not in ids)
+            if stay:
+                self._waiting[destination] = stay
+            else:
+                del self._waiting[destination]
+        self._ids.difference_update(queued.id for queued in found)
+        return found
+
     def drain(self) -> list[QueuedMessage]:
         """All that waits; it does not any more."""
         messages = [queued for some in self._waiting.values() for queued in some] + self._guessed

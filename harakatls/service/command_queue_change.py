@@ -16,7 +16,16 @@ from harakatls.service.logs import printable
 from harakatls.service.progress import Progress
 from harakatls.service.queue_filter import QueueFilter, QueueMisuse, add_filters
 from harakatls.service.queue_view import number
-from harakatls.spool.changes import Change, Flush, Hold, Release, Requeue, carry_out, remove_all
+from harakatls.spool.changes import (
+    Change,
+    Chosen,
+    Flush,
+    Hold,
+    Release,
+    Requeue,
+    carry_out,
+    remove_all,
+)
 from harakatls.spool.database import BODIES
 from harakatls.spool.listing import entries, opened
 
@@ -38,7 +47,12 @@ _VERBS = (
         "aside as well.",
         Requeue,
     ),
-    _Verb("remove", "Remove messages for good; no report is sent to anybody.", None),
+    _Verb(
+        "remove",
+        "Remove messages for good, with --recipient for these recipients alone; no report is "
+        "sent to anybody.",
+        None,
+    ),
 )
 
 
@@ -48,8 +62,8 @@ def add_to(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         parser = verbs.add_parser(
             verb.name,
             help=verb.text,
-            description=f"{verb.text} The server may be running. What a delivery has in hand is "
-            "left to it until it has ended.",
+            description=f"{verb.text} The server may be running. An attempt that is under way is "
+            "not broken off.",
         )
         parser.add_argument("--config", "-c", metavar="DIR", default="./config")
         parser.add_argument("--all", action="store_true", help="all messages of the queue")
@@ -76,13 +90,15 @@ def change_queue(options: argparse.Namespace) -> None:
     with opened(directory, to_write=True) as connection:
         numbers = choose(connection, chosen)
         if verb.change is None and numbers and not options.yes:
-            _ask(len(numbers))
+            _ask(len(numbers), chosen)
+        now = time.time()
         with Progress(len(numbers)) as progress:
             if verb.change is None:
-                outcomes = remove_all(connection, numbers, directory / BODIES, progress.done)
+                meant = Chosen(chosen.fits, chosen.names if chosen.recipient is not None else None)
+                bodies = directory / BODIES
+                outcomes = remove_all(connection, numbers, meant, bodies, now, progress.done)
             else:
-                change = verb.change(time.time())
-                outcomes = carry_out(connection, numbers, change, progress.done)
+                outcomes = carry_out(connection, numbers, verb.change(now), progress.done)
     _tell(outcomes, options.json)
 
 
@@ -114,10 +130,13 @@ def count(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT count(*) FROM message").fetchone()[0])
 
 
-def _ask(messages: int) -> None:
-    question = f"Remove {number(messages)} for good? Nobody is told. [y/N] "
+def _ask(messages: int, chosen: QueueFilter) -> None:
+    what = number(messages)
+    if chosen.recipient is not None:
+        what = f"the recipients {chosen.recipient.text or '<>'} of {what}"
+    question = f"Remove {printable(what)} for good? Nobody is told. [y/N] "
     if not sys.stdin.isatty():
-        raise QueueMisuse(f"{number(messages)} would be removed for good; say --yes to do it")
+        raise QueueMisuse(f"{printable(what)} would be removed for good; say --yes to do it")
     sys.stderr.write(question)
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):

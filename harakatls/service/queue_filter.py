@@ -10,6 +10,7 @@ from attrs import define, field, frozen
 
 from harakatls.config.section import SECONDS_IN
 from harakatls.mail.address import Address, AddressError, to_a_label
+from harakatls.mail.envelope import Recipient
 from harakatls.queued import QueuedMessage
 from harakatls.service.command_failure import CommandFailure
 from harakatls.spool.codec import UndecodableMessage
@@ -128,7 +129,7 @@ class QueueFilter:
 
     def fits(self, entry: Entry) -> bool:
         """What is in columns is looked at first; most messages need not be decoded."""
-        if self.ids and not self._names(entry.id):
+        if self.ids and not self._names_id(entry.id):
             return False
         age = self.now - entry.arrived
         if self.older_than is not None and age < self.older_than:
@@ -146,6 +147,10 @@ class QueueFilter:
         except UndecodableMessage:
             return False
 
+    def names(self, recipient: Recipient) -> bool:
+        """It is one of those asked for."""
+        return self.recipient is None or _fits(self.recipient, recipient.address)
+
     def unknown_ids(self) -> list[str]:
         """Those, without wildcards, that have fitted no message so far."""
         return [
@@ -154,7 +159,7 @@ class QueueFilter:
             if one.text not in self.found and not set(one.text) & set("*?[")
         ]
 
-    def _names(self, message_id: str) -> bool:
+    def _names_id(self, message_id: str) -> bool:
         # The 250 told the id of the message; the queue has a row for each domain of it.
         whole = message_id.rpartition(".")[0]
         found = False
@@ -167,9 +172,7 @@ class QueueFilter:
     def _fits_addresses(self, queued: QueuedMessage) -> bool:
         if self.sender is not None and not _fits(self.sender, queued.envelope.reverse_path):
             return False
-        return self.recipient is None or any(
-            _fits(self.recipient, recipient.address) for recipient in queued.pending
-        )
+        return self.recipient is None or any(map(self.names, queued.pending))
 
 
 def _fits(pattern: Pattern, address: Address | None) -> bool:

@@ -75,6 +75,7 @@ def shown_facts(shown: Shown) -> dict[str, Any]:
             "address": str(recipient.address),
             "state": _recipient_state(queued, recipient),
             "reply": str(queued.last_replies.get(str(recipient.address), "")),
+            "removed_at": queued.removed.get(str(recipient.address)),
         }
         for recipient in queued.envelope.recipients
     ]
@@ -112,7 +113,9 @@ def shown_lines(shown: Shown) -> Iterator[str]:
         return
     for recipient in queued.envelope.recipients:
         reply = queued.last_replies.get(str(recipient.address))
-        yield f"  to        <{recipient.address}>  {_recipient_state(queued, recipient)}"
+        removed = queued.removed.get(str(recipient.address))
+        by_whom = f" by the operator {when(removed)}" if removed is not None else ""
+        yield f"  to        <{recipient.address}>  {_recipient_state(queued, recipient)}{by_whom}"
         if reply is not None:
             yield f"              last reply: {reply}"
     yield from _history_lines(queued)
@@ -136,6 +139,8 @@ def _next_lines(shown: Shown) -> Iterator[str]:
 def _recipient_state(queued: QueuedMessage, recipient: Recipient) -> str:
     if recipient in queued.pending:
         return "waits"
+    if str(recipient.address) in queued.removed:
+        return "removed"
     reply = queued.last_replies.get(str(recipient.address))
     if reply is None:
         return "done"

@@ -1,8 +1,8 @@
 """
 What the operator does to messages in the queue, from another process, beside the running server.
 
-A message that a delivery has in hand is not touched: what is to become of it is marked in its row,
-and done when the attempt has ended. Nothing but `Remove` ever makes a message go.
+A message that a server has in hand is not touched: what is to become of it is marked in its row,
+and done as soon as no attempt is under way. Nothing but `Remove` ever makes a message go.
 """
 
 import sqlite3
@@ -13,25 +13,17 @@ from typing import Protocol
 
 from attrs import evolve, frozen
 
+from harakatls.mail.envelope import Recipient
+from harakatls.queued import QueuedMessage
 from harakatls.spool.bodies import remove as remove_file
-from harakatls.spool.codec import UndecodableMessage, decode, encode
+from harakatls.spool.codec import UndecodableMessage, encode
 from harakatls.spool.ledger import remove_rows
-from harakatls.spool.notice import give_notice
-from harakatls.spool.statements import messages_to_change, slices
+from harakatls.spool.listing import Entry, some_entries
+from harakatls.spool.notice import give_notice, recall
+from harakatls.spool.statements import slices
 
 _TRANSACTION = 512  # messages
-
-
-@frozen
-class Row:
-    """@ivar held: as in the database: 1 on hold, 2 to be removed."""
-
-    number: int
-    due: float
-    held: int
-    in_hand: bool
-    set_aside: bool
-    message: bytes
+_HELD, _DOOMED = 1, 2  # in the database
 
 
 class Change(Protocol):
@@ -44,8 +36,8 @@ class Change(Protocol):
     @property
     def gives_notice(self) -> bool: ...
 
-    def change(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> Iterator[str]:
-        """What has become of each of the rows, as is told to the operator."""
+    def change(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> Iterator[str]:
+        """What has become of each of them, as is told to the operator."""
 
 
 @frozen
@@ -55,19 +47,19 @@ class Flush:
     now: float
     gives_notice: bool = True
 
-    def change(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> Iterator[str]:
+    def change(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> Iterator[str]:
         """See `Change`."""
-        for row in rows:
-            if row.in_hand:
+        for entry in entries:
+            if entry.in_hand:
                 yield "in hand already"
-            elif row.set_aside:
+            elif entry.problem is not None:
                 yield "set aside, so not tried (requeue does)"
-            elif row.held:
+            elif entry.held or entry.doomed:
                 yield "held, so not tried (release does)"
             else:
-                if row.due > self.now:
+                if entry.due > self.now:
                     connection.execute(
-                        "UPDATE message SET due = ? WHERE number = ?", (self.now, row.number)
+                        "UPDATE message SET due = ? WHERE number = ?", (self.now, entry.number)
                     )
                 yield "to be tried now"
 
@@ -78,14 +70,16 @@ class Hold:
 
     gives_notice: bool = False
 
-    def change(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> Iterator[str]:
+    def change(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> Iterator[str]:
         """See `Change`."""
-        for row in rows:
-            if row.held == 2:
+        for entry in entries:
+            if entry.doomed:
                 yield "to be removed (release takes that back)"
                 continue
-            connection.execute("UPDATE message SET held = 1 WHERE number = ?", (row.number,))
-            yield "in hand now, held if that attempt does not deliver it" if row.in_hand else "held"
+            _mark(connection, entry, _HELD)
+            yield (
+                "in hand now, held as soon as no attempt is under way" if entry.in_hand else "held"
+            )
 
 
 @frozen
@@ -94,12 +88,14 @@ class Release:
 
     gives_notice: bool = True
 
-    def change(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> Iterator[str]:
+    def change(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> Iterator[str]:
         """See `Change`."""
-        for row in rows:
-            if row.held:
-                connection.execute("UPDATE message SET held = 0 WHERE number = ?", (row.number,))
-            yield "released" if row.held else "not held"
+        for entry in entries:
+            if entry.held or entry.doomed:
+                connection.execute("UPDATE message SET held = 0 WHERE number = ?", (entry.number,))
+                yield "released"
+            else:
+                yield "not held"
 
 
 @frozen
@@ -109,23 +105,36 @@ class Requeue:
     now: float
     gives_notice: bool = True
 
-    def change(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> Iterator[str]:
+    def change(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> Iterator[str]:
         """See `Change`."""
-        for row in rows:
-            if row.in_hand:
+        for entry in entries:
+            if entry.in_hand:
                 yield "in hand now, left as it is"
                 continue
             try:
-                queued = decode(row.message)
+                queued = entry.queued()
             except UndecodableMessage:
                 yield "cannot be read, left as it is"
                 continue
             anew = encode(evolve(queued, attempts=0, due=self.now))
             connection.execute(
                 "UPDATE message SET due = ?, message = ?, problem = NULL WHERE number = ?",
-                (self.now, anew, row.number),
+                (self.now, anew, entry.number),
             )
-            yield "requeued, but held" if row.held else "requeued"
+            yield "requeued, but held" if entry.held or entry.doomed else "requeued"
+
+
+@frozen
+class Chosen:
+    """
+    What the operator has agreed to.
+
+    @ivar fits: a message is still one of those.
+    @ivar recipients: which of its recipients are meant; None for the message as a whole.
+    """
+
+    fits: Callable[[Entry], bool]
+    recipients: Callable[[Recipient], bool] | None = None
 
 
 @frozen
@@ -133,20 +142,57 @@ class Remove:
     """
     For good; nobody is told.
 
+    @ivar chosen: looked at once more, as there is no way back and it may be a while since.
+    @ivar now: seconds since the epoch.
     @ivar removed_files: gets the names of the files of bodies, to be removed after COMMIT.
     """
 
+    chosen: Chosen
+    now: float
     removed_files: list[str]
     gives_notice: bool = False
 
-    def change(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> Iterator[str]:
+    def change(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> Iterator[str]:
         """See `Change`."""
-        free = [row.number for row in rows if not row.in_hand]
+        free = []
+        for entry in entries:
+            if not self.chosen.fits(entry):
+                yield "changed meanwhile and left, as it is not what was asked for any more"
+                continue
+            rest = self._rest(entry)
+            if rest is not None:
+                yield _keep_for_others(connection, entry, rest)
+            elif entry.in_hand:
+                _mark(connection, entry, _DOOMED)
+                yield "in hand now, removed as soon as no attempt is under way"
+            else:
+                free.append(entry.number)
+                yield "removed"
         self.removed_files.extend(remove_rows(connection, free))
-        for row in rows:
-            if row.in_hand:
-                connection.execute("UPDATE message SET held = 2 WHERE number = ?", (row.number,))
-            yield "in hand now, removed when that attempt has ended" if row.in_hand else "removed"
+
+    def _rest(self, entry: Entry) -> QueuedMessage | None:
+        """What stays for others; None where nobody is left."""
+        if self.chosen.recipients is None:
+            return None
+        queued = entry.queued()  # it fits, so it can be read
+        rest = queued.without(filter(self.chosen.recipients, queued.pending), self.now)
+        return rest if rest.pending else None
+
+
+def _keep_for_others(connection: sqlite3.Connection, entry: Entry, rest: QueuedMessage) -> str:
+    if entry.in_hand:
+        # What an attempt comes to is written over all that is known of it.
+        return "in hand now and for others as well, left as it is (hold it first, then release it)"
+    connection.execute(
+        "UPDATE message SET message = ? WHERE number = ?", (encode(rest), entry.number)
+    )
+    return "kept for its other recipients"
+
+
+def _mark(connection: sqlite3.Connection, entry: Entry, mark: int) -> None:
+    connection.execute("UPDATE message SET held = ? WHERE number = ?", (mark, entry.number))
+    if entry.in_hand:
+        recall(connection)
 
 
 def carry_out(
@@ -183,7 +229,7 @@ def _changed(
 ) -> Counter[str]:
     outcomes: Counter[str] = Counter()
     for some in slices(list(numbers)):
-        outcomes.update(change.change(connection, _rows(connection, some)))
+        outcomes.update(change.change(connection, some_entries(connection, some)))
     if change.gives_notice and outcomes:
         give_notice(connection)
     missing = len(numbers) - outcomes.total()
@@ -195,7 +241,9 @@ def _changed(
 def remove_all(
     connection: sqlite3.Connection,
     numbers: Sequence[int],
+    chosen: Chosen,
     bodies: Path,
+    now: float,
     done: Callable[[int], object],
 ) -> Counter[str]:
     """
@@ -210,12 +258,4 @@ def remove_all(
             remove_file(bodies / files.pop())
         done(count)
 
-    return carry_out(connection, numbers, Remove(files), done_with_files)
-
-
-def _rows(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[Row]:
-    found = connection.execute(messages_to_change(len(numbers)), list(numbers)).fetchall()
-    return [
-        Row(number, due, held, bool(in_hand), bool(set_aside), message)
-        for number, due, held, in_hand, set_aside, message in found
-    ]
+    return carry_out(connection, numbers, Remove(chosen, now, files), done_with_files)

@@ -53,6 +53,8 @@ def encode(queued: QueuedMessage) -> str:
         parts.append(f'"history":{_to_text(history)}')
     if queued.warned:
         parts.append('"warned":true')
+    if queued.removed:
+        parts.append(f'"removed":{_to_text(queued.removed)}')
     return ",".join(parts) + "}"
 
 
@@ -104,6 +106,7 @@ def _queued(document: dict[str, Any]) -> QueuedMessage:
         },
         history=tuple(_to_attempt(*attempt) for attempt in document.get("history", ())),
         warned=_truth(document.get("warned", False)),
+        removed={to: _number(at) for to, at in document.get("removed", {}).items()},
     )
 
 

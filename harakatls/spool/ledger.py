@@ -227,6 +227,14 @@ class Ledger:
         connection.execute("DELETE FROM worker WHERE until < ? AND number <> ?", (now, self.worker))
         return _free_orphans(connection)
 
+    def recalled(self, connection: sqlite3.Connection) -> list[str]:
+        """Which of its messages the operator wants not to be tried."""
+        rows = connection.execute(
+            "SELECT id FROM message INDEXED BY message_claimed WHERE claimed_by = ? AND held <> 0",
+            (self.worker,),
+        ).fetchall()
+        return [text(message_id) for (message_id,) in rows]
+
     def doomed(self, connection: sqlite3.Connection) -> list[int]:
         """What the operator removed while it was in hand, and whose attempt never ended."""
         rows = connection.execute(

@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -16,6 +16,7 @@ from harakatls.spool.database import DATABASE
 from harakatls.spool.errors import SpoolUnusable
 from harakatls.spool.ledger import text
 from harakatls.spool.requests import SetAside
+from harakatls.spool.statements import messages_by_number
 
 _SLICE = 500  # rows of one read; a long one would keep the server's log from being cleared
 
@@ -60,6 +61,11 @@ class Entry:
     doomed: bool
     problem: str | None
     message: bytes
+
+    @property
+    def in_hand(self) -> bool:
+        """A server has it, or had it when it died."""
+        return self.state in (State.IN_HAND, State.LEFT)
 
     def queued(self) -> QueuedMessage:
         """@raise UndecodableMessage: it cannot be read."""
@@ -121,11 +127,16 @@ def entries(connection: sqlite3.Connection) -> Iterator[Entry]:
 
 def entry(connection: sqlite3.Connection, number: int) -> Entry | None:
     """One row; None where it is gone."""
+    found = some_entries(connection, [number])
+    return found[0] if found else None
+
+
+def some_entries(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[Entry]:
+    """Up to `STATEMENT_ROWS` rows; those that are gone are missing."""
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM message WHERE number = ?",  # noqa: S608
-        (time.time(), number),
+        messages_by_number(_COLUMNS, len(numbers)), (time.time(), *numbers)
     ).fetchall()
-    return _entry(*rows[0]) if rows else None
+    return [_entry(*row) for row in rows]
 
 
 def listing(directory: Path) -> Iterator[QueuedMessage]:

@@ -129,6 +129,9 @@ class MemorySpool:
         else:
             del self._rows[queued.id]
 
+    def recalled(self) -> Collection[str]:
+        return ()  # there is no operator but this process
+
     def open_body(self, queued: QueuedMessage) -> IMessageBody:
         row = self._in_hand(queued)
         if row is None:

@@ -98,7 +98,10 @@ class SQLiteSpool:
             self._listeners.tell_of_mail,
             self._remove_body,
         )
-        self._notice = Notice(clock, self._reading, self._listeners.tell_of_flush)
+        self._notice = Notice(
+            clock, self._reading, self._listeners.tell_of_flush, self._listeners.tell_of_mail
+        )
+        self._recalls = self._notice.recalls  # those of which all is known
 
     # --------------------------------------------------------------------------- receiving
 
@@ -181,6 +184,20 @@ class SQLiteSpool:
             `LEASE` seconds, in which it may be tried again.
         """
         await self._conclude(queued, None)
+
+    def recalled(self) -> Collection[str]:
+        """See `ISpool.recalled`."""
+        recalls = self._notice.recalls
+        if recalls is None or recalls == self._recalls:
+            return ()
+        try:
+            found = self._ledger.recalled(self._reading)
+        except sqlite3.Error:
+            return ()  # asked again the next time
+        # A claim may be on its way here: who asks cannot do anything about its messages yet.
+        if all(self._claims.row(message_id) is not None for message_id in found):
+            self._recalls = recalls
+        return found
 
     async def set_aside(self, queued: QueuedMessage, problem: str) -> None:
         """See `ISpool.set_aside`; raises as `settle` does."""

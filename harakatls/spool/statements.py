@@ -51,12 +51,9 @@ def delete_bodies(count: int) -> str:
 
 
 @cache
-def messages_to_change(count: int) -> str:
-    """With the rows."""
-    return (
-        "SELECT number, due, held, claimed_by IS NOT NULL, problem IS NOT NULL, message "  # noqa: S608
-        f"FROM message WHERE number IN ({_marks(count)})"
-    )
+def messages_by_number(columns: str, count: int) -> str:
+    """With what the columns need, then the rows."""
+    return f"SELECT {columns} FROM message WHERE number IN ({_marks(count)})"  # noqa: S608
 
 
 @cache

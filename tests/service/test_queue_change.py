@@ -92,7 +92,7 @@ class HoldTests(ChangeCase):
     def test_in_hand(self) -> None:
         """An attempt under way is not broken off; there is no other one after it."""
         [queued] = self.claim(1)
-        self.assertIn("in hand now, held if", self.said("hold", queued.id))
+        self.assertIn("in hand now, held as soon as", self.said("hold", queued.id))
         self.assertIn("in hand now, then held", self.command("list", queued.id).text)
         self.settle(queued)
         self.assertEqual(self.claim_ids(), ["A.1.2", "B.1.1"])
@@ -165,7 +165,7 @@ class RemoveTests(ChangeCase):
     def test_in_hand(self) -> None:
         """An attempt under way is not broken off; what it leaves is removed."""
         one, two, three = self.claim()
-        self.assertIn("removed when that attempt has ended", self.said("remove", "-y", "--all"))
+        self.assertIn("in hand now, removed as soon as", self.said("remove", "-y", "--all"))
         self.assertIn("in hand now, then removed", self.command("list", one.id).text)
         self.settle(evolve(one, due=ARRIVED))
         self.settle(delivered(two))
@@ -196,10 +196,71 @@ class RemoveTests(ChangeCase):
         self.claim(3)
         done = self.command("remove", "--yes", "--json", "--all")
         self.assertEqual(
-            done.json, [{"removed": 600, "in hand now, removed when that attempt has ended": 3}]
+            done.json,
+            [{"removed": 600, "in hand now, removed as soon as no attempt is under way": 3}],
         )
         self.assertEqual(len(self.ids()), 3)
         self.assertEqual(self.claim(), [])
+
+    def test_one_of_several_recipients(self) -> None:
+        """The others get the message, and what happened to this one can be seen."""
+        self.add("C.1", "a@one.example", "b@one.example", "x@two.example")
+        [queued] = [q for q in self.claim() if q.id == "C.1.1"]
+        self.delay(queued, TRIAL, LATER)
+        said = self.said("remove", "-y", "--recipient", "B@one.example", "C.1")
+        self.assertEqual(said, "1 message: kept for its other recipients\n")
+        shown = self.command("show", "C.1.1")
+        self.assertRegex(shown.text, r"to +<b@one.example>  removed by the operator 20\d\d-")
+        self.assertIn("to        <a@one.example>  waits", shown.text)
+        self.assertIn(TRIAL.host, shown.text)
+        one, two = self.command("show", "--json", "C.1.1").json[0]["recipients"]
+        self.assertEqual((one["state"], one["removed_at"]), ("waits", None))
+        self.assertEqual((two["state"], two["reply"]), ("removed", ""))
+        self.assertGreater(two["removed_at"], 1.6e9)
+        self.clock.advance(5e9)
+        [found] = [q for q in self.claim() if q.id == "C.1.1"]
+        self.assertEqual([str(one.address) for one in found.pending], ["a@one.example"])
+        self.assertEqual((found.attempts, len(found.history)), (1, 1))
+
+    def test_all_recipients(self) -> None:
+        """Of a message whose recipients are all removed nothing stays."""
+        self.add("C.1", "a@one.example", "b@one.example", "x@two.example")
+        said = self.said("remove", "-y", "--recipient", "[ab]@one.example")
+        self.assertEqual(said, "2 messages: removed\n")
+        self.assertEqual(self.ids(), ["A.1.2", "B.1.1", "C.1.2"])
+
+    def test_one_of_several_in_hand(self) -> None:
+        """What an attempt under way comes to would undo it: so it is said that it was not done."""
+        self.add("C.1", "a@three.example", "b@three.example", "c@three.example")
+        queued = next(q for q in self.claim() if q.id == "C.1.1")
+        remove = ("remove", "-y", "--recipient", "a@three.example")
+        self.assertIn("for others as well, left as it is (hold it first", self.said(*remove))
+        self.said("hold", "C.1")
+        self.settle(queued)
+        self.said(*remove)
+        self.said("release", "C.1")
+        [found] = self.claim()
+        self.assertEqual(len(found.pending), 2)
+
+    def test_changed_while_asked(self) -> None:
+        """What the operator has not seen is not removed, however long he thinks about it."""
+        self.delay_all()
+
+        def slowly(*_: object) -> None:
+            self.clock.advance(5e9)
+            one = self.claim(1)[0]
+            self.settle(evolve(one, attempts=2, due=1.5e9))
+
+        self.patch(command_queue_change, "_ask", slowly)
+        said = self.said("remove", "--state", "delayed")
+        self.assertIn("2 messages: removed\n", said)
+        self.assertIn("1 message: changed meanwhile and left", said)
+        self.assertEqual(self.ids(), ["A.1.1"])
+
+    def test_asked_about_recipients(self) -> None:
+        """Whoever removes recipients is not asked about messages."""
+        done = self.command("remove", "--recipient", "one.example", answer="n\n")
+        self.assertIn("Remove the recipients one.example of 2 messages for good?", done.err)
 
 
 class MisuseTests(ChangeCase):

@@ -150,6 +150,8 @@ class CodecTests(SynchronousTestCase):
             ("history", [[1.0, [["host", "result", "tls", "reasons"]]]]),
             ("history", [["x", []]]),
             ("warned", 1),
+            ("removed", []),
+            ("removed", {"a": "today"}),
             ("parameters", []),
             ("parameters", {"size": "x"}),
             ("parameters", {"smtputf8": 1}),
