@@ -1,9 +1,10 @@
 """What all connections to one listening port share."""
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from harakatls.hooks.chain import HookChain
+from harakatls.inbound.admission import Admission
 from harakatls.inbound.dialogue import session_limits
 from harakatls.inbound.settings import InboundSettings, ListenerSettings
 from harakatls.interfaces import IServerTLS, ISpool
@@ -15,6 +16,7 @@ class Port:
     """
     @ivar tls: None where there is none.
     @ivar me: our host name.
+    @ivar admission: the same for all ports of a server.
     """
 
     listener: ListenerSettings
@@ -24,6 +26,9 @@ class Port:
     tls: IServerTLS | None
     me: str
     clock: IReactorTime
+    admission: Admission = Factory(
+        lambda port: Admission(port.settings.peers, port.clock), takes_self=True
+    )
     limits: SessionLimits = field(init=False)
 
     @limits.default

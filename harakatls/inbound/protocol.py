@@ -19,6 +19,7 @@ from harakatls.connection import Connection, Endpoint, TLSSummary
 from harakatls.inbound.channel import HandshakeFailed
 from harakatls.inbound.conversation import Conversation
 from harakatls.inbound.port import Port
+from harakatls.smtp.reply import Reply
 from harakatls.smtp.server import ServerSession
 from harakatls.tls.hello import is_hello_enough
 from harakatls.tls.layer import TLSBroken, TLSLayer
@@ -43,11 +44,13 @@ class InboundProtocol(Protocol):
 
     transport: Any  # ITCPTransport
     _link: Link
+    _conversation: Conversation
 
     def __init__(self, port: Port, forget: Callable[["InboundProtocol"], None]) -> None:
         """@param forget: told when nothing of the conversation is left."""
         self._port = port
         self._forget = forget
+        self._admitted: str | None = None  # from this host; then there is a conversation
         self._handshake: Deferred[TLSSummary] | None = None
         self._client_hello: bytes | None = None  # while it is being gathered
         self._securing: Connection | None = None
@@ -64,18 +67,28 @@ class InboundProtocol(Protocol):
     # -- from the reactor -------------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        transport, port = self.transport, self._port
+        transport = self.transport
+        self._link = Link(transport)
+        peer = _endpoint(transport.getPeer())
+        refusal = self._port.admission.enter(peer)
+        if refusal is not None:
+            self._turn_away(refusal)
+            return
         # Replies are written in one piece, so there is nothing to wait for to join them with.
         transport.setTcpNoDelay(True)
         transport.setTcpKeepAlive(True)
-        transport.registerProducer(self, True)
-        self._link = Link(transport)
-        connection = Connection(
-            _new_id(),
-            _endpoint(transport.getPeer()),
-            _endpoint(transport.getHost()),
-            port.listener.implicit_tls,
-        )
+        self._begin(peer, _endpoint(transport.getHost()))
+
+    def _begin(self, peer: Endpoint, local: Endpoint) -> None:
+        """Whose connection it is, is known."""
+        port = self._port
+        refusal = port.admission.admit(peer.host)
+        if refusal is not None:
+            self._turn_away(refusal)
+            return
+        self._admitted = peer.host
+        self.transport.registerProducer(self, True)
+        connection = Connection(_new_id(), peer, local, port.listener.implicit_tls)
         self._conversation = Conversation(
             ServerSession(port.limits, connection.implicit_tls),
             port.chain,
@@ -89,6 +102,12 @@ class InboundProtocol(Protocol):
         )
         self._conversation.ended.addBoth(self._over)
         self._conversation.begin()
+
+    def _turn_away(self, refusal: Reply) -> None:
+        """Before anything was made for it. Who expects TLS cannot be told anything yet."""
+        self._closing = True
+        in_clear = not self._port.listener.implicit_tls
+        self._link.close(linger=False, last=refusal.wire if in_clear else b"")
 
     def dataReceived(self, data: bytes) -> None:
         if self._closing:
@@ -119,6 +138,10 @@ class InboundProtocol(Protocol):
         self._gone = self._closing = True
         self._client_hello = None
         self._cancel_deadline()
+        self._port.admission.leave(self._admitted)
+        if self._admitted is None:
+            self._forget(self)
+            return
         if self._handshake is not None:
             self._fail_handshake("the peer broke off")
         self._conversation.leave()
@@ -197,6 +220,9 @@ class InboundProtocol(Protocol):
     def stop(self) -> None:
         """See `Conversation.stop`. Who is still in the handshake has nothing to lose."""
         if self._gone:
+            return
+        if self._admitted is None:
+            self.abort()
             return
         self._conversation.stop()
         if self._handshake is not None:

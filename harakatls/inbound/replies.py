@@ -72,6 +72,8 @@ NO_SPACE = Reply.of(452, "4.3.1", "Insufficient system storage, try later")
 MAIL_LOOP = Reply.of(550, "5.4.6", "Too many received headers - possible mail loop")
 TIMEOUT = Reply.of(421, "4.4.2", "timeout")
 SHUTTING_DOWN = Reply.of(421, "4.3.2", "Server is shutting down, closing connection")
+TOO_MANY_CONNECTIONS = Reply.of(421, "4.3.2", "Too many connections, try later")
+TOO_MANY_OF_YOURS = Reply.of(421, "4.7.0", "Too many connections from your address, try later")
 INTERNAL_ERROR = Reply.of(421, "4.3.0", "Internal Server Error")
 
 # What the reply that a plugin gives along with its verdict may be: the first digits of its code.

@@ -3,12 +3,13 @@
 import re
 from ipaddress import IPv6Address, ip_address
 
-from attrs import frozen
+from attrs import Factory, frozen
 
 from harakatls.config.directory import ConfigDirectory
 from harakatls.config.errors import shown
 from harakatls.config.section import HIGHEST_PORT, Section
 from harakatls.config.timeouts import plugin_timeout
+from harakatls.inbound.limits import PeerLimits
 
 _EXPECTED = "expected addresses with ports, such as 127.0.0.1:2525, [::1]:2525"
 
@@ -114,6 +115,7 @@ class InboundSettings:
     show_version: bool = True
     add_received: bool = True
     smtputf8: bool = True
+    peers: PeerLimits = Factory(PeerLimits)
 
     @classmethod
     def load(cls, config: ConfigDirectory) -> "InboundSettings":
@@ -155,6 +157,7 @@ class InboundSettings:
             helo=_reply_text(message, "helo", message.text("helo", usual.helo)),
             close=_reply_text(message, "close", message.text("close", usual.close)),
             smtputf8=connection.main.boolean("smtputf8", usual.smtputf8),
+            peers=PeerLimits.load(connection),
         )
 
 

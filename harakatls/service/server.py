@@ -1,7 +1,6 @@
 """The server: puts the parts together, starts them in order and stops them in order."""
 
 import gc
-import resource
 import signal
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -20,6 +19,7 @@ from twisted.python.components import Componentized
 
 from harakatls.config.errors import ConfigError
 from harakatls.hooks.chain import HookChain
+from harakatls.inbound.admission import Admission
 from harakatls.inbound.factory import InboundFactory
 from harakatls.inbound.port import Port
 from harakatls.inbound.settings import ListenerSettings
@@ -34,6 +34,7 @@ from harakatls.outbound.resolver import system_resolver
 from harakatls.outbound.routing import Routing
 from harakatls.outbound.runner import QueueRunner
 from harakatls.outbound.tcp import over_tcp
+from harakatls.service.descriptors import raise_limit
 from harakatls.service.failure import StartFailure
 from harakatls.service.groups import GroupFiles
 from harakatls.service.listeners import BoundSocket, bind_all, serve
@@ -103,6 +104,7 @@ class Server(Service):
         self._factory_for: Callable[[ListenerSettings], InboundFactory] | None = None
         self._ports: list[IListeningPort] = []
         self._factories: list[InboundFactory] = []
+        self._admission: Admission | None = None  # until it is known how many the system allows
         self._spool: ISpool | None = None
         self._runner: QueueRunner | None = None
         self._delivered: Deferred[None] = succeed(None)  # when stopping: deliveries have ended
@@ -131,10 +133,11 @@ class Server(Service):
     def privilegedStartService(self) -> None:
         """Bind the ports; twistd lays down the rights to do so behind this."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
-        _allow_many_connections()
         for problem in dict.fromkeys((*self._server_tls.problems, *self._client_tls.problems)):
             log.error("TLS: {problem}", problem=problem)
         inbound, closed = self._settings.inbound, self._without_certificate()
+        descriptors = raise_limit(inbound.peers.connections)
+        self._admission = Admission(inbound.peers, self._reactor, descriptors)
         for listener in closed:
             log.error("{address} is not opened: TLS needs a certificate", address=str(listener))
         try:
@@ -197,8 +200,16 @@ class Server(Service):
         self, listener: ListenerSettings, chain: HookChain, spool: ISpool
     ) -> InboundFactory:
         settings = self._settings
+        assert self._admission is not None, "the ports were bound before"
         port = Port(
-            listener, settings.inbound, chain, spool, self._server_tls, settings.me, self._reactor
+            listener,
+            settings.inbound,
+            chain,
+            spool,
+            self._server_tls,
+            settings.me,
+            self._reactor,
+            self._admission,
         )
         factory = InboundFactory(port)
         self._factories.append(factory)
@@ -329,17 +340,6 @@ class Server(Service):
             await maybeDeferred(stop, *arguments)
         except Exception:
             log.failure("while stopping")
-
-
-def _allow_many_connections() -> None:
-    """As many descriptors as the operator allows, not the few that interactive programs get."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == hard:
-        return
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError) as problem:
-        log.warn("at most {soft} connections: {problem}", soft=soft, problem=str(problem))
 
 
 def _fire(waited_for: Deferred[None]) -> None:
