@@ -16,6 +16,7 @@ from harakatls.outbound.broken import ConnectionBroken
 from harakatls.outbound.connector import Connector, Opened, Unusable
 from harakatls.outbound.host import bounded, decided
 from harakatls.outbound.reach import other_family
+from harakatls.outbound.refused_logins import RefusedLogins
 from harakatls.outbound.routing import Routing, Skipped
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.outbound.tcp import Connect
@@ -37,6 +38,8 @@ class BackEnds:
     Connections are kept for a while, as those to next hops are, for the same options each.
 
     Each section of tls.ini that is used has to be prepared.
+
+    @ivar logins: those that were refused lately; for other connections that go out as well.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class BackEnds:
         self._me = me
         self._clock = clock
         self._tls = dict(tls)
+        self.logins = RefusedLogins(clock.seconds)
         self._clients: dict[str, ClientTLS] = {}
         self._connectors: dict[BackEndOptions, Connector] = {}
 
@@ -178,7 +182,13 @@ class BackEnds:
                 dead_host_retry=0.0,
             )
             connector = self._connectors[options] = Connector(
-                self._connect, settings, self._me, self._clock, client, client.settings
+                self._connect,
+                settings,
+                self._me,
+                self._clock,
+                client,
+                client.settings,
+                logins=self.logins,
             )
         return connector
 

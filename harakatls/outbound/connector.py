@@ -7,7 +7,7 @@ Not at the first, so that a passing fault (or somebody who cuts one connection) 
 open; and never where the certificate has to be valid.
 """
 
-from attrs import define, evolve, field, frozen
+from attrs import Factory, define, evolve, field, frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -20,6 +20,7 @@ from harakatls.outbound.opening import HostRefused, Opening, TLSClient
 from harakatls.outbound.pool import Line, LineKey, Pool
 from harakatls.outbound.protocol import OutboundProtocol
 from harakatls.outbound.reach import Reach, Reached
+from harakatls.outbound.refused_logins import RefusedLogins
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.outbound.tcp import Connect
 from harakatls.smtp.events import Asked
@@ -84,6 +85,7 @@ class Connector:
     @ivar tls_settings: see `take_on`.
     @ivar memory: hosts with which TLS failed lately; None to remember nothing.
     @ivar me: our name, for EHLO.
+    @ivar logins: those that were refused lately, for all connectors together.
     """
 
     connect: Connect
@@ -94,6 +96,9 @@ class Connector:
     tls_settings: OutboundTLS
     nogo: NoGoSettings = field(factory=NoGoSettings)
     memory: ITLSMemory | None = None
+    logins: RefusedLogins = field(
+        default=Factory(lambda self: RefusedLogins(self.clock.seconds), takes_self=True)
+    )
     _open: set[OutboundProtocol] = field(init=False, factory=set)
     _pool: Pool = field(init=False)
     _dead: DeadHosts = field(init=False)
@@ -112,7 +117,7 @@ class Connector:
             self._open.add,
             self._gone,
         )
-        self._opening = Opening(self._reach, settings, self.me, self.tls, self._dead)
+        self._opening = Opening(self._reach, settings, self.me, self.tls, self._dead, self.logins)
 
     async def open(
         self,
@@ -139,6 +144,9 @@ class Connector:
         dead = self._dead.problem(hop.host, hop.port)
         if dead is not None:
             return Unusable(Reply.of(451, "4.4.1", f"{hop.name}: {dead}"), decision)
+        refused = self.logins.problem(hop)
+        if refused is not None:
+            return Unusable(Reply.of(451, "4.7.8", f"{hop.name}: {refused}"), decision)
         if other is None or self._dead.problem(other.host, other.port) is not None:
             return await self._new(hop, decision, earlier_attempts)
         try:
@@ -194,8 +202,9 @@ class Connector:
         self._pool.clear()
 
     def forget_failures(self) -> None:
-        """Ask every host again, also those that could not be reached a moment ago."""
+        """Ask every host again, also those that could not be reached, or refused us, just now."""
         self._dead.forget()
+        self.logins.forget()
 
     def close(self) -> None:
         """Give up every connection that is still open, those included that were left with QUIT."""

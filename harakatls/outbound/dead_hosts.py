@@ -65,8 +65,8 @@ class DeadHosts:
         if failure is None or self._seconds() >= failure.until:
             return None
         return (
-            f"not asked: {failure.problem} at {_clock_time(failure.at)};"
-            f" asked again from {_clock_time(failure.until)}"
+            f"not asked: {failure.problem} at {clock_time(failure.at)};"
+            f" asked again from {clock_time(failure.until)}"
         )
 
     def forget(self) -> None:
@@ -74,5 +74,6 @@ class DeadHosts:
         self._failures.clear()
 
 
-def _clock_time(seconds: float) -> str:
+def clock_time(seconds: float) -> str:
+    """For people, who know what day it is. @param seconds: since the epoch."""
     return time.strftime("%H:%M:%S UTC", time.gmtime(seconds))

@@ -10,9 +10,10 @@ from twisted.logger import Logger
 from harakatls.connection import TLSSummary
 from harakatls.mail.route import Credentials, NextHop
 from harakatls.outbound.protocol import OutboundProtocol
+from harakatls.outbound.refused_logins import RefusedLogins
 from harakatls.smtp.events import Asked
 from harakatls.smtp.reply import Reply
-from harakatls.smtp.sasl import MECHANISM_NAMES, Login, LoginBroken, choose, encoded
+from harakatls.smtp.sasl import MECHANISM_NAMES, Login, LoginBroken, Mechanism, choose, encoded
 
 log = Logger()
 
@@ -22,7 +23,11 @@ _HIDDEN = "..."
 
 
 async def log_in(
-    protocol: OutboundProtocol, hop: NextHop, secured: TLSSummary | None, seconds: float
+    protocol: OutboundProtocol,
+    hop: NextHop,
+    secured: TLSSummary | None,
+    seconds: float,
+    logins: RefusedLogins,
 ) -> Reply | None:
     """
     @param seconds: for each answer.
@@ -42,12 +47,32 @@ async def log_in(
     if mechanism is None:
         ours = credentials.mechanism or ", ".join(MECHANISM_NAMES)
         return _refusal("4.7.0", f"{name} offers no AUTH that we may use ({ours})")
+    if secured is not None and not secured.verified and not mechanism.proves_server:
+        _warn(hop, credentials, secured, logins)
+    async with logins.turn(hop, credentials):
+        refused = logins.problem(hop)
+        if refused is not None:
+            return _refusal("4.7.8", f"{name}: {refused}")
+        return await _logged_in(protocol, hop, mechanism, credentials, seconds, logins)
+
+
+async def _logged_in(
+    protocol: OutboundProtocol,
+    hop: NextHop,
+    mechanism: Mechanism,
+    credentials: Credentials,
+    seconds: float,
+    logins: RefusedLogins,
+) -> Reply | None:
+    """As `log_in`."""
+    name = hop.name
     try:
         reply = await _conversation(protocol, Login(mechanism, credentials), seconds)
     except LoginBroken as problem:
         log.warn("AUTH with {host} failed: {problem}", host=name, problem=str(problem))
         return _refusal("4.7.0", f"AUTH with {name} failed: {problem}")
     if reply.code == _YES:
+        logins.accepted(hop, credentials)
         return None
     said = _discreet(reply, credentials)
     if not reply.is_permanent:
@@ -58,7 +83,23 @@ async def log_in(
         mechanism=mechanism.name,
         reply=said,
     )
-    return _refusal("4.7.8", f"{name} refused our login with {mechanism.name}: {said}")
+    did = f"refused our login with {mechanism.name}: {said}"
+    logins.refused(hop, credentials, did)
+    return _refusal("4.7.8", f"{name} {did}")
+
+
+def _warn(
+    hop: NextHop, credentials: Credentials, secured: TLSSummary, logins: RefusedLogins
+) -> None:
+    """Once for each host and login."""
+    if logins.is_news(hop, credentials):
+        log.warn(
+            "{host} is told our login, and its certificate is not verified ({problem}):"
+            " somebody in between could read it; force_tls_hosts[]={host} in tls.ini has mail wait"
+            " until the certificate is right",
+            host=hop.name,
+            problem=secured.verify_error or "nothing asks for it",
+        )
 
 
 async def _conversation(protocol: OutboundProtocol, login: Login, seconds: float) -> Reply:

@@ -17,6 +17,7 @@ from harakatls.outbound.dead_hosts import DeadHosts
 from harakatls.outbound.login import log_in
 from harakatls.outbound.protocol import OutboundProtocol
 from harakatls.outbound.reach import Reach
+from harakatls.outbound.refused_logins import RefusedLogins
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.smtp.events import Asked
 from harakatls.smtp.reply import Reply
@@ -51,6 +52,7 @@ class Opening:
     """
     @ivar me: our name, for EHLO.
     @ivar dead: the hosts that could not be reached lately.
+    @ivar logins: those that were refused lately.
     """
 
     reach: Reach
@@ -58,6 +60,7 @@ class Opening:
     me: str
     tls: TLSClient
     dead: DeadHosts
+    logins: RefusedLogins
 
     async def open(
         self,
@@ -77,7 +80,9 @@ class Opening:
         try:
             await self._greeted(protocol, hop)
             secured = await self._secured(protocol, hop, decision, resume)
-            refusal = await log_in(protocol, hop, secured, self.settings.command_timeout)
+            refusal = await log_in(
+                protocol, hop, secured, self.settings.command_timeout, self.logins
+            )
             if refusal is not None:
                 raise HostRefused(refusal, secured)
         except HostRefused:

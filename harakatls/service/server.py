@@ -218,6 +218,7 @@ class Server(Service):
     def _runner_for(self, chain: HookChain, spool: ISpool, resolver: IResolver) -> QueueRunner:
         settings = self._settings
         outbound, me, clock = settings.outbound, settings.me, self._reactor
+        assert self._back_ends is not None, "the plugins got them before"
         self._connector = Connector(
             over_tcp(self._reactor),
             outbound,
@@ -227,9 +228,9 @@ class Server(Service):
             settings.tls.outbound,
             settings.tls.nogo,
             self._nogo.outbound,
+            self._back_ends.logins,
         )
         routing = Routing(chain, resolver, outbound, me, is_listener=listens_on(settings))
-        assert self._back_ends is not None, "the plugins got them before"
         delivery = Delivery(
             routing, self._connector, spool, outbound, me, clock, self._back_ends.connector
         )

@@ -32,7 +32,7 @@ class LoginPeer(ObligingPeer):
     @ivar answers: what to say to the lines of a login, in order; then 235.
     """
 
-    def __init__(self, *extensions: str, login: tuple[str, ...] = (), **answers: Any) -> None:
+    def __init__(self, *extensions: str, login: tuple[Answer, ...] = (), **answers: Any) -> None:
         super().__init__(*(extensions or OFFERED), **answers)
         self.login = list(login)
 

@@ -111,3 +111,22 @@ class BothFamiliesTests(HandedOnCase):
         self.network.flush()
         self.assertIsInstance(self.successResultOf(running), TempFail)
         self.assertEqual(self.network.attempts, [(V6, 2525), (V4, 2525)])
+
+
+class RefusedLoginTests(HandedOnCase):
+    """A back end that does not know our password."""
+
+    def test_not_for_each_client(self) -> None:
+        """The next message is put off without a connection."""
+        ini = f"{INI}auth_user=bob\nauth_pass=s3cret\nauth_without_tls=true\n"
+        peers = [ObligingPeer("AUTH PLAIN", AUTH="535 5.7.8 No") for _ in range(2)]
+        self.serve(FIRST, *peers)
+        for _ in range(2):
+            self.assertIsInstance(self.successResultOf(self.forward(ini)), TempFail)
+        self.assertEqual(len(self.network.attempts), 1)
+        plugin = load_forward(self.site(smtp_forward=ini))
+        (hop,) = plugin.settings.usual.hops
+        self.assertIn("refused our login", self.back_ends.logins.problem(hop) or "")
+        self.clock.advance(60)
+        self.assertIsInstance(self.successResultOf(self.forward(ini)), TempFail)
+        self.assertEqual(len(self.network.attempts), 2)
