@@ -8,6 +8,7 @@ DENYDISCONNECT, DENYSOFTDISCONNECT and DISCONNECT are Disconnect with a reply.
 from attrs import frozen
 
 from harakatls.mail.address import Address
+from harakatls.mail.envelope import Recipient
 from harakatls.queued import Delivered
 from harakatls.smtp.reply import Reply
 
@@ -34,6 +35,7 @@ class Accept:
     reply: Reply | None = None
     recipients: frozenset[Address] | None = None
     delivered: bool = False
+    becomes: tuple[Recipient, ...] | None = None
     handed_on: tuple[Delivered, ...] = ()
 
 
@@ -62,3 +64,18 @@ Verdict = Continue | Accept | Reject | TempFail | Disconnect
 
 CONTINUE = Continue()
 ACCEPT = Accept()
+
+
+@frozen
+class Refusal:
+    """
+    A no, as the other plugins are told of it.
+
+    @ivar stage: of the hook that said so, such as "mail".
+    @ivar plugin: as config/plugins names it.
+    @ivar verdict: with its reply, which is None where it is to be the stage's own.
+    """
+
+    stage: str
+    plugin: str
+    verdict: Reject | TempFail | Disconnect

@@ -12,6 +12,9 @@ from harakatls.interfaces import SpoolFull
 
 log = Logger()
 
+# Seconds. While a hook neither ends nor waits, nobody at all is served.
+BLOCKED = 1.0
+
 # A plugin may use what was written to be a program: its end is not that of the conversation.
 _MISTAKES = (Exception, SystemExit)
 
@@ -33,6 +36,10 @@ class HookFailed(Exception):
     """A hook raised, took too long, or answered nonsense; it has been logged."""
 
 
+class HookCancelled(HookFailed):
+    """Whoever wanted to know has gone."""
+
+
 class _TooSlow(Exception):
     pass
 
@@ -44,9 +51,12 @@ async def ask(hook: Hook, clock: IReactorTime, *arguments: Any) -> Any:
     A cancelled hook has failed like any other, so whoever cancels must remember it.
 
     @param arguments: a Connection first, or what the hook is about second.
-    @raise HookFailed: it raised, was cancelled, or took too long.
+    @raise HookFailed: it raised, or took too long.
+    @raise HookCancelled: it was cancelled.
     @raise SpoolFull: no space for the message.
     """
+    seconds = clock.seconds
+    began = seconds()
     try:
         answer = hook.method(*arguments)
         awaited = answer.send(None)
@@ -56,8 +66,11 @@ async def ask(hook: Hook, clock: IReactorTime, *arguments: Any) -> Any:
         raise
     except _MISTAKES:
         raise _raised(hook, arguments) from None
+    finally:
+        if seconds() - began > BLOCKED:
+            _blocked(hook, seconds() - began, arguments)
     try:
-        return await _finish(answer, awaited, clock, hook.timeout)
+        return await _finish(answer, awaited, clock, hook, arguments)
     except SpoolFull:
         raise
     except _TooSlow:
@@ -70,6 +83,7 @@ async def ask(hook: Hook, clock: IReactorTime, *arguments: Any) -> Any:
         # A peer that leaves is nothing to write home about.
         facts = _facts(hook, arguments)
         log.debug("plugin {plugin} was cancelled at {stage} of {subject}", **facts)
+        raise HookCancelled(f"{hook.plugin} at {hook.stage}") from None
     except _MISTAKES:
         raise _raised(hook, arguments) from None
     raise HookFailed(f"{hook.plugin} at {hook.stage}")
@@ -80,6 +94,15 @@ def _raised(hook: Hook, arguments: tuple[Any, ...]) -> HookFailed:
     facts = _facts(hook, arguments)
     log.failure("plugin {plugin} raised an exception at {stage} of {subject}", **facts)
     return HookFailed(f"{hook.plugin} at {hook.stage}")
+
+
+def _blocked(hook: Hook, seconds: float, arguments: tuple[Any, ...]) -> None:
+    log.warn(
+        "plugin {plugin} blocked the server for {seconds:.1f} seconds at {stage} of {subject}: "
+        "what takes long belongs in a thread",
+        seconds=seconds,
+        **_facts(hook, arguments),
+    )
 
 
 def nonsense(hook: Hook, answer: object, *arguments: Any) -> None:
@@ -102,7 +125,11 @@ def _facts(hook: Hook, arguments: tuple[Any, ...]) -> dict[str, Any]:
 
 @awaitable_generator
 def _finish(
-    answer: Coroutine[Any, Any, Any], awaited: Any, clock: IReactorTime, seconds: float
+    answer: Coroutine[Any, Any, Any],
+    awaited: Any,
+    clock: IReactorTime,
+    hook: Hook,
+    arguments: tuple[Any, ...],
 ) -> Generator[Any, Any, Any]:
     """
     Go on with a coroutine that waits, until it is done or its time is over.
@@ -117,7 +144,7 @@ def _finish(
         expired = True
         _cancel(awaited)
 
-    timer = clock.callLater(seconds, expire) if seconds else None
+    timer = clock.callLater(hook.timeout, expire) if hook.timeout else None
     try:
         while True:
             try:
@@ -126,9 +153,17 @@ def _finish(
                 answer.close()
                 raise
             except BaseException as problem:
-                awaited = answer.throw(problem)
+                resume: Callable[[Any], Any] = answer.throw
+                value: Any = problem
             else:
-                awaited = answer.send(result)
+                resume, value = answer.send, result
+            began = clock.seconds()
+            try:
+                awaited = resume(value)
+            finally:
+                took = clock.seconds() - began
+                if took > BLOCKED:
+                    _blocked(hook, took, arguments)
             if expired:
                 # It was told, and waits for something else now: it is not asked again.
                 answer.close()

@@ -3,90 +3,23 @@
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
-from zope.interface import Interface
 
 from harakatls.connection import Connection, Hello, Transaction
-from harakatls.hooks.asking import Hook, HookFailed, ask, nonsense
-from harakatls.interfaces import (
-    IAcceptedRcptHook,
-    IBounceHook,
-    ICapabilitiesHook,
-    IConnectHook,
-    IDataHook,
-    IDeliveryObserver,
-    IDisconnectHook,
-    IHelloHook,
-    IMailHook,
-    IMessageHook,
-    IQueueHook,
-    IRcptHook,
-    IRelayHook,
-    IRouteHook,
-    ISendHook,
-    IStagedMessage,
-    ISuccessReports,
-)
+from harakatls.hooks.asking import HookFailed, ask, nonsense
+from harakatls.hooks.deliveries import DeliveryStages
+from harakatls.hooks.stages import LoadedPlugin
+from harakatls.interfaces import IQueueHook, IStagedMessage, ISuccessReports
 from harakatls.mail.envelope import Recipient
-from harakatls.mail.route import NextHop
-from harakatls.queued import Delayed, Delivered, Failed, QueuedMessage
 from harakatls.smtp.capabilities import Capabilities
 from harakatls.smtp.reply import Reply
-from harakatls.verdict import (
-    CONTINUE,
-    Accept,
-    Continue,
-    Disconnect,
-    Reject,
-    TempFail,
-    Verdict,
-)
-
-STAGES: tuple[tuple[str, type[Interface]], ...] = (
-    ("connect", IConnectHook),
-    ("relaying", IRelayHook),
-    ("hello", IHelloHook),
-    ("capabilities", ICapabilitiesHook),
-    ("mail", IMailHook),
-    ("rcpt", IRcptHook),
-    ("accepted_rcpt", IAcceptedRcptHook),
-    ("data", IDataHook),
-    ("message", IMessageHook),
-    ("queue", IQueueHook),
-    ("disconnected", IDisconnectHook),
-    ("route", IRouteHook),
-    ("send", ISendHook),
-    ("bounce", IBounceHook),
-    ("delivered", IDeliveryObserver),
-    ("delayed", IDeliveryObserver),
-    ("failed", IDeliveryObserver),
-)
-"""Each stage with its interface; the method that is asked has the name of the stage."""
-
-LAST_QUEUE = "queue/spool"
+from harakatls.verdict import Accept, Continue, TempFail, Verdict
 
 NOBODY_QUEUED = TempFail(Reply.of(451, "4.3.0", "Queuing declined or disabled, try later"))
 
-FAILED = TempFail()
 
-_VERDICTS = frozenset((Continue, Accept, Reject, TempFail, Disconnect))
-
-
-@frozen
-class LoadedPlugin:
-    """
-    @ivar name: as written in config/plugins.
-    @ivar plugin: provides one or more hooks.
-    @ivar timeout: seconds it may take at one hook; 0 is without limit.
-    """
-
-    name: str
-    plugin: object
-    timeout: float = 0.0
-
-
-class HookChain:
+class HookChain(DeliveryStages):
     """
     All hooks, stage by stage.
 
@@ -110,27 +43,8 @@ class HookChain:
         @param last_queue: takes what no plugin took; it has all the time it needs, since to give
             up a commit half-way is to not know whose the message is.
         """
+        super().__init__(plugins, clock, last_queue)
         self.success_reports: ISuccessReports | None = None
-        self._clock = clock
-        hooks: dict[str, tuple[Hook, ...]] = {}
-        for stage, interface in STAGES:
-            providers = [(p, interface(p.plugin, None)) for p in plugins]
-            hooks[stage] = tuple(
-                Hook(stage, p.name, getattr(provider, stage), p.timeout)
-                for p, provider in providers
-                if provider is not None
-            )
-        if last_queue is not None:
-            hooks["queue"] += (Hook("queue", LAST_QUEUE, last_queue.queue, 0.0),)
-        self._hooks = hooks
-
-    def stages(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """Each stage that anybody hooks, with the names of the plugins in the order of asking."""
-        return tuple(
-            (stage, tuple(hook.plugin for hook in hooks))
-            for stage, hooks in self._hooks.items()
-            if hooks
-        )
 
     # -- the stages of a connection ---------------------------------------------------------
 
@@ -182,12 +96,27 @@ class HookChain:
     async def _rcpt(
         self, connection: Connection, transaction: Transaction, recipient: Recipient
     ) -> Verdict:
-        about = connection, transaction, recipient
-        verdict = await self._verdict(self._hooks["rcpt"], *about)
+        verdict = await self._verdict(self._hooks["rcpt"], connection, transaction, recipient)
         # Whoever may relay needs nobody's yes.
         if isinstance(verdict, Accept) or (transaction.relaying and isinstance(verdict, Continue)):
-            last = await self.accepted_rcpt(*about)
-            return verdict if isinstance(last, Continue) else last
+            return await self._last_word(connection, transaction, recipient, verdict)
+        return verdict
+
+    async def _last_word(
+        self,
+        connection: Connection,
+        transaction: Transaction,
+        recipient: Recipient,
+        verdict: Accept | Continue,
+    ) -> Verdict:
+        """One no is a no for all who take the recipient's place."""
+        becomes = verdict.becomes if isinstance(verdict, Accept) else None
+        for accepted in (recipient,) if becomes is None else becomes:
+            last = await self.accepted_rcpt(connection, transaction, accepted)
+            if isinstance(last, Accept):
+                verdict = evolve(last, becomes=becomes)
+            elif not isinstance(last, Continue):
+                return last
         return verdict
 
     def accepted_rcpt(
@@ -258,83 +187,49 @@ class HookChain:
         if relayed:
             await reports.relayed(transaction, relayed, message)
 
+    def too_large(
+        self, connection: Connection, transaction: Transaction, size: int
+    ) -> Coroutine[Any, Any, Verdict]:
+        """As `ITooLargeHook.too_large`."""
+        return self._verdict(self._hooks["too_large"], connection, transaction, size)
+
+    def reset(self, connection: Connection, transaction: Transaction) -> Coroutine[Any, Any, None]:
+        """Tell everybody."""
+        return self._tell("reset", connection, transaction)
+
+    # -- commands that are no part of a transaction -------------------------------------------
+
+    def unrecognized(
+        self, connection: Connection, transaction: Transaction | None, verb: str, argument: str
+    ) -> Coroutine[Any, Any, Verdict]:
+        """As `IUnrecognizedHook.unrecognized`."""
+        hooks = self._hooks["unrecognized"]
+        return self._verdict(hooks, connection, transaction, verb, argument)
+
+    def verify(
+        self, connection: Connection, transaction: Transaction | None, argument: str
+    ) -> Coroutine[Any, Any, Verdict]:
+        """As `IVerifyHook.verify`."""
+        return self._verdict(self._hooks["verify"], connection, transaction, argument)
+
+    def noop(
+        self, connection: Connection, transaction: Transaction | None
+    ) -> Coroutine[Any, Any, Verdict]:
+        """As `INoopHook.noop`."""
+        return self._verdict(self._hooks["noop"], connection, transaction)
+
+    def rset(
+        self, connection: Connection, transaction: Transaction | None
+    ) -> Coroutine[Any, Any, None]:
+        """Tell everybody."""
+        return self._tell("rset", connection, transaction)
+
+    def quit(
+        self, connection: Connection, transaction: Transaction | None
+    ) -> Coroutine[Any, Any, None]:
+        """Tell everybody."""
+        return self._tell("quit", connection, transaction)
+
     def disconnected(self, connection: Connection) -> Coroutine[Any, Any, None]:
         """Tell everybody."""
         return self._tell("disconnected", connection)
-
-    # -- the stages of delivery -------------------------------------------------------------
-
-    async def route(self, domain: str, queued: QueuedMessage) -> tuple[NextHop, ...] | None:
-        """
-        As `IRouteHook.route`; None where nobody has an opinion.
-
-        @raise HookFailed: a hook failed, so that nobody knows at present where the mail belongs;
-            to ask the DNS instead might send it astray.
-        """
-        for hook in self._hooks["route"]:
-            hops = await ask(hook, self._clock, domain, queued)
-            if isinstance(hops, tuple):
-                return hops
-            if hops is not None:
-                nonsense(hook, hops, domain, queued)
-                raise HookFailed(f"{hook.plugin} at {hook.stage}")
-        return None
-
-    async def send(self, queued: QueuedMessage) -> float | None:
-        """As `ISendHook.send`. Whoever fails to answer holds nothing back."""
-        for hook in self._hooks["send"]:
-            try:
-                seconds = await ask(hook, self._clock, queued)
-            except HookFailed:
-                continue
-            if isinstance(seconds, int | float) and seconds == seconds:  # no NaN
-                return float(seconds)
-            if seconds is not None:
-                nonsense(hook, seconds, queued)
-        return None
-
-    async def bounce(self, queued: QueuedMessage, failed: tuple[Failed, ...]) -> bool:
-        """As `IBounceHook.bounce`; a sender is rather told twice than never."""
-        for hook in self._hooks["bounce"]:
-            try:
-                if await ask(hook, self._clock, queued, failed) is False:
-                    return False
-            except HookFailed:
-                pass
-        return True
-
-    def delivered(self, queued: QueuedMessage, outcome: Delivered) -> Coroutine[Any, Any, None]:
-        """Tell everybody."""
-        return self._tell("delivered", queued, outcome)
-
-    def delayed(self, queued: QueuedMessage, outcome: Delayed) -> Coroutine[Any, Any, None]:
-        """Tell everybody."""
-        return self._tell("delayed", queued, outcome)
-
-    def failed(self, queued: QueuedMessage, outcome: Failed) -> Coroutine[Any, Any, None]:
-        """Tell everybody."""
-        return self._tell("failed", queued, outcome)
-
-    # -- asking -----------------------------------------------------------------------------
-
-    async def _verdict(self, hooks: tuple[Hook, ...], *arguments: Any) -> Verdict:
-        for hook in hooks:
-            try:
-                verdict: Verdict = await ask(hook, self._clock, *arguments)
-            except HookFailed:
-                return FAILED
-            kind = verdict.__class__
-            if kind is Continue:
-                continue
-            if kind in _VERDICTS:
-                return verdict
-            nonsense(hook, verdict, *arguments)
-            return FAILED
-        return CONTINUE
-
-    async def _tell(self, stage: str, *arguments: Any) -> None:
-        for hook in self._hooks[stage]:
-            try:
-                await ask(hook, self._clock, *arguments)
-            except HookFailed:
-                pass

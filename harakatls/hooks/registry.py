@@ -17,7 +17,7 @@ from zope.interface.verify import verifyObject
 import twisted.plugins
 from harakatls.config.errors import ConfigError, shown
 from harakatls.config.timeouts import plugin_timeout
-from harakatls.hooks.chain import STAGES, LoadedPlugin
+from harakatls.hooks.stages import STAGES, LoadedPlugin
 from harakatls.interfaces import IAskedLast, IPluginFactory, Site
 
 log = Logger()

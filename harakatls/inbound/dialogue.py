@@ -39,7 +39,7 @@ from harakatls.smtp.offer import SessionLimits
 from harakatls.smtp.refusals import TLS_FIRST
 from harakatls.smtp.reply import Reply
 from harakatls.smtp.server import ServerSession
-from harakatls.verdict import Disconnect
+from harakatls.verdict import Disconnect, Verdict
 
 log = Logger()
 
@@ -158,6 +158,13 @@ class Dialogue:
     def _say(self, reply: Reply) -> None:
         self._replies.append(self._session.reply(reply))
 
+    def _say_verdict(self, stage: str, verdict: Verdict, about: str = "") -> Reply:
+        reply = replies.reply_to(stage, verdict, about)
+        self._say(reply)
+        if isinstance(verdict, Disconnect) or reply.closes:
+            self.end(None, "refused")
+        return reply
+
     def _answer(self, reply: Reply) -> None:
         """Of the reception."""
         self._replies.append(self._session.reply(reply))
@@ -176,10 +183,7 @@ class Dialogue:
         hello = Hello(event.name, event.extended)
         verdict = await self._chain.hello(self.connection, hello)
         if not isinstance(verdict, YES):
-            reply = replies.reply_to("hello", verdict, "EHLO" if event.extended else "HELO")
-            self._say(reply)
-            if isinstance(verdict, Disconnect) or reply.closes:
-                self.end(None, "refused")
+            self._say_verdict("hello", verdict, "EHLO" if event.extended else "HELO")
             return
         # RFC 5321 section 4.1.4: a second EHLO does what RSET does.
         await self._reception.forget()
@@ -244,6 +248,8 @@ class Dialogue:
             self.end(None, "shutdown")
             return
         self._answer(await self._reception.mail(self.connection, event))
+        if self._reception.untold is not None:
+            await self._reception.tell()
 
     async def _rcpt(self, event: RcptReceived) -> None:
         self._answer(await self._reception.rcpt(self.connection, event))
@@ -256,16 +262,25 @@ class Dialogue:
 
     async def _body_ended(self, event: BodyEnded) -> None:
         self._answer(await self._reception.end(self.connection, event))
+        if self._reception.untold is not None:
+            await self._reception.tell()
 
     async def _reset(self, event: ResetReceived) -> None:
-        await self._reception.forget()
+        if "rset" in self._chain.hooked:
+            await self._chain.rset(self.connection, self._reception.transaction)
         self._say(replies.OK)
+        await self._reception.forget()
 
     async def _noop(self, event: NoopReceived) -> None:
-        self._say(replies.OK)
+        transaction = self._reception.transaction
+        self._say_verdict("noop", await self._chain.noop(self.connection, transaction))
 
     async def _verify(self, event: VerifyReceived) -> None:
-        self._say(replies.NOT_EXPANDED if event.expand else replies.UNVERIFIED)
+        if event.expand:
+            self._say(replies.NOT_EXPANDED)
+            return
+        about = self.connection, self._reception.transaction, event.argument
+        self._say_verdict("verify", await self._chain.verify(*about))
 
     async def _help(self, event: HelpReceived) -> None:
         self._say(replies.HELP)
@@ -274,10 +289,14 @@ class Dialogue:
         self._say(replies.NO_AUTHENTICATION)
 
     async def _unrecognized(self, event: UnrecognizedReceived) -> None:
-        self.errors += 1
-        self._say(replies.UNRECOGNIZED)
+        about = self.connection, self._reception.transaction, event.verb, event.argument
+        verdict = await self._chain.unrecognized(*about)
+        if not self._say_verdict("unrecognized", verdict).is_positive:
+            self.errors += 1
 
     async def _quit(self, event: QuitReceived) -> None:
+        if "quit" in self._chain.hooked:
+            await self._chain.quit(self.connection, self._reception.transaction)
         self._say(replies.farewell(self._settings))
         self.end(None, "quit", linger=False)
 

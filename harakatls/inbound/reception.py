@@ -1,5 +1,6 @@
 """The mail transactions of one connection: from MAIL to the answer to the end of the data."""
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -10,6 +11,7 @@ from harakatls.inbound.replies import (
     AUTHENTICATION_REQUIRED,
     MAIL_LOOP,
     NO_SPACE,
+    TOO_MANY_IN_PLACE,
     reply_to,
 )
 from harakatls.inbound.settings import InboundSettings
@@ -18,8 +20,9 @@ from harakatls.interfaces import ISpool, IStagedMessage, SpoolFull
 from harakatls.mail.address import Address
 from harakatls.mail.envelope import Envelope, Recipient
 from harakatls.smtp.events import BodyEnded, MailReceived, RcptReceived
+from harakatls.smtp.refusals import TOO_LARGE, TOO_MANY_RECIPIENTS
 from harakatls.smtp.reply import Reply
-from harakatls.verdict import ACCEPT, Accept, Continue, Disconnect, Verdict
+from harakatls.verdict import ACCEPT, CONTINUE, Accept, Continue, Disconnect, Verdict
 
 log = Logger()
 
@@ -55,6 +58,7 @@ class Reception:
     @ivar committing: the message may be ours already, so nobody may be cancelled any more: a
         message that is delivered twice is better than one that is lost.
     @ivar disconnecting: the last answer is a hook's last word to this peer.
+    @ivar untold: the transaction that is over, where plugins have yet to be told so: see `tell`.
     """
 
     def __init__(
@@ -76,6 +80,10 @@ class Reception:
         self._hops = ReceivedCount()
         self._refusal: Reply | None = None
         self._abandoned = False
+        self._tells = "reset" in chain.hooked
+        self._too_large = "too_large" in chain.hooked
+        self._connection: Connection | None = None
+        self.untold: Transaction | None = None
         self.transaction: Transaction | None = None
         self.committing = False
         self.disconnecting = False
@@ -101,8 +109,11 @@ class Reception:
         verdict = await self._chain.mail(connection, transaction)
         path = event.reverse_path
         reply = self._reply("mail", verdict, str(path) if path is not None else "")
+        self._connection = connection
         if reply.code < 400:
             self.transaction = transaction
+        elif self._tells:
+            self.untold = transaction
         return reply
 
     async def rcpt(self, connection: Connection, event: RcptReceived) -> Reply:
@@ -115,16 +126,47 @@ class Reception:
             verdict = ACCEPT
         address = recipient.address
         reply = self._reply("rcpt", verdict, str(address))
+        others = verdict.becomes if verdict.__class__ is Accept else None
+        if others is not None and reply.code < 400:
+            reply = self._replace(transaction, recipient, others) or reply
+        elif reply.code < 400 and self._is_new(address, transaction.envelope.recipients):
+            # The session counts those who are named, which may stand for many.
+            if len(transaction.envelope.recipients) >= self._settings.max_recipients:
+                self._addresses.remove(address)
+                reply = TOO_MANY_RECIPIENTS
+            else:
+                self._add(transaction, recipient)
         self.recipients.add(reply)
-        before = transaction.envelope
-        if reply.code < 400 and self._is_new(address, before.recipients):
-            envelope = Envelope(
-                before.reverse_path, (*before.recipients, recipient), before.parameters
-            )
-            self.transaction = Transaction(
-                transaction.id, envelope, transaction.relaying, transaction.notes
-            )
         return reply
+
+    def _add(self, transaction: Transaction, *recipients: Recipient) -> None:
+        before = transaction.envelope
+        envelope = Envelope(
+            before.reverse_path, (*before.recipients, *recipients), before.parameters
+        )
+        self.transaction = Transaction(
+            transaction.id, envelope, transaction.relaying, transaction.notes
+        )
+
+    def _replace(
+        self, transaction: Transaction, recipient: Recipient, others: tuple[Recipient, ...]
+    ) -> Reply | None:
+        """
+        Take *others* in place of one recipient.
+
+        @return: why not.
+        """
+        before = transaction.envelope.recipients
+        known = {one.address for one in before}
+        new: dict[Address, Recipient] = {}
+        for other in others:
+            if other.address not in known:
+                new.setdefault(other.address, _inheriting(other, recipient))
+        if len(before) + len(new) > self._settings.max_recipients:
+            return TOO_MANY_RECIPIENTS if before else TOO_MANY_IN_PLACE
+        self._addresses = known.union(new)
+        self._add(transaction, *new.values())
+        return None
 
     def _is_new(self, address: Address, others: tuple[Recipient, ...]) -> bool:
         """One who is named twice gets the message once."""
@@ -175,6 +217,8 @@ class Reception:
         @raise CancelledError: the peer has gone before it was ours.
         """
         refusal = event.refusal or self._refusal
+        if self._too_large and refusal is TOO_LARGE:
+            refusal = await self._refuse_too_large(connection, event.size)
         if refusal is None and self._hops.count > self._settings.max_received:
             refusal = MAIL_LOOP
         transaction = self.transaction
@@ -182,8 +226,17 @@ class Reception:
         reply = refusal or await self._hand_over(connection, transaction)
         self.messages.add(reply)
         _log(connection, transaction, event.size, reply)
-        await self.forget()
+        if self._tells:  # once the peer has heard: it may have to wait for the plugins
+            self.untold = self.transaction
+        self.transaction = None
+        await self._drop_message()
         return reply
+
+    async def _refuse_too_large(self, connection: Connection, size: int) -> Reply:
+        assert self.transaction is not None
+        verdict = await self._chain.too_large(connection, self.transaction, size)
+        # There is no message to say yes to.
+        return self._reply("too_large", CONTINUE if isinstance(verdict, YES) else verdict)
 
     async def _hand_over(self, connection: Connection, transaction: Transaction) -> Reply:
         staged = self._staged
@@ -194,6 +247,8 @@ class Reception:
                 return self._reply("message", verdict)
             if self._abandoned:
                 raise CancelledError
+            if not transaction.envelope.recipients:  # plugins have put nobody in their places
+                return self._reply("queue", ACCEPT, transaction.id)
             self.committing = True
             verdict = await self._chain.queue(connection, transaction, staged)
         except SpoolFull:
@@ -204,8 +259,20 @@ class Reception:
 
     async def forget(self) -> None:
         """The transaction is over, or never was."""
+        if self._tells:
+            if self.untold is not None:
+                await self.tell()
+            self.untold = self.transaction
         self.transaction = None
         await self._drop_message()
+        if self.untold is not None:
+            await self.tell()
+
+    async def tell(self) -> None:
+        """Tell plugins of a transaction that is over."""
+        told, self.untold = self.untold, None
+        if told is not None and self._connection is not None:
+            await self._chain.reset(self._connection, told)
 
     async def _drop_message(self) -> None:
         staged, self._staged = self._staged, None
@@ -216,6 +283,15 @@ class Reception:
         reply = reply_to(stage, verdict, about)
         self.disconnecting = verdict.__class__ is Disconnect or reply.closes
         return reply
+
+
+def _inheriting(other: Recipient, recipient: Recipient) -> Recipient:
+    """What the sender wants to be told (RFC 3461 section 5.2.7), unless a plugin knows better."""
+    return evolve(
+        other,
+        original=recipient.original if other.original is None else other.original,
+        notify=other.notify or recipient.notify,
+    )
 
 
 def _log(connection: Connection, transaction: Transaction, size: int, reply: Reply) -> None:

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from harakatls.connection import Connection
 from harakatls.inbound.settings import InboundSettings
+from harakatls.smtp.refusals import TOO_LARGE
 from harakatls.smtp.reply import EnhancedStatus, Reply
 from harakatls.verdict import Accept, Continue, Disconnect, Reject, TempFail, Verdict
 
@@ -51,11 +52,32 @@ _TEXTS: Mapping[tuple[str, type], tuple[int, str | None, str]] = {
     ("queue", Reject): (550, "5.7.1", "Message denied"),
     ("queue", TempFail): (451, "4.3.0", "Message could not be queued, try later"),
     ("queue", Disconnect): (421, "4.3.0", "Message could not be queued"),
+    ("too_large", Continue): (TOO_LARGE.code, "5.3.4", TOO_LARGE.lines[0]),
+    ("too_large", Reject): (TOO_LARGE.code, "5.3.4", TOO_LARGE.lines[0]),
+    ("too_large", TempFail): (450, "4.3.4", TOO_LARGE.lines[0]),
+    ("too_large", Disconnect): (421, "4.3.4", TOO_LARGE.lines[0]),
+    ("unrecognized", Accept): (250, "2.0.0", "OK"),
+    ("unrecognized", Continue): (500, "5.5.2", "Unrecognized command"),
+    ("unrecognized", Reject): (500, "5.5.2", "Unrecognized command"),
+    ("unrecognized", TempFail): (500, "5.5.2", "Unrecognized command"),
+    ("unrecognized", Disconnect): (421, "4.7.0", "Unrecognized command"),
+    ("verify", Accept): (250, "2.1.5", "User OK"),
+    ("verify", Continue): (
+        252,
+        "2.0.0",
+        "Just try sending a mail and we'll see how it turns out...",
+    ),
+    ("verify", Reject): (550, "5.7.1", "Access Denied"),
+    ("verify", TempFail): (450, "4.7.1", "Lookup Failed"),
+    ("verify", Disconnect): (421, "4.7.0", "Access Denied"),
+    ("noop", Accept): (250, "2.0.0", "OK"),
+    ("noop", Reject): (500, "5.7.1", "Stop wasting my time"),
+    ("noop", TempFail): (450, "4.7.1", "Stop wasting my time"),
+    ("noop", Disconnect): (421, "4.7.0", "Stop wasting my time"),
 }
 
 
 OK = Reply.of(250, "2.0.0", "OK")
-UNVERIFIED = Reply.of(252, "2.0.0", "Just try sending a mail and we'll see how it turns out...")
 NOT_EXPANDED = Reply.of(502, "5.5.1", "Lists are not expanded here")
 HELP = Reply.of(
     214,
@@ -63,12 +85,13 @@ HELP = Reply.of(
     "HELO EHLO STARTTLS MAIL RCPT DATA RSET NOOP VRFY HELP QUIT",
     "See RFC 5321 and RFC 3207",
 )
-UNRECOGNIZED = Reply.of(500, "5.5.2", "Unrecognized command")
 NO_AUTHENTICATION = Reply.of(503, "5.5.1", "AUTH is not offered")
 AUTHENTICATION_REQUIRED = Reply.of(530, "5.7.0", "Authentication required")
 READY_FOR_TLS = Reply.of(220, "2.0.0", "Go ahead.")
 TLS_NOT_AVAILABLE = Reply.of(454, "4.7.0", "TLS not available due to temporary reason")
 NO_SPACE = Reply.of(452, "4.3.1", "Insufficient system storage, try later")
+# One recipient stands for more than a message may have; it never will go.
+TOO_MANY_IN_PLACE = Reply.of(550, "5.5.3", "Too many recipients")
 MAIL_LOOP = Reply.of(550, "5.4.6", "Too many received headers - possible mail loop")
 TIMEOUT = Reply.of(421, "4.4.2", "timeout")
 SHUTTING_DOWN = Reply.of(421, "4.3.2", "Server is shutting down, closing connection")

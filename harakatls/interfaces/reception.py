@@ -6,7 +6,7 @@ from harakatls.connection import Connection, Hello, Transaction
 from harakatls.interfaces.spool import IStagedMessage
 from harakatls.mail.envelope import Recipient
 from harakatls.smtp.capabilities import Capabilities
-from harakatls.verdict import Verdict
+from harakatls.verdict import Refusal, Verdict
 
 
 class IConnectHook(Interface):
@@ -54,14 +54,20 @@ class IRcptHook(Interface):
     async def rcpt(
         connection: Connection, transaction: Transaction, recipient: Recipient
     ) -> Verdict:
-        """The transaction's envelope holds the recipients accepted before this one."""
+        """
+        The transaction's envelope holds the recipients accepted before this one.
+
+        Accept with `becomes` puts others in its place. What they do not say of reports (`notify`,
+        `original`) they inherit: to the sender it is the same recipient (RFC 3461 section 5.2.7).
+        """
 
 
 class IAcceptedRcptHook(Interface):
     """
     Asked about a recipient that was accepted, by a plugin or since the peer may relay.
 
-    So it has the last word on recipients, wherever its plugin is listed.
+    So it has the last word on recipients, wherever its plugin is listed. Where others are to get
+    the mail in its place, it is asked about each of these.
     """
 
     async def accepted_rcpt(
@@ -86,6 +92,17 @@ class IMessageHook(Interface):
         """The message may be read with `message.open` and fields put on top of it."""
 
 
+class ITooLargeHook(Interface):
+    """Asked when the message is there, but has more octets than are taken; none is kept."""
+
+    async def too_large(connection: Connection, transaction: Transaction, size: int) -> Verdict:
+        """
+        It is refused in any case: TempFail does so for now.
+
+        @param size: octets.
+        """
+
+
 class IQueueHook(Interface):
     """
     Takes responsibility for a message.
@@ -104,6 +121,83 @@ class IQueueHook(Interface):
         Accept with `recipients` takes the message for these alone; the next plugin is then
         asked with a transaction that names the others.
         """
+
+
+class IUnrecognizedHook(Interface):
+    """Asked at a command that nobody knows."""
+
+    async def unrecognized(
+        connection: Connection, transaction: Transaction | None, verb: str, argument: str
+    ) -> Verdict:
+        """
+        Accept with a reply (2yz) answers the command. Continue and Reject are answered with 500.
+
+        @param verb: upper case.
+        @param argument: what follows the verb; hostile, as all that a peer says.
+        """
+
+
+class IVerifyHook(Interface):
+    """Asked at VRFY. Without an answer it is 252: try it."""
+
+    async def verify(
+        connection: Connection, transaction: Transaction | None, argument: str
+    ) -> Verdict:
+        """
+        RFC 5321 section 7.3: who answers truly tells strangers who is here.
+
+        @param argument: whom to verify, as the peer writes it.
+        """
+
+
+class INoopHook(Interface):
+    """Asked at NOOP."""
+
+    async def noop(connection: Connection, transaction: Transaction | None) -> Verdict:
+        """Whoever waits before he answers keeps the peer waiting."""
+
+
+class IRsetHook(Interface):
+    """Told at RSET, before the answer."""
+
+    async def rset(connection: Connection, transaction: Transaction | None) -> None:
+        """The answer is always 250; `IResetHook` is told of the end of the transaction."""
+
+
+class IQuitHook(Interface):
+    """Told at QUIT, before the answer."""
+
+    async def quit(connection: Connection, transaction: Transaction | None) -> None:
+        """The answer is always 221."""
+
+
+class IRefusedHook(Interface):
+    """
+    Told of each refusal by a plugin, before the peer hears of it (Haraka's deny).
+
+    A hook that failed has refused as well. A recipient that nobody accepted, and what the server
+    refuses by itself, are not told of.
+    """
+
+    async def refused(
+        connection: Connection, transaction: Transaction | None, refusal: Refusal
+    ) -> Verdict:
+        """
+        Accept cancels the refusal: the plugins behind the one that refused are asked as if it had
+        said Continue. All else leaves it as it is.
+        """
+
+
+class IResetHook(Interface):
+    """
+    Told when a transaction is over (Haraka's reset_transaction); all are told.
+
+    However it ended: the message was taken or refused, the sender was refused, RSET, EHLO,
+    STARTTLS, or the peer has gone. Where there is an answer, the peer has it already.
+    """
+
+    async def reset(connection: Connection, transaction: Transaction) -> None:
+        """*transaction* as it was in the end, with its notes."""
 
 
 class IDisconnectHook(Interface):

@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
         for name in names:
             seconds = limits.get(name, 0.0)
             limit = f"{seconds:g} s" if seconds else "no limit"
-            print(f"{stage:<12}  {name:<{width}}  {limit}")
+            print(f"{stage:<13}  {name:<{width}}  {limit}")
             stage = ""  # each is named once
     for warning in settings.config.warnings:
         warn(warning)

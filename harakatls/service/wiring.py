@@ -6,8 +6,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
-from harakatls.hooks.chain import LAST_QUEUE, HookChain, LoadedPlugin
+from harakatls.hooks.chain import HookChain
 from harakatls.hooks.registry import load_plugins, plugin_factories
+from harakatls.hooks.stages import LAST_QUEUE, LoadedPlugin
 from harakatls.interfaces import IBackEnds, IQueueHook, IResolver, IServerTLS, ISpool, Site
 from harakatls.outbound.back_ends import BackEnds
 from harakatls.outbound.routing import Routing

@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from harakatls.connection import Connection, Transaction
-from harakatls.hooks.chain import HookChain, LoadedPlugin
+from harakatls.hooks.chain import HookChain
+from harakatls.hooks.stages import LoadedPlugin
 from harakatls.interfaces import IQueueHook, IStagedMessage, ISuccessReports, SpoolFull
 from harakatls.mail.envelope import Envelope
 from harakatls.outbound.dsn import Reporter

@@ -6,7 +6,8 @@ from typing import Any
 from attrs import evolve
 
 from harakatls.connection import Transaction
-from harakatls.hooks.chain import HookChain, LoadedPlugin
+from harakatls.hooks.chain import HookChain
+from harakatls.hooks.stages import LoadedPlugin
 from harakatls.mail.envelope import Envelope
 from harakatls.outbound.dsn import Reporter
 from harakatls.outbound.reports import SuccessReports

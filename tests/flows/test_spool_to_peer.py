@@ -9,7 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from harakatls.config.hosts import HostList
-from harakatls.hooks.chain import HookChain, LoadedPlugin
+from harakatls.hooks.chain import HookChain
+from harakatls.hooks.stages import LoadedPlugin
 from harakatls.interfaces import IDeliveryObserver, IRouteHook
 from harakatls.mail.envelope import Envelope
 from harakatls.mail.route import NextHop

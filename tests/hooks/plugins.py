@@ -6,7 +6,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from harakatls.hooks.chain import LoadedPlugin
+from harakatls.hooks.stages import LoadedPlugin
 from harakatls.interfaces import (
     IAcceptedRcptHook,
     IBounceHook,
@@ -18,11 +18,19 @@ from harakatls.interfaces import (
     IHelloHook,
     IMailHook,
     IMessageHook,
+    INoopHook,
     IQueueHook,
+    IQuitHook,
     IRcptHook,
+    IRefusedHook,
     IRelayHook,
+    IResetHook,
     IRouteHook,
+    IRsetHook,
     ISendHook,
+    ITooLargeHook,
+    IUnrecognizedHook,
+    IVerifyHook,
 )
 from harakatls.verdict import CONTINUE
 
@@ -30,6 +38,14 @@ Answer = Callable[..., Awaitable[Any]]
 
 
 @implementer(
+    INoopHook,
+    IQuitHook,
+    IRefusedHook,
+    IResetHook,
+    IRsetHook,
+    ITooLargeHook,
+    IUnrecognizedHook,
+    IVerifyHook,
     IBounceHook,
     ISendHook,
     IConnectHook,
@@ -96,6 +112,33 @@ class Everything:
 
     async def queue(self, connection: Any, transaction: Any, message: Any) -> Any:
         return await self._answer("queue", CONTINUE, connection, transaction, message)
+
+    async def too_large(self, connection: Any, transaction: Any, size: int) -> Any:
+        return await self._answer("too_large", CONTINUE, connection, transaction, size)
+
+    async def reset(self, connection: Any, transaction: Any) -> None:
+        await self._answer("reset", None, connection, transaction)
+
+    async def unrecognized(
+        self, connection: Any, transaction: Any, verb: str, argument: str
+    ) -> Any:
+        about = connection, transaction, verb, argument
+        return await self._answer("unrecognized", CONTINUE, *about)
+
+    async def verify(self, connection: Any, transaction: Any, argument: str) -> Any:
+        return await self._answer("verify", CONTINUE, connection, transaction, argument)
+
+    async def noop(self, connection: Any, transaction: Any) -> Any:
+        return await self._answer("noop", CONTINUE, connection, transaction)
+
+    async def rset(self, connection: Any, transaction: Any) -> None:
+        await self._answer("rset", None, connection, transaction)
+
+    async def quit(self, connection: Any, transaction: Any) -> None:
+        await self._answer("quit", None, connection, transaction)
+
+    async def refused(self, connection: Any, transaction: Any, refusal: Any) -> Any:
+        return await self._answer("refused", CONTINUE, connection, transaction, refusal)
 
     async def disconnected(self, connection: Any) -> None:
         await self._answer("disconnected", None, connection)

@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -46,6 +46,32 @@ class AskTests(SynchronousTestCase):
         again.callback(2)
         self.assertEqual(self.successResultOf(asked), 42)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_blocking(self) -> None:
+        """The operator learns which plugin it is that makes everybody wait."""
+        waits: Deferred[None] = Deferred()
+
+        async def at_once(*_: object) -> None:
+            self.clock.advance(1.5)
+
+        async def later(*_: object) -> None:
+            await waits
+            self.clock.advance(2.5)
+            raise OSError
+
+        async def patient(*_: object) -> None:
+            await deferLater(self.clock, 20)
+
+        with capturedLogs() as events:
+            self.ask(at_once)
+            asked = self.ask(later)
+            self.ask(patient)
+            self.clock.advance(20)
+            waits.callback(None)
+            self.failureResultOf(asked, HookFailed)
+        self.flushLoggedErrors(OSError)
+        told = [(e["plugin"], e["seconds"]) for e in events if e["log_level"] is LogLevel.warn]
+        self.assertEqual(told, [("greylist", 1.5), ("greylist", 2.5)])
 
     def test_hook_that_catches_a_failure(self) -> None:
         """A hook may catch the failure of what it waited for and go on."""

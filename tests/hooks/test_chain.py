@@ -8,7 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.connection import Hello
 from harakatls.hooks.asking import HookFailed
-from harakatls.hooks.chain import STAGES, HookChain
+from harakatls.hooks.chain import HookChain
+from harakatls.hooks.stages import STAGES
 from harakatls.interfaces import SpoolFull
 from harakatls.mail.address import parse_address
 from harakatls.mail.route import NextHop
@@ -76,7 +77,7 @@ class VerdictTests(ChainTestCase):
             chain = self.chain(Everything(**{stage: KeyError("x")}), last)
             verdict = self.ask(getattr(chain, stage)(*arguments))
             self.assertEqual(verdict, TempFail())
-            self.assertEqual(last.asked, [])
+            self.assertNotIn(stage, [asked for asked, _ in last.asked])
             self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
 
     def test_nonsense(self) -> None:

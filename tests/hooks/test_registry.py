@@ -13,8 +13,9 @@ from zope.interface import implementer
 
 from harakatls.config.directory import ConfigDirectory
 from harakatls.config.errors import ConfigError
-from harakatls.hooks.chain import HookChain, LoadedPlugin
+from harakatls.hooks.chain import HookChain
 from harakatls.hooks.registry import load_plugins, plugin_factories
+from harakatls.hooks.stages import LoadedPlugin
 from harakatls.interfaces import IAskedLast, IMailHook, IPluginFactory, IRcptHook, Site
 from harakatls.verdict import CONTINUE, Verdict
 

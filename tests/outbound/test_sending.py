@@ -9,7 +9,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.connection import Connection, Transaction
-from harakatls.hooks.chain import HookChain, LoadedPlugin
+from harakatls.hooks.chain import HookChain
+from harakatls.hooks.stages import LoadedPlugin
 from harakatls.interfaces import SpoolFull
 from harakatls.mail.address import AddressError
 from harakatls.mail.envelope import MailParameters, Recipient

@@ -8,7 +8,8 @@ from zope.interface.verify import verifyObject
 
 from harakatls.config.errors import ConfigError
 from harakatls.connection import Transaction
-from harakatls.hooks.chain import HookChain, LoadedPlugin
+from harakatls.hooks.chain import HookChain
+from harakatls.hooks.stages import LoadedPlugin
 from harakatls.interfaces import (
     IAcceptedRcptHook,
     IDisconnectHook,
