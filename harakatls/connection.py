@@ -65,6 +65,7 @@ class Connection:
     @ivar id: unique, upper-case UUID; transactions are id.1, id.2 and so on.
     @ivar implicit_tls: the listener speaks TLS from the start.
     @ivar relaying: the peer may send mail to any domain.
+    @ivar errors: commands so far that were unknown, malformed or out of order.
     @ivar notes: for plugins only; the same dictionary for the life of the connection, so across
         STARTTLS: not for what the peer says.
     """
@@ -78,6 +79,7 @@ class Connection:
     authenticated_as: str | None = None
     relaying: bool = False
     notes: dict[str, Any] = Factory(dict)
+    errors: int = 0
 
     def after_hello(self, hello: Hello) -> "Connection":
         """The peer has said HELO or EHLO."""
@@ -91,6 +93,7 @@ class Connection:
             self.authenticated_as,
             self.relaying,
             self.notes,
+            self.errors,
         )
 
     def after_handshake(self, secured: TLSSummary) -> "Connection":
@@ -103,6 +106,7 @@ class Connection:
             secured=secured,
             relaying=self.relaying,
             notes=self.notes,
+            errors=self.errors,
         )
 
 

@@ -228,7 +228,7 @@ class Conversation:
             verified=secured is not None and secured.verified,
             messages=reception.messages,
             recipients=reception.recipients,
-            errors=dialogue.errors,
+            errors=connection.errors,
             octets=self._octets,
             seconds=self._clock.seconds() - self._began,
             outcome=dialogue.outcome,

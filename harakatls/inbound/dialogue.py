@@ -72,7 +72,6 @@ class Dialogue:
         self.connection = connection
         self.closing = self.linger = self.stopping = self.resting = self.telling = False
         self.outcome = "the peer left"
-        self.errors = 0
         self._session = session
         self._chain = chain
         self._settings = settings
@@ -173,11 +172,14 @@ class Dialogue:
 
     def _object(self, problem: RemoteProtocolError) -> None:
         """The session refused what it could not read, or what is not legal now."""
-        self.errors += 1
+        self._count_error()
         if problem.fatal:
             self.end(problem.reply, f"protocol error: {problem}")
         elif problem.reply is not None:
             self._replies.append(problem.reply.wire)
+
+    def _count_error(self) -> None:
+        self.connection = evolve(self.connection, errors=self.connection.errors + 1)
 
     async def _hello(self, event: HelloReceived) -> None:
         hello = Hello(event.name, event.extended)
@@ -292,7 +294,7 @@ class Dialogue:
         about = self.connection, self._reception.transaction, event.verb, event.argument
         verdict = await self._chain.unrecognized(*about)
         if not self._say_verdict("unrecognized", verdict).is_positive:
-            self.errors += 1
+            self._count_error()
 
     async def _quit(self, event: QuitReceived) -> None:
         if "quit" in self._chain.hooked:

@@ -441,3 +441,13 @@ class VerdictTests(SynchronousTestCase):
                 f"250 2.6.0 got it ({ID}.1)",
             ],
         )
+
+
+class ErrorTests(SynchronousTestCase):
+    def test_plugins_are_told(self) -> None:
+        """A plugin that limits errors sees them all: unknown, malformed and out of order."""
+        plugin = Everything()
+        talk = Talk(plugin)
+        talk.say(b"NONSENSE\r\nRCPT TO:<bob@a.example>\r\n" + EHLO + b"MAIL\r\n" + MAIL)
+        told = {stage: arguments[0].errors for stage, arguments in plugin.asked}
+        self.assertEqual((told["connect"], told["hello"], told["mail"]), (0, 2, 3))
