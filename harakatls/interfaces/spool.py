@@ -99,7 +99,7 @@ class ISpool(Interface):
         now: float,
         limit: int,
         *,
-        domain: str | None = None,
+        domains: Collection[str] | None = None,
         rooms: Mapping[str, int] = {},
         per_domain: int | None = None,
         together: Sequence[tuple[int, Collection[str]]] = (),
@@ -111,7 +111,7 @@ class ISpool(Interface):
         several calls to find all that is due behind it: `next_due` tells when to ask again.
 
         @param now: seconds since the epoch.
-        @param domain: mail for this one alone; nothing of what follows counts.
+        @param domains: mail for these alone, which costs nothing for all others; None for all mail.
         @param rooms: by domain, how many of it at most; 0 where it is at its limit or in back-off.
         @param per_domain: how many at most of each other domain; None for any number.
         @param together: how many at most of some domains in all; each is in one such group or none.
@@ -156,8 +156,12 @@ class ISpool(Interface):
         @return: how many messages; whoever asked for `when_flushed` has been told.
         """
 
-    def when_added(told: Callable[[], None]) -> None:
-        """Call *told*, in the reactor's thread, whenever messages were committed here."""
+    def when_added(told: Callable[[Collection[str] | None], None]) -> None:
+        """
+        Call *told*, in the reactor's thread, whenever messages were committed here.
+
+        @param told: gets the domains that they are for; None where mail of any domain may be due.
+        """
 
     def when_flushed(told: Callable[[], None]) -> None:
         """

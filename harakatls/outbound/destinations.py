@@ -200,10 +200,15 @@ class Destinations:
         """A domain that is learned makes another one forgotten."""
         return len(self._names) >= MOST_DOMAINS
 
-    def next_opening(self) -> float | None:
-        """In how many seconds a rate allows more of what it forbids now."""
+    def next_opening(self, domains: Collection[str] | None = None) -> float | None:
+        """
+        In how many seconds a rate allows more of what it forbids now.
+
+        @param domains: to these; None to any.
+        """
         now = self._seconds()
-        waits = (one.opens(now) for one in self._known.values() if one.rate is not None)
+        some = self._known.values() if domains is None else map(self.of, domains)
+        waits = (one.opens(now) for one in some if one.rate is not None)
         return min((wait for wait in waits if wait is not None), default=None)
 
     def forget(self) -> None:

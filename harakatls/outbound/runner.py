@@ -6,16 +6,16 @@ delivered; or nobody's because its outcome was recorded. Whatever goes wrong in 
 ends and the message is due again.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 
-from attrs import evolve
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from harakatls.interfaces import ISpool, SpoolDamaged, SpoolFull
+from harakatls.interfaces import ISpool, SpoolDamaged
+from harakatls.outbound.claiming import Claiming
 from harakatls.outbound.delivery import OURS, Attempts, Result
 from harakatls.outbound.dsn import Reporter
 from harakatls.outbound.recorder import Observers, Recorder
@@ -26,11 +26,7 @@ from harakatls.queued import Delayed, QueuedMessage
 
 _log = Logger()
 
-LOOK_AGAIN = 60.0  # seconds; another process may have added mail, or died with claims
-AT_ONCE = 1.0
 GRACE = 30.0  # seconds for deliveries under way when the service stops
-BROKEN_SPOOL = 5.0  # seconds until a spool that raised is asked again
-PUT_BACK = 5.0  # seconds until a message is taken again whose destination is full and forgotten
 
 
 class QueueRunner(Service):
@@ -74,18 +70,15 @@ class QueueRunner(Service):
             new_id,
         )
         self._schedule = Schedule(settings.concurrency_max, settings.limits, clock.seconds)
+        self._claiming = Claiming(spool, self._schedule, clock, self)
         self._in_hand: dict[str, Deferred[None]] = {}
         self._interruptible: set[str] = set()  # those of which nothing is being recorded
         self._recalled: set[str] = set()  # what the operator wants back, as soon as that can be
         self._beginning = False
         self._held_up = False  # by what is not recorded yet
-        self._claiming = False
-        self._again = False  # something changed while claiming
-        self._alarm: IDelayedCall | None = None
-        self._left_out = False  # domains, when it was asked for what the alarm is set
         self._idle: Deferred[None] | None = None  # somebody waits for the last one to end
         self._patient = False  # and would break it off
-        spool.when_added(self._wake)
+        spool.when_added(self._claiming.wake)
         spool.when_flushed(self._forget_failures)
 
     # -- the service ----------------------------------------------------------------------------
@@ -95,13 +88,11 @@ class QueueRunner(Service):
         super().startService()  # type: ignore[no-untyped-call]
         if self._settings.disabled:
             _log.warn("outbound.ini: disabled is true: mail is queued and not delivered")
-        self._wake()
+        self._claiming.wake()
 
     async def _stop(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        await self._put_back(self._schedule.drain())
+        self._claiming.stop()
+        await self._claiming.put_back(self._schedule.drain())
         if self._in_hand:
             _log.info("waiting for {deliveries} deliveries", deliveries=len(self._in_hand))
         self._patient = True
@@ -123,8 +114,12 @@ class QueueRunner(Service):
         if self._patient:
             self._not_idle()
 
+    def _forget_failures(self) -> None:
+        self._schedule.forget()
+        self._delivery.forget_failures()
+
     async def _until_idle(self, seconds: float | None) -> None:
-        if not self._in_hand and not self._claiming:
+        if not self._in_hand and not self._claiming.under_way:
             return
         self._idle = Deferred()
         if seconds is not None:
@@ -140,141 +135,28 @@ class QueueRunner(Service):
         if idle is not None:
             idle.callback(None)
 
-    # -- claiming -------------------------------------------------------------------------------
+    # -- what is at hand ------------------------------------------------------------------------
 
-    def _wake(self) -> None:
-        """Something may be due, and there may be room for it."""
-        if not self.running or self._settings.disabled:
-            return
-        if self._claiming:
-            self._again = True
-            return
-        self._claiming = True
-        Deferred.fromCoroutine(self._claim()).addBoth(self._claimed)
+    @property
+    def may_take(self) -> bool:
+        """See `Hands`."""
+        return bool(self.running) and not self._settings.disabled
 
-    def _claimed(self, _: object) -> None:
-        self._claiming = False
-        self._ended()
-
-    async def _claim(self) -> None:
-        """Take until there is enough at hand or nothing is due."""
-        try:
-            while self.running and await self._take_some():
-                pass
-        except (SpoolDamaged, SpoolFull) as problem:
-            if self.running:
-                _log.error("nothing is taken from the queue for now: {why}", why=str(problem))
-            self._look_again(BROKEN_SPOOL)
-        except Exception:
-            _log.failure("the queue cannot be read; it is tried again")
-            self._look_again(BROKEN_SPOOL)
-
-    async def _take_some(self) -> bool:
-        """@return: there may be more to take."""
-        schedule = self._schedule
-        self._let_go()
-        await self._return(schedule.surplus())
-        limit, rooms, together = schedule.wanted, schedule.rooms(), schedule.together()
-        if limit <= 0:
-            return False  # the end of a delivery wakes
-        self._again = False
-        claimed = await self._spool.claim(
-            self._clock.seconds(),
-            limit,
-            rooms=rooms,
-            per_domain=schedule.per_domain,
-            together=together,
-        )
-        if not self.running:
-            await self._put_back(claimed)
-            return False
-        ours = [queued for queued in claimed if not self._has(queued)]
-        too_many = schedule.taken(ours, limit, rooms, together)
-        self._begin()
-        await self._return(too_many)
-        if self._again or (claimed and schedule.is_hungry()):
-            return True
-        if self._alarm is None or self._left_out:  # then nobody knows what is due next
-            full = [domain for domain, room in schedule.rooms().items() if not room]
-            self._left_out = bool(full)
-            due = await self._spool.next_due(full)
-            self._look_again(LOOK_AGAIN if due is None else due - self._clock.seconds())
-        opening = schedule.next_opening()
-        if opening is not None:
-            self._look_again(opening)
-        return self._again
-
-    def _has(self, queued: QueuedMessage) -> bool:
+    def has(self, queued: QueuedMessage) -> bool:
         """So slow that its claim was taken for forgotten. It will settle this one."""
         if queued.id not in self._interruptible and not self._schedule.holds(queued.id):
             return False
         _log.warn("{queue_id} is being delivered still", queue_id=queued.id)
         return True
 
-    async def _put_back(self, messages: Iterable[QueuedMessage], seconds: float = 0.0) -> None:
-        """
-        As if they had not been taken.
-
-        @param seconds: until they are due.
-        """
-        due = self._clock.seconds() + seconds
-        # At once, so that it is one transaction.
-        await gatherResults(
-            Deferred.fromCoroutine(
-                self._put_one_back(evolve(queued, due=due) if seconds else queued)
-            )
-            for queued in tuple(messages)
-        )
-        if seconds:
-            self._look_again(seconds)
-
-    async def _put_one_back(self, queued: QueuedMessage) -> None:
-        try:
-            await self._spool.settle(queued)
-        except (SpoolFull, SpoolDamaged) as problem:
-            # The claim falls free in time. The others, and deliveries, are no worse for it.
-            _log.error("{queue_id} cannot be put back: {why}", queue_id=queued.id, why=str(problem))
-
-    async def _return(self, messages: Sequence[QueuedMessage]) -> None:
-        """There is no room for them where they lead; as soon as there is, they are taken anew."""
-        if not messages:
-            return
-        # What is not known to lead there when it is looked for is found again at once, in vain.
-        await self._put_back(messages, PUT_BACK if self._schedule.forgets else 0.0)
-        self._schedule.returned(messages)
-        if self._schedule.is_hungry():
-            self._wake()
-
-    def _forget_failures(self) -> None:
-        self._schedule.forget()
-        self._delivery.forget_failures()
-
-    def _look_again(self, seconds: float) -> None:
-        """At the latest in *seconds*."""
-        if not self.running:
-            return
-        # What is due already and yet was not given out must not be asked for without a pause.
-        wait = min(seconds, LOOK_AGAIN) if seconds > 0 else AT_ONCE
-        if self._alarm is None:
-            self._alarm = self._clock.callLater(wait, self._due)
-        elif self._alarm.getTime() > self._clock.seconds() + wait:
-            self._alarm.reset(wait)
-
-    def _due(self) -> None:
-        self._alarm = None
-        self._begin()
-        self._wake()
-
-    # -- one message ----------------------------------------------------------------------------
-
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """All that is at hand and has room."""
         if not self.running or self._beginning:
             return
         self._beginning = True
         self._held_up = False
         if self._schedule.waiting:
-            self._let_go()
+            self.let_go()
         begun = self._schedule.begin()
         # What a host has taken is sent again after a crash, as long as that is not recorded. So
         # where the disk is slow, no more is sent than would be bearable.
@@ -287,14 +169,14 @@ class QueueRunner(Service):
             self._held_up = True
         self._beginning = False
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
         """What the operator holds or removes is his as long as no attempt has begun."""
         self._recalled.update(self._spool.recalled())
         if not self._recalled:
             return
         for queued in self._schedule.take_out(self._recalled):
             self._recalled.discard(queued.id)
-            self._keep_in_hand(queued, Deferred.fromCoroutine(self._put_back([queued])))
+            self._keep_in_hand(queued, Deferred.fromCoroutine(self._claiming.put_back([queued])))
 
     def _deliver(self, queued: QueuedMessage, slot: Slot) -> None:
         self._keep_in_hand(queued, Deferred.fromCoroutine(self._delivered(queued, slot)))
@@ -310,21 +192,22 @@ class QueueRunner(Service):
             # While observers were being told, it may have become due and been taken once more.
             if self._in_hand.get(queued.id) is under_way:
                 del self._in_hand[queued.id]
-            self._ended()
+            self.claimed()
             if self._held_up:
-                self._begin()
+                self.begin()
 
         under_way.addErrback(_never).addBoth(ended)
 
     def _free(self, slot: Slot, strained: bool | None) -> None:
         """The host is done with a message; the next one may begin while this one is recorded."""
         self._schedule.end(slot, strained)
-        self._begin()
-        if self._schedule.is_hungry(slot.destination):
-            self._wake()
+        self.begin()
+        hungry = self._schedule.hunger(slot.destination)
+        if hungry is None or hungry:
+            self._claiming.wake(hungry)
 
-    def _ended(self) -> None:
-        if not self._in_hand and not self._claiming:
+    def claimed(self) -> None:
+        if not self._in_hand and not self._claiming.under_way:
             self._not_idle()
 
     async def _delivered(self, queued: QueuedMessage, slot: Slot) -> None:
@@ -334,9 +217,9 @@ class QueueRunner(Service):
         self._recalled.discard(queued.id)
         if isinstance(result, Result) and result.postponed:
             if recalled or not self.running:
-                await self._put_back([queued])
+                await self._claiming.put_back([queued])
             elif not self._schedule.add(queued):
-                await self._return([queued])
+                await self._claiming.give_back([queued])
             return
         try:
             if isinstance(result, str):
@@ -348,7 +231,7 @@ class QueueRunner(Service):
             _log.failure("what became of {queue_id} was not recorded", queue_id=queued.id)
             return
         if recorded.pending:
-            self._look_again(recorded.due - self._clock.seconds())
+            self._claiming.look_again(recorded.due - self._clock.seconds())
 
     async def _attempted(self, queued: QueuedMessage, slot: Slot) -> Result | str:
         """@return: as a text, why the message cannot be read."""
@@ -356,7 +239,9 @@ class QueueRunner(Service):
         def admit(host: str) -> bool:
             admitted = self._schedule.move(slot, queued.domain, host)
             for surplus in self._schedule.too_many():
-                self._keep_in_hand(surplus, Deferred.fromCoroutine(self._return([surplus])))
+                self._keep_in_hand(
+                    surplus, Deferred.fromCoroutine(self._claiming.give_back([surplus]))
+                )
             return admitted
 
         strained = None

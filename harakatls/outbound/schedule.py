@@ -9,7 +9,7 @@ not move takes the room of what does.
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-from attrs import define
+from attrs import define, frozen
 
 from harakatls.outbound.destinations import (
     FIRST_WINDOW,
@@ -35,6 +35,23 @@ class Slot:
 
     destination: Destination | None
     halvings: int
+
+
+@frozen
+class Demand:
+    """
+    What is to be taken from the queue, as `ISpool.claim` is asked for it.
+
+    @ivar domains: mail for these alone; None for all.
+    @ivar about: these, and those that were asked about and have too little room.
+    """
+
+    limit: int
+    rooms: Mapping[str, int]
+    per_domain: int
+    together: Sequence[tuple[int, Collection[str]]] = ()
+    domains: Collection[str] | None = None
+    about: Collection[str] | None = None
 
 
 class Schedule:
@@ -72,67 +89,103 @@ class Schedule:
         """How many messages."""
         return 2 * self._most + EXTRA - self.under_way - len(self._ids)
 
-    @property
-    def per_domain(self) -> int:
-        """How many for a domain of which nothing is known."""
-        return self._usual * (1 + STOCK)
+    def demand(self) -> Demand:
+        """As much as there is room for."""
+        self._more = self._more or self.wanted <= 0
+        per_domain = self._usual * (1 + STOCK)  # of which nothing is known
+        rooms = self._destinations.rooms(self._room, per_domain)
+        return Demand(self.wanted, rooms, per_domain, self._destinations.together(self._room))
 
-    def rooms(self) -> dict[str, int]:
-        """How many for the domains of which something is known."""
-        return self._destinations.rooms(self._room, self.per_domain)
-
-    def together(self) -> list[tuple[int, Collection[str]]]:
-        """How many for the domains that lead to one host, in all."""
-        return self._destinations.together(self._room)
-
-    def taken(
-        self,
-        messages: Iterable[QueuedMessage],
-        limit: int,
-        rooms: Mapping[str, int],
-        together: Sequence[tuple[int, Collection[str]]] = (),
-    ) -> list[QueuedMessage]:
+    def demand_of(self, domains: Collection[str]) -> Demand:
         """
-        What was found when so much was asked for.
+        Of mail for these alone, which may have come. It costs nothing that others are known.
+
+        What has too little room for that to be worth a look is taken when it has more.
+        """
+        limit = self.wanted
+        self._more = self._more or limit <= 0
+        rooms: dict[str, int] = {}
+        shared: dict[Destination, list[str]] = {}
+        for domain in domains:
+            destination = self._destinations.of(domain)
+            if limit > 0 and self._has_much_room(destination):
+                rooms[domain] = self._room(destination)
+                shared.setdefault(destination, []).append(domain)
+            else:
+                self._cut.add(destination)
+        together = [(rooms[some[0]], some) for some in shared.values() if len(some) > 1]
+        return Demand(limit, rooms, 0, together, rooms.keys(), domains)
+
+    def taken(self, messages: Iterable[QueuedMessage], demand: Demand) -> list[QueuedMessage]:
+        """
+        What was found.
 
         @return: those that are too many. They are to be put back.
         """
         found = Counter(queued.domain for queued in messages)
-        self._more = found.total() == limit
+        is_all = demand.domains is None
+        self._more = found.total() == demand.limit or (self._more and not is_all)
         if len(self._cut) > MOST_DESTINATIONS:
-            self._cut.clear()  # some are not known any more; the others are found in time
+            self._cut.clear()  # some are not known any more; the others are found among all
+            self._more = True
         cut: dict[Destination, bool] = {}
-        for domain in {*rooms, *found}:
+        for domain in {*demand.rooms, *found}:
             destination = self._destinations.of(domain)
-            all_of_it = found[domain] < rooms.get(domain, self.per_domain)
+            all_of_it = found[domain] < demand.rooms.get(domain, demand.per_domain)
             cut[destination] = cut.get(destination, False) or not all_of_it
-        for room, domains in together:
+        for room, domains in demand.together:
             if sum(found[domain] for domain in domains) >= room:
                 cut.update((self._destinations.of(domain), True) for domain in domains)
         for destination, is_cut in cut.items():
             if is_cut:
                 self._cut.add(destination)
-            else:
+            elif is_all or destination.domains.keys() <= demand.rooms.keys():
                 self._cut.discard(destination)
         return [queued for queued in messages if not self.add(queued)]
 
-    def is_hungry(self, destination: Destination | None = None) -> bool:
+    def is_hungry(self, domains: Iterable[str] | None = None) -> bool:
         """
         Whether to look into the queue, where no mail has come.
 
-        @param destination: which has more room than before; None for all of them.
+        @param domains: whose destinations may have more room than before; None for all.
         """
         if self.wanted <= 0:
             return False
         if self._more and 2 * self.wanted >= self._most:
             return True
-        some = self._cut if destination is None else self._cut & {destination}
-        now = self._seconds()
-        return any(2 * self._room(one) > one.stock(now) for one in some)
+        some: Collection[Destination] = self._cut
+        if domains is not None:
+            some = self._cut.intersection(map(self._destinations.of, domains))
+        return any(map(self._has_much_room, some))
 
-    def next_opening(self) -> float | None:
-        """In how many seconds a rate allows what it forbids now."""
-        return self._destinations.next_opening()
+    def hunger(self, destination: Destination | None) -> Collection[str] | None:
+        """
+        For which domains to look into the queue, now that one delivery has ended.
+
+        @param destination: which has more room than before; None where all may.
+        @return: None for all; often none.
+        """
+        if self.wanted <= 0:
+            return ()
+        if self._more and 2 * self.wanted >= self._most:
+            return None
+        if destination is None or self.forgets:
+            return None if self.is_hungry() else ()
+        if destination not in self._cut or not self._has_much_room(destination):
+            return ()
+        name = destination.domain
+        return destination.domains if name is None or destination.domains else (name,)
+
+    def _has_much_room(self, destination: Destination) -> bool:
+        return 2 * self._room(destination) > destination.stock(self._seconds())
+
+    def next_opening(self, domains: Collection[str] | None = None) -> float | None:
+        """
+        In how many seconds a rate allows what it forbids now.
+
+        @param domains: to these; None to any.
+        """
+        return self._destinations.next_opening(domains)
 
     def _room(self, destination: Destination) -> int:
         now = self._seconds()

@@ -1,6 +1,7 @@
 """Who is told of changes in a queue."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from attrs import Factory, frozen
 from twisted.logger import Logger
@@ -17,22 +18,26 @@ class Listeners:
     @ivar of_flushes: told before that, when the operator wants mail to be tried now.
     """
 
-    of_mail: list[Callable[[], None]] = Factory(list)
+    of_mail: list[Callable[[Collection[str] | None], None]] = Factory(list)
     of_flushes: list[Callable[[], None]] = Factory(list)
 
-    def tell_of_mail(self) -> None:
-        """There is more to claim."""
-        _tell(self.of_mail)
+    def tell_of_mail(self, domains: Collection[str] | None = None) -> None:
+        """
+        There is more to claim.
+
+        @param domains: for these; None where it may be for any.
+        """
+        _tell(self.of_mail, domains)
 
     def tell_of_flush(self) -> None:
         """The operator wants mail to be tried now."""
         _tell(self.of_flushes)
-        _tell(self.of_mail)
+        self.tell_of_mail()
 
 
-def _tell(everybody: list[Callable[[], None]]) -> None:
+def _tell(everybody: Sequence[Callable[..., None]], *facts: Any) -> None:
     for told in everybody:
         try:
-            told()
+            told(*facts)
         except Exception:
             log.failure("could not tell {told} of messages in the queue", told=told)

@@ -80,7 +80,7 @@ class MemorySpool:
             self._wait(row)
         if settling is not None:
             await self.settle(settling)
-        self._listeners.tell_of_mail()
+        self._listeners.tell_of_mail({queued.domain for queued in messages})
 
     # -------------------------------------------------------------------------- delivering
 
@@ -89,22 +89,22 @@ class MemorySpool:
         now: float,
         limit: int,
         *,
-        domain: str | None = None,
+        domains: Collection[str] | None = None,
         rooms: Mapping[str, int] = {},
         per_domain: int | None = None,
         together: Sequence[tuple[int, Collection[str]]] = (),
     ) -> tuple[QueuedMessage, ...]:
         self._must_be_open()
         each = sys.maxsize if per_domain is None else per_domain
-        left = dict(rooms) if domain is None else {domain: limit}
-        shared = [] if domain is not None else [room for room, _ in together]
+        left = dict(rooms)
+        shared = [room for room, _ in together]
         groups = {name: at for at, (_, names) in enumerate(together) for name in names}
         taken: list[QueuedMessage] = []
         passed: list[tuple[float, int, str]] = []
         while len(taken) < limit and (row := self._first()) is not None and row.queued.due <= now:
             name = row.queued.domain
-            room = left.get(name, each if domain is None else 0)
-            group = groups.get(name) if shared else None
+            room = left.get(name, each) if domains is None or name in domains else 0
+            group = groups.get(name)
             entry = heappop(self._due)
             if room > 0 and (group is None or shared[group] > 0):
                 left[name] = room - 1
@@ -157,7 +157,7 @@ class MemorySpool:
         self._listeners.tell_of_flush()
         return len(rows)
 
-    def when_added(self, told: Callable[[], None]) -> None:
+    def when_added(self, told: Callable[[Collection[str] | None], None]) -> None:
         self._listeners.of_mail.append(told)
 
     def when_flushed(self, told: Callable[[], None]) -> None:

@@ -82,7 +82,7 @@ class Wanted:
     """
     What is to be taken.
 
-    @ivar domain: only mail for this one, whatever its room.
+    @ivar domains: only mail for these; None for all.
     @ivar rooms: how many more there may be of each of these.
     @ivar per_domain: the same for all others; None for any number.
     @ivar shared: how many more there may be of the domains of each group, in all.
@@ -91,7 +91,7 @@ class Wanted:
     """
 
     now: float
-    domain: bytes | None = None
+    domains: Sequence[bytes] | None = None
     rooms: Mapping[bytes, int] = {}
     per_domain: int | None = None
     shared: Sequence[int] = ()
@@ -102,7 +102,7 @@ class Wanted:
     def of(
         cls,
         now: float,
-        domain: str | None,
+        domains: Collection[str] | None,
         rooms: Mapping[str, int],
         per_domain: int | None,
         together: Sequence[tuple[int, Collection[str]]],
@@ -110,7 +110,7 @@ class Wanted:
         """With names as the database gives them."""
         return cls(
             now,
-            None if domain is None else domain.encode(),
+            None if domains is None else [name.encode() for name in domains],
             {name.encode(): room for name, room in rooms.items()},
             per_domain,
             [room for room, _ in together],
@@ -167,13 +167,14 @@ class Picker:
 
         @return: the numbers of rows; what is wanted beside them; there is nothing else.
         """
-        if wanted.domain is not None:
-            found = connection.execute(_DUE_OF_DOMAIN, (wanted.domain, wanted.now, limit))
-            return [number for (number,) in found.fetchall()], wanted, True
         each = sys.maxsize if wanted.per_domain is None else wanted.per_domain
         picked = _Picked(limit, each, dict(wanted.rooms), list(wanted.shared), wanted.groups)
         turn, ended = wanted.round, False
-        if turn is not None:
+        if wanted.domains is not None:
+            for domain in wanted.domains:
+                _take_due(connection, wanted.now, picked, domain)
+            ended = True
+        elif turn is not None:
             turn = self._step(connection, wanted.now, picked, turn)
             ended = turn is None
         elif not _window(connection, wanted.now, picked):
@@ -199,10 +200,8 @@ class Picker:
             if turn.wrapped and domain >= turn.start:
                 ended = True
                 break
-            room = picked.room(domain)
-            if due <= now and room > 0:
-                rows = connection.execute(_DUE_OF_DOMAIN, (domain, now, room)).fetchall()
-                picked.add(domain, *[number for (number,) in rows])
+            if due <= now:
+                _take_due(connection, now, picked, domain)
             turn = evolve(turn, position=domain + b"\0")
             if len(picked.numbers) == picked.limit:
                 break
@@ -221,6 +220,13 @@ class Picker:
         if turn.barren:
             self._rest_until = self._seconds() + REST * turn.spent
         return None
+
+
+def _take_due(connection: sqlite3.Connection, now: float, picked: _Picked, domain: bytes) -> None:
+    room = picked.room(domain)
+    if room > 0:
+        rows = connection.execute(_DUE_OF_DOMAIN, (domain, now, room)).fetchall()
+        picked.add(domain, *[number for (number,) in rows])
 
 
 def _window(connection: sqlite3.Connection, now: float, picked: _Picked) -> bool:

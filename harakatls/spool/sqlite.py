@@ -145,13 +145,13 @@ class SQLiteSpool:
         now: float,
         limit: int,
         *,
-        domain: str | None = None,
+        domains: Collection[str] | None = None,
         rooms: Mapping[str, int] = {},
         per_domain: int | None = None,
         together: Sequence[tuple[int, Collection[str]]] = (),
     ) -> tuple[QueuedMessage, ...]:
         found: list[Item] = []
-        wanted: Wanted | None = Wanted.of(now, domain, rooms, per_domain, together)
+        wanted: Wanted | None = Wanted.of(now, domains, rooms, per_domain, together)
         rounds = 0
         try:
             while wanted is not None and (not found or rounds < _ROUNDS):
@@ -242,7 +242,7 @@ class SQLiteSpool:
         self._listeners.tell_of_flush()
         return count
 
-    def when_added(self, told: Callable[[], None]) -> None:
+    def when_added(self, told: Callable[[Collection[str] | None], None]) -> None:
         self._listeners.of_mail.append(told)
 
     def when_flushed(self, told: Callable[[], None]) -> None:
@@ -293,11 +293,11 @@ class SQLiteSpool:
         remove(self.bodies / name)
 
     def _answer(self, group: list[Request[Any]]) -> None:
-        added = False
+        added: set[str] = set()
         for request in group:
             if request.error is None:
                 if type(request) is Addition:
-                    added = True
+                    added.update(row[1] for row in request.rows)
                     if request.settling is not None:
                         self._claims.settled(request.settling)
                 elif type(request) is Settlement:
@@ -310,7 +310,7 @@ class SQLiteSpool:
             else:
                 request.outcome.callback(request.result)
         if added:
-            self._listeners.tell_of_mail()
+            self._listeners.tell_of_mail(added)
 
     async def _conclude(self, queued: QueuedMessage, problem: str | None) -> None:
         settlement = self._claims.settlement(queued, problem)

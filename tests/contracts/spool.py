@@ -377,7 +377,8 @@ class SpoolContract(SpoolCase):
         self.assertEqual(
             self.claim_ids(together=groups, rooms={"two.example": 0}, per_domain=1), ["E.1"]
         )
-        self.assertEqual(self.claim_ids(domain="four.example", together=groups), ["F.1"])
+        self.assertEqual(self.claim_ids(domains=["four.example"], together=groups), [])
+        self.assertEqual(self.claim_ids(domains=["four.example"]), ["F.1"])
 
     def test_so_many_of_each_domain(self) -> None:
         """Of each domain so many are taken as were asked for, the longest due."""
@@ -391,23 +392,28 @@ class SpoolContract(SpoolCase):
         self.assertEqual(self.claim_ids(per_domain=0), [])
         self.assertEqual(self.claim_ids(1, per_domain=5), ["F.1"])
 
-    def test_more_of_one_domain(self) -> None:
-        """A connection that is open asks for more mail of its domain, and gets no other."""
+    def test_some_domains(self) -> None:
+        """Mail that has just come is taken, of no more than there is room for, and no other."""
         self.queue_each(A="two.example", B="one.example", C="two.example", D="two.example")
-        which = {"domain": "two.example", "rooms": {"two.example": 0}, "per_domain": 0}
-        self.assertEqual(self.claim_ids(2, **which), ["A.1", "C.1"])
-        self.assertEqual(self.claim_ids(2, **which), ["D.1"])
-        self.assertEqual(self.claim_ids(2, **which), [])
-        self.assertEqual(self.claim_ids(2, domain="example"), [])
-        self.assertEqual(self.claim_ids(0, domain="one.example"), [])
-        self.assertEqual(self.claim_ids(2, domain="one.example"), ["B.1"])
+        self.queue_each(E="three.example", F="three.example")
+        two = ["two.example"]
+        self.assertEqual(self.claim_ids(2, domains=two), ["A.1", "C.1"])
+        self.assertEqual(self.claim_ids(2, domains=two), ["D.1"])
+        self.assertEqual(self.claim_ids(2, domains=two), [])
+        self.assertEqual(self.claim_ids(2, domains=[]), [])
+        self.assertEqual(self.claim_ids(2, domains=["example"]), [])
+        others = ["three.example", "one.example"]
+        self.assertEqual(self.claim_ids(0, domains=others), [])
+        rooms = {"three.example": 1, "two.example": 5}
+        self.assertEqual(self.claim_ids(domains=others, rooms=rooms, per_domain=0), ["E.1"])
+        self.assertEqual(sorted(self.claim_ids(domains=others)), ["B.1", "F.1"])
 
-    def test_more_of_one_domain_that_is_due(self) -> None:
-        """What is to wait is not sent just because a connection is open."""
+    def test_some_domains_that_are_due(self) -> None:
+        """What is to wait is not sent just because other mail has come."""
         self.queue("A.1")
         [queued] = self.claim()
         self.settle(evolve(queued, due=ARRIVED + 60))
-        self.assertEqual(self.claim(domain="one.example"), [])
+        self.assertEqual(self.claim(domains=["one.example"]), [])
 
     def test_next_due_of_others(self) -> None:
         """While a domain is at its limit, the queue runner waits for the next message of others."""
@@ -419,7 +425,7 @@ class SpoolContract(SpoolCase):
     def test_flush(self) -> None:
         """The operator has delayed mail tried now, and who waits for a reason forgets it."""
         told: list[str] = []
-        self.spool.when_added(lambda: told.append("added"))
+        self.spool.when_added(lambda _: told.append("added"))
         self.queue_each(A="one.example", B="two.example")
         for queued in self.claim():
             self.settle(evolve(queued, due=ARRIVED + 600))
@@ -504,21 +510,26 @@ class SpoolContract(SpoolCase):
     def test_told_of_new_messages(self) -> None:
         """New mail is delivered at once, not when somebody looks."""
         told: list[float | None] = []
-        self.spool.when_added(lambda: told.append(self.next_due()))
+        domains: list[object] = []
+        self.spool.when_added(lambda _: told.append(self.next_due()))
+        self.spool.when_added(domains.append)
         staged = self.stage("A.1", BODY)
         self.assertEqual(told, [])
-        self.run_to_end(staged.commit(envelope()))
+        self.run_to_end(staged.commit(envelope("a@one.example", "b@two.example", "c@one.example")))
         self.assertEqual(told, [ARRIVED])
+        self.assertEqual(domains, [{"one.example", "two.example"}])
+        self.run_to_end(self.spool.flush())
+        self.assertEqual(domains[1:], [None])
 
     def test_one_listener_fails(self) -> None:
         """A mistake in one listener neither loses the message nor keeps others from hearing."""
         told = []
 
-        def fails() -> None:
+        def fails(_: object) -> None:
             raise ZeroDivisionError
 
         self.spool.when_added(fails)
-        self.spool.when_added(lambda: told.append(1))
+        self.spool.when_added(lambda _: told.append(1))
         self.assertEqual(self.queue(), "A.1")
         self.assertEqual(told, [1])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

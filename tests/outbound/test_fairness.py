@@ -7,10 +7,11 @@ from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 
 from harakatls.interfaces import SpoolFull
+from harakatls.outbound.claiming import MOST_NAMED, PUT_BACK
 from harakatls.outbound.delivery import Admit, Result
 from harakatls.outbound.destinations import FIRST_WINDOW, STOCK
 from harakatls.outbound.limits import Limits, Rate
-from harakatls.outbound.runner import PUT_BACK, QueueRunner
+from harakatls.outbound.runner import QueueRunner
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import Delivered, QueuedMessage
 from harakatls.testing.values import NEXT_HOP, envelope
@@ -114,9 +115,46 @@ class FairnessTests(RunnerTestCase):
 
     def test_new_mail_for_it(self) -> None:
         """It is left in the queue, without any look at it for each message."""
+        claim = self.spool.claim
+        claims: list[object] = []
+
+        async def counted(now: float, limit: int, **which: Any) -> tuple[QueuedMessage, ...]:
+            claims.append(which)
+            return await claim(now, limit, **which)
+
+        self.spool.claim = counted  # type: ignore[method-assign]
         self.begin(Hosts(SILENT), concurrency_max=20)
         self.put(SILENT, 200)
-        self.assertEqual(sum(row.claimed for row in self.spool._rows.values()), AT_HAND)
+        at_hand = sum(row.claimed for row in self.spool._rows.values())
+        self.assertGreater(at_hand, FIRST_WINDOW)
+        self.assertLessEqual(at_hand, AT_HAND)
+        self.assertLessEqual(len(claims), AT_HAND + 1)
+
+    def test_new_mail_that_has_to_wait(self) -> None:
+        """It follows as soon as the host takes mail, not at the next look at the whole queue."""
+        self.begin(Hosts(SILENT), concurrency_max=20)
+        self.put(SILENT, 200)
+        for _ in range(200):
+            self.hosts.answer(SILENT)
+        self.assertEqual(self.hosts.delivered, {SILENT: 200})
+
+    def test_new_mail_behind_a_rate(self) -> None:
+        """It goes as soon as the rate allows it, not at the next look at the whole queue."""
+        hosts = Hosts("none.example")
+        self.begin(hosts, limits=Limits(rates={FAST: Rate(1, 10.0)}))
+        self.put(FAST, 1)
+        self.clock.advance(1)
+        self.put(FAST, 1)
+        self.assertEqual(hosts.delivered, {FAST: 1})
+        self.clock.advance(9.1)
+        self.assertEqual(hosts.delivered, {FAST: 2})
+
+    def test_new_mail_for_many_domains(self) -> None:
+        """One message for more domains than are looked for by name reaches all of them at once."""
+        self.begin(Hosts("none.example"))
+        domains = [f"d{number}.example" for number in range(2 * MOST_NAMED)]
+        self.queue(envelope(recipients=[f"x@{domain}" for domain in domains]))
+        self.assertEqual(self.hosts.delivered, dict.fromkeys(domains, 1))
 
     def test_domains_of_one_host(self) -> None:
         """Many domains at a silent host are one destination: what is too much is put back."""

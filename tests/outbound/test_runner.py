@@ -13,8 +13,9 @@ from harakatls.connection import Connection, Transaction
 from harakatls.interfaces import IMessageBody, IStagedMessage, SpoolDamaged, SpoolFull
 from harakatls.mail.address import parse_address
 from harakatls.mail.envelope import Envelope
+from harakatls.outbound.claiming import LOOK_AGAIN
 from harakatls.outbound.delivery import Admit, Result
-from harakatls.outbound.runner import LOOK_AGAIN, QueueRunner
+from harakatls.outbound.runner import QueueRunner
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import Delayed, Delivered, Failed, Outcome, QueuedMessage, Trial
 from harakatls.smtp.reply import Reply

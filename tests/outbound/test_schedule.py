@@ -131,10 +131,10 @@ class ScheduleTests(SynchronousTestCase):
         self.make(20, Limits(rates={A: Rate(6, 60.0)}))
         self.assertEqual(self.add(A, 9), 1)
         self.assertEqual(self.count(), {A: 1})
-        self.assertEqual(self.schedule.rooms(), {A: 0})
+        self.assertEqual(self.schedule.demand().rooms, {A: 0})
         self.assertEqual(self.schedule.next_opening(), 10.0)
         self.now = 10.0
-        self.assertEqual(self.schedule.rooms(), {A: 1})
+        self.assertEqual(self.schedule.demand().rooms, {A: 1})
 
 
 class StockTests(ScheduleTests):
@@ -152,11 +152,11 @@ class StockTests(ScheduleTests):
         usual = 10 * (1 + STOCK)
         self.deliver(A, 60)
         self.deliver(B, 1000)
-        self.assertEqual(self.schedule.rooms(), {A: 10 + 60, B: 10 + MOST_STOCK})
+        self.assertEqual(self.schedule.demand().rooms, {A: 10 + 60, B: 10 + MOST_STOCK})
         self.now = 1.0
-        self.assertEqual(self.schedule.rooms(), {A: 10 + 30, B: 10 + MOST_STOCK})
+        self.assertEqual(self.schedule.demand().rooms, {A: 10 + 30, B: 10 + MOST_STOCK})
         self.now = 3.0
-        self.assertEqual(self.schedule.rooms(), {A: usual, B: usual})
+        self.assertEqual(self.schedule.demand().rooms, {A: usual, B: usual})
 
     def test_it_is_fast_no_more(self) -> None:
         """What has begun to wait for it goes back where others need the room."""
@@ -179,7 +179,7 @@ class HungerTests(ScheduleTests):
 
     def take(self, *messages: QueuedMessage) -> int:
         """As the runner does, with what the queue has given. @return: how many were too many."""
-        return len(self.schedule.taken(messages, self.schedule.wanted, self.schedule.rooms()))
+        return len(self.schedule.taken(messages, self.schedule.demand()))
 
     def test_not_before_there_was_any(self) -> None:
         """Nor where the queue had less than there was room for."""
@@ -194,12 +194,12 @@ class HungerTests(ScheduleTests):
         begun = self.begun()
         self.assertFalse(self.schedule.is_hungry())
         ends = 0
-        while not self.schedule.is_hungry(begun[0][1].destination):
+        while not self.schedule.hunger(begun[0][1].destination):
             self.schedule.end(begun.pop(0)[1], None)
             begun += self.begun()
             ends += 1
         self.assertEqual(ends, FIRST_WINDOW + 1)
-        self.assertEqual(self.schedule.rooms()[A], ends)
+        self.assertEqual(self.schedule.demand().rooms[A], ends)
 
     def test_another_end(self) -> None:
         """It is no reason to ask for what there is no room for."""
@@ -207,7 +207,7 @@ class HungerTests(ScheduleTests):
         self.take(*[self.message(A) for _ in range(UNKNOWN)], self.message(B))
         slots = dict(self.begun())
         self.schedule.end(slots[B], False)
-        self.assertFalse(self.schedule.is_hungry(slots[B].destination))
+        self.assertEqual(self.schedule.hunger(slots[B].destination), ())
 
     def test_all_was_cut_off(self) -> None:
         """Where there was more of anything than is wanted at all."""
@@ -231,7 +231,7 @@ class HungerTests(ScheduleTests):
         for domain, slot in self.begun():
             self.schedule.move(slot, domain, "mx")
             self.schedule.end(slot, None)
-        self.assertEqual(set(self.schedule.rooms().values()), {UNKNOWN // 4})
-        ((room, together),) = self.schedule.together()
+        self.assertEqual(set(self.schedule.demand().rooms.values()), {UNKNOWN // 4})
+        ((room, together),) = self.schedule.demand().together
         self.assertEqual((room, set(together)), (UNKNOWN, set(domains)))
         self.assertEqual(self.take(*[self.message(domain) for domain in domains]), 40 - UNKNOWN)

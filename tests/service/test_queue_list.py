@@ -48,7 +48,7 @@ class FilterTests(QueueCase):
     def test_recipients_that_have_it(self) -> None:
         """Who has got the message waits for it no more."""
         self.add("D.1", "x@three.example", "y@three.example")
-        [queued] = self.claim(domain="three.example")
+        [queued] = self.claim(domains=["three.example"])
         self.settle(evolve(queued, pending=queued.pending[1:]))
         self.assertEqual(self.ids("--recipient", "x@three.example"), [])
         self.assertEqual(self.ids("--recipient", "y@three.example"), ["D.1.1"])

@@ -54,7 +54,7 @@ class HistoryTests(ShowCase):
             MailParameters(body="8BITMIME", smtputf8=True, ret="HDRS", envid="x", requiretls=True),
         )
         self.run_to_end(self.stage("B.1", BODY).commit(sent))
-        [queued] = self.claim(domain="two.example")
+        [queued] = self.claim(domains=["two.example"])
         a, b, c = queued.pending
         delayed = Delayed(c, Reply.of(450, "4.2.0", "greylisted"), HOP)
         unreachable = Trial("mx2.two.example [192.0.2.2]:25", "451 4.4.1 no connection", "", ())

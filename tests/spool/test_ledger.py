@@ -60,7 +60,7 @@ class LeaseTests(SQLiteCase):
         [queued] = self.claim()
         self.spool.upkeep.stop()  # it is dead
         told = []
-        self.other.when_added(lambda: told.append(self.run_to_end(self.other.next_due())))
+        self.other.when_added(lambda _: told.append(self.run_to_end(self.other.next_due())))
         for _ in range(3):
             self.clock.advance(LEASE / 3)
             self.assertEqual((self.claim_other(), told), ([], []))

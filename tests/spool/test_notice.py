@@ -15,7 +15,7 @@ class NoticeTests(SQLiteCase):
     def test_told(self) -> None:
         """Mail that the operator wants to be tried now does not wait for the next alarm."""
         told: list[str] = []
-        self.spool.when_added(lambda: told.append("added"))
+        self.spool.when_added(lambda _: told.append("added"))
         self.spool.when_flushed(lambda: told.append("flushed"))
         self.clock.advance(ROUND)
         self.assertEqual(told, [])
@@ -75,7 +75,7 @@ class HeldTests(SQLiteCase):
         self.queue("B.1")
         self.hold("A.1.1")
         self.assertEqual(self.claim_ids(rooms={"x": 0}), ["B.1.1"])
-        self.assertEqual(self.claim_ids(domain="one.example"), [])
+        self.assertEqual(self.claim_ids(domains=["one.example"]), [])
         self.assertIsNone(self.next_due())
         self.hold("A.1.1", 0)
         self.assertEqual(self.claim_ids(), ["A.1.1"])

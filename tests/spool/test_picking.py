@@ -173,7 +173,7 @@ class LikeTheOtherTests(SmallCase):
             for number, (domain, delay) in enumerate(mail):
                 self.queue(f"{number}", f"to@{domain}")
                 if delay:
-                    [queued] = self.claim(1, domain=domain)
+                    [queued] = self.claim(1, domains=[domain])
                     self.settle(evolve(queued, due=self.clock.seconds() + delay))
             claimed = self.run_to_end(
                 spool.claim(self.clock.seconds() + 2, 100, rooms=rooms, per_domain=per_domain)

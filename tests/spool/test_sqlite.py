@@ -143,7 +143,7 @@ class UnsettledTests(SQLiteCase):
         """A runner that gives up does not leave the message claimed for ever."""
         queued = self._cannot_settle()
         told = []
-        self.spool.when_added(lambda: told.append(1))
+        self.spool.when_added(lambda _: told.append(1))
         for _ in range(4):
             self.clock.advance(LEASE / 3)
         self.assertEqual(told, [1])
@@ -243,7 +243,7 @@ class SpeedTests(SQLiteCase):
         self.next_due()
         self.patch(picking, "WINDOW", 1)
         self.assertEqual(self.claim_ids(rooms={"one.example": 0, "two.example": 0}), [])
-        self.assertEqual(self.claim_ids(domain="three.example"), [])
+        self.assertEqual(self.claim_ids(domains=["three.example"]), [])
         self.run_to_end(self.spool.flush("one.example"))
         self.run_to_end(self.spool.flush())
         one, two = self.claim()

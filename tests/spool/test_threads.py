@@ -46,7 +46,7 @@ class ThreadTests(TestCase):
     async def deliver(self, wanted: int) -> list[tuple[str, bytes]]:
         added: Deferred[None] = Deferred()
 
-        def told() -> None:
+        def told(_: object) -> None:
             if not added.called:
                 added.callback(None)
 
@@ -101,7 +101,7 @@ class ThreadTests(TestCase):
         threads: list[int] = []
         told: Deferred[None] = Deferred()
 
-        def added() -> None:
+        def added(_: object) -> None:
             threads.append(threading.get_ident())
             told.callback(None)
 

@@ -24,7 +24,7 @@ class GroupTests(SQLiteCase):
         real = self.spool._call_from_thread
         self.spool._call_from_thread = lambda *call: woken.append(real(*call))
         told = []
-        self.spool.when_added(lambda: told.append(1))
+        self.spool.when_added(lambda _: told.append(1))
         staged = [self.stage(f"{number}.1", BODY) for number in range(20)]
         with self.held():
             outcomes = [Deferred.fromCoroutine(one.commit(envelope())) for one in staged]
@@ -122,7 +122,7 @@ class GroupTests(SQLiteCase):
         """Messages claimed for a runner that has gone are free for the next one."""
         self.queue()
         told = []
-        self.spool.when_added(lambda: told.append(1))
+        self.spool.when_added(lambda _: told.append(1))
         with self.held():
             outcome = Deferred.fromCoroutine(self.spool.claim(ARRIVED, 10))
             outcome.cancel()
