@@ -55,7 +55,8 @@ class NextHop:
     """
     One host to try for a domain.
 
-    @ivar host: what is connected to: an IP address, or a name to be resolved.
+    @ivar host: what is connected to: an IP address, a name to be resolved, or the path of a Unix
+        socket.
     @ivar domain: the recipient domain (or the domain of the route) it was found for.
     @ivar mx_name: the name under which the host was found (MX target or configured
         name): the one for SNI and the certificate; None where only an address is known.
@@ -80,6 +81,11 @@ class NextHop:
     bind: str | None = None
     bind_helo: str | None = None
     back_end: BackEndOptions | None = None
+
+    @property
+    def is_socket(self) -> bool:
+        """A Unix socket: it has neither port nor name, and nothing leaves this machine."""
+        return self.host.startswith("/")
 
     @property
     def name(self) -> str:

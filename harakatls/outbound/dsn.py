@@ -208,7 +208,7 @@ def _recipient_fields(notice: Notice, now: float, longest: int) -> Iterator[byte
     yield _ascii_field("Action", notice.action.value)
     yield _ascii_field("Status", str(notice.status))
     words, hop = notice.words, notice.next_hop
-    if words.heard and hop is not None:
+    if words.heard and hop is not None and not hop.is_socket:
         # Of no host that did not say so (RFC 3464 section 2.3.5).
         yield _ascii_field("Remote-MTA", f"dns; {hop.mx_name or f'[{hop.host}]'}")
     # RFC 3464 section 2.3.6: "smtp" is for the very words of a server.

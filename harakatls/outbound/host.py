@@ -242,7 +242,7 @@ def trial(
     """
     place = ""
     if hop is not None:
-        address = f"[{hop.host}]:{hop.port}"
+        address = hop.host if hop.is_socket else f"[{hop.host}]:{hop.port}"
         place = f"{hop.mx_name} {address}" if hop.mx_name else address
     reasons = decision.reasons if decision is not None else ()
     return Trial(place, result, _tls_in_words(secured), reasons, earlier)

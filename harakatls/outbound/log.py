@@ -95,6 +95,8 @@ def _place(queued: QueuedMessage, hop: NextHop | None) -> dict[str, Any]:
     place = {"queue_id": queued.id, "domain": queued.domain, "fails": queued.attempts}
     if hop is None:
         return {**place, "host": "", "ip": "", "port": ""}
+    if hop.is_socket:
+        return {**place, "host": hop.host, "ip": "", "port": ""}
     return {**place, "host": hop.name, "ip": hop.host, "port": hop.port}
 
 

@@ -178,6 +178,8 @@ class Routing:
 
     async def _one(self, hop: NextHop) -> Addresses:
         configured = hop.source == "route"
+        if hop.is_socket:
+            return Addresses((hop,))
         if is_address(hop.host):
             if hop.source == "mx":
                 # RFC 2181 section 10.3: the target of an MX is the name of a host.
@@ -289,7 +291,7 @@ def _no_address(hop: NextHop) -> tuple[int, str, str]:
 
 
 def _place(hop: NextHop) -> str:
-    return hop.name if hop.port == SMTP_PORT else f"{hop.name}:{hop.port}"
+    return hop.name if hop.is_socket or hop.port == SMTP_PORT else f"{hop.name}:{hop.port}"
 
 
 def _named(hop: NextHop) -> str:

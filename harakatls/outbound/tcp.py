@@ -1,4 +1,4 @@
-"""TCP connections to next hops."""
+"""TCP connections to next hops, and those to Unix sockets."""
 
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 
 class Connect(Protocol):
-    """Connects to (address, port) with a factory's protocol, within seconds."""
+    """Connects to (address, port), or to a Unix socket, with a factory's protocol, in seconds."""
 
     def __call__(
         self,
@@ -20,7 +20,10 @@ class Connect(Protocol):
         seconds: float,
         bind: str | None = None,
     ) -> Deferred[IProtocol]:
-        """@param bind: the address of ours to connect from; None leaves it to the system."""
+        """
+        @param host: an IP address, or the absolute path of a Unix socket.
+        @param bind: the address of ours to connect from; None leaves it to the system.
+        """
 
 
 class _Connecting(ClientFactory):
@@ -61,9 +64,9 @@ class _Connecting(ClientFactory):
 
 def over_tcp(reactor: Any) -> Connect:
     """
-    To IPv4 and IPv6 addresses, over TCP.
+    To IPv4 and IPv6 addresses, over TCP; and to Unix sockets.
 
-    @param reactor: provides TCP and time.
+    @param reactor: provides TCP, Unix sockets and time.
     """
 
     def connect(
@@ -74,6 +77,9 @@ def over_tcp(reactor: Any) -> Connect:
         bind: str | None = None,
     ) -> Deferred[IProtocol]:
         connecting = _Connecting(factory, reactor)
+        if host.startswith("/"):
+            reactor.connectUNIX(host, connecting, timeout=seconds)
+            return connecting.connected
         ours = None if bind is None else (bind, 0)
         reactor.connectTCP(host, port, connecting, timeout=seconds, bindAddress=ours)
         return connecting.connected

@@ -14,7 +14,7 @@ from harakatls.interfaces import IQueueHook, IRouteHook, IStagedMessage, Site
 from harakatls.mail.address import AddressError, to_a_label
 from harakatls.mail.route import LMTP, LMTP_PORT, NextHop
 from harakatls.plugins.host_list import LocalDomains
-from harakatls.plugins.next_hops import parse_host
+from harakatls.plugins.next_hops import parse_host, socket_hop
 from harakatls.queued import QueuedMessage
 from harakatls.verdict import ACCEPT, CONTINUE, Verdict
 
@@ -50,11 +50,17 @@ def read_stores(config: ConfigDirectory) -> Mapping[str, NextHop]:
 
 
 def _store(section: Section, main: Section) -> NextHop:
-    for each in (section, main):
-        if "path" in each:
-            raise each.error("path", "a Unix socket cannot be connected to; write host and port")
     # Another host has its own port.
-    place = section if "host" in section else main
+    place = section if "host" in section or "path" in section else main
+    path = place.text("path")
+    if path:
+        for key in ("host", "port"):
+            if key in place:
+                place.warn(key, "has no effect: path is there, too")
+        try:
+            return socket_hop(path)
+        except ValueError as problem:
+            raise place.error("path", str(problem)) from None
     host = place.text("host") or HOST
     try:
         name = parse_host(host.removeprefix("[").removesuffix("]"))

@@ -1,8 +1,14 @@
-"""Next hops as operators write them: ``host``, ``smtp://user:password@host:port``, or in JSON."""
+"""
+Next hops as operators write them: ``host``, ``smtp://user:password@host:port``,
+``lmtp:///run/store/lmtp``, or in JSON.
+"""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
+
+from attrs import evolve
 
 from harakatls.config.errors import shown
 from harakatls.config.hosts import host_address, host_name, is_address
@@ -14,9 +20,11 @@ from harakatls.smtp.sasl import MECHANISM_NAMES
 MOST_NEXT_HOPS = 16  # of one route
 _PORTS = {SMTP: SMTP_PORT, LMTP: LMTP_PORT}
 _HIDDEN = "..."  # in place of credentials, in what is told of a mistake
+_PATH_OCTETS = 107  # of a Unix socket: sun_path has 108, one for its NUL
 _OBJECT = (
     "exchange",
     "host",
+    "path",
     "port",
     "priority",
     "bind",
@@ -55,7 +63,7 @@ def parse_next_hop(text: object, domain: str = "") -> NextHop:
     ``host``, ``host:port``, ``192.0.2.1:port``, ``[2001:db8::1]:port`` or ``2001:db8::1``; behind
     ``lmtp://`` it speaks LMTP, as it speaks SMTP without or behind ``smtp://``. Where AUTH is
     wanted, ``user:password@`` stands before the host; in both ``%`` and two digits stand for a
-    character that has a meaning of its own, as in any URL.
+    character that has a meaning of its own, as in any URL. ``lmtp:///path`` is a Unix socket.
 
     @raise ValueError: *text* is none of these; in words for the operator, without any password.
     """
@@ -63,6 +71,10 @@ def parse_next_hop(text: object, domain: str = "") -> NextHop:
         raise ValueError(f"{shown(str(text))} is not a host or host:port")
     scheme, slashes, rest = text.strip().partition("://")
     protocol = scheme.lower() if slashes else SMTP
+    if slashes and rest.startswith("/"):
+        if protocol != LMTP:
+            raise ValueError(f"{shown(text)} is a Unix socket; these are for lmtp:// alone")
+        return socket_hop(rest, domain)
     login, at, place = (rest if slashes else text.strip()).rpartition("@")
     told = f"{scheme}{slashes}{_HIDDEN}@{place}" if at else text
     if protocol not in _PORTS:
@@ -85,6 +97,19 @@ def _hop(
         protocol=protocol,
         credentials=credentials,
     )
+
+
+def socket_hop(path: str, domain: str = "") -> NextHop:
+    """
+    A mail store that speaks LMTP on a Unix socket.
+
+    @raise ValueError: it is no absolute path, or none that a socket can have.
+    """
+    if not path.startswith("/") or not path.isprintable() or path.endswith("/"):
+        raise ValueError(f"{shown(path)} is not the absolute path of a Unix socket")
+    if len(os.fsencode(path)) > _PATH_OCTETS:
+        raise ValueError(f"{shown(path)} is longer than the {_PATH_OCTETS} octets of a Unix socket")
+    return NextHop(path, domain, LMTP_PORT, source=_ROUTE, protocol=LMTP)
 
 
 def _host_and_port(place: str, told: str) -> tuple[str, int | None]:
@@ -160,8 +185,10 @@ def _known() -> str:
 def _from_object(value: Mapping[str, Any], domain: str) -> NextHop:
     for key in value:
         if key not in _OBJECT:
-            hint = "; a Unix socket cannot be connected to" if key == "path" else ""
-            raise ValueError(f"has an unknown key {shown(key)}{hint}")
+            raise ValueError(f"has an unknown key {shown(key)}")
+    path = _texts(value, "path")
+    if path is not None:
+        return _socket_from_object(value, path, domain)
     host = _texts(value, "exchange") or _texts(value, "host")
     if host is None:
         raise ValueError("has no exchange, the host to hand the mail to")
@@ -184,6 +211,21 @@ def _from_object(value: Mapping[str, Any], domain: str) -> NextHop:
         hop.credentials,
         None if bind is None else parse_bind(bind),
         None if bind_helo is None else parse_bind_helo(bind_helo),
+    )
+
+
+def _socket_from_object(value: Mapping[str, Any], path: str, domain: str) -> NextHop:
+    for key in ("exchange", "host", "port", "bind"):
+        if key in value:
+            raise ValueError(f"has a path and {key}, where one of them is too much")
+    if not _truth(value, "using_lmtp"):
+        raise ValueError("has a path, a Unix socket: these are for LMTP; write using_lmtp, too")
+    bind_helo = _texts(value, "bind_helo")
+    return evolve(
+        socket_hop(path, domain),
+        preference=_number(value, "priority", 0, 65535, 0),
+        credentials=_credentials(value),
+        bind_helo=None if bind_helo is None else parse_bind_helo(bind_helo),
     )
 
 

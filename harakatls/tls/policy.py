@@ -123,11 +123,15 @@ def outbound_decision(
     compared with the address or name that is connected to, the name under which it was found, and
     the recipient domain. So give a hop whose host is the address, if networks are to be found.
 
+    A Unix socket has no TLS, whatever they say of the domain: nobody is in between.
+
     @param failed_at: when TLS last failed with this host, in seconds since the epoch; None where
         it did not, or where the memory is switched off.
     @param enabled: enable_tls of outbound.ini. Where it is false, a forced host is refused: it
         never gets anything in the clear.
     """
+    if hop.is_socket:
+        return Decision(SecurityLevel.NONE, ("a Unix socket: it does not leave this machine",))
     forced = _listed(hop, settings.force_tls_hosts)
     excluded = _listed(hop, settings.no_tls_hosts)
     if forced is not None:

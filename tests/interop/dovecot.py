@@ -1,4 +1,4 @@
-"""A Dovecot of our own, for LMTP: loopback only, its own directories, ended with the test."""
+"""A Dovecot of our own, for LMTP: its own port, socket and directories, ended with the test."""
 
 import shutil
 
@@ -24,6 +24,9 @@ service lmtp {{
     address = 127.0.0.1
     port = {port}
   }}
+  unix_listener {directory}/lmtp {{
+    mode = 0666
+  }}
 }}
 service anvil {{
   chroot =
@@ -43,7 +46,11 @@ userdb {{
 
 
 class Dovecot(MailServer):
-    """One with a Maildir for each of `users`, named without their domain."""
+    """
+    One with a Maildir for each of `users`, named without their domain.
+
+    @ivar socket: the path of its Unix socket for LMTP.
+    """
 
     program = "dovecot"
 
@@ -53,6 +60,7 @@ class Dovecot(MailServer):
         @param settings: more of dovecot.conf.
         """
         super().__init__()
+        self.socket = self.directory / "lmtp"
         self.said = self.directory / "stderr"
         (self.directory / "users").write_text(
             "".join(f"{user}:{{PLAIN}}x::::::\n" for user in users)

@@ -24,8 +24,8 @@ class LMTPTests(RelayCase):
         self.dovecot.start()
         routes = {} if files else {"store.test": f"lmtp://127.0.0.1:{self.dovecot.port}"}
         own = {name.replace("_ini", ".ini"): text for name, text in files.items()}
-        port = self.dovecot.port
-        self.start_instance(routes, {name: text.format(port) for name, text in own.items()})
+        place = {"port": self.dovecot.port, "socket": self.dovecot.socket}
+        self.start_instance(routes, {name: text.format(**place) for name, text in own.items()})
 
     def send_to(
         self, subject: str, *recipients: str, notify: str = "FAILURE", lines: int = 1
@@ -63,12 +63,36 @@ class LMTPTests(RelayCase):
         self.start(
             plugins="tls\nrcpt_to.in_host_list\nqueue/lmtp\n",
             host_list="store.test\n",
-            lmtp_ini="port={}\n",
+            lmtp_ini="port={port}\n",
         )
         self.send_to("by the plugin", ANN, NOBODY)
         self.assertEqual(self.mail_of("ann")["Subject"], "by the plugin")
         report = self.mail_of("sender")
         self.assertEqual(report.get_content_type(), "multipart/report")
+
+    def test_a_unix_socket(self) -> None:
+        """The plugin hands mail to Dovecot without any port; each recipient has an answer there."""
+        self.start(
+            plugins="tls\nrcpt_to.in_host_list\nqueue/lmtp\n",
+            host_list="store.test\n",
+            lmtp_ini="path={socket}\n",
+        )
+        self.send_to("by the socket", ANN, NOBODY, notify="SUCCESS,FAILURE")
+        self.assertEqual(self.mail_of("ann")["Subject"], "by the socket")
+        report = self.mail_of("sender").as_string()
+        for told in (f"rfc822; {ANN}\nAction: delivered", f"rfc822; {NOBODY}\nAction: failed"):
+            self.assertIn(told, report)
+        self.assertIn(f"host={self.dovecot.socket} ", self.instance.log())
+        self.assertIn("lmtp(", self.dovecot.log())
+
+    def test_a_route_to_a_unix_socket(self) -> None:
+        """As a next hop in relay_dest_domains.ini."""
+        self.start(
+            relay_dest_domains_ini='[domains]\nstore.test={{"action":"accept",'
+            '"nexthop":"lmtp://{socket}"}}\n'
+        )
+        self.send_to("by the route", BEN)
+        self.assertEqual(self.mail_of("ben")["Subject"], "by the route")
 
     def test_delivered(self) -> None:
         """Dovecot sends no reports of success, so we say that the mail is in the mailbox."""

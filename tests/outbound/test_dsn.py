@@ -9,7 +9,7 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.mail.envelope import MailParameters
-from harakatls.mail.route import NextHop
+from harakatls.mail.route import LMTP, NextHop
 from harakatls.outbound.dsn import Reporter, report_envelope
 from harakatls.outbound.notices import Action, Notice
 from harakatls.outbound.original import HEADER_OCTETS, Original, original_header
@@ -197,6 +197,12 @@ class StatusTests(SynchronousTestCase):
         hop = NextHop("192.0.2.7", "recipient.example")
         group = status(report(None, evolve(undelivered(), next_hop=hop)))[1]
         self.assertEqual(group["Remote-MTA"], "dns; [192.0.2.7]")
+
+    def test_a_store_on_this_machine(self) -> None:
+        """A Unix socket is no host that anybody could know."""
+        hop = NextHop("/run/dovecot/lmtp", "recipient.example", protocol=LMTP)
+        group = status(report(None, evolve(undelivered(), next_hop=hop)))[1]
+        self.assertIsNone(group["Remote-MTA"])
 
     def test_no_host_at_all(self) -> None:
         """A domain that does not exist has no host that could have said so."""

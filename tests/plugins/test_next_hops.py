@@ -14,7 +14,9 @@ JSON = strategies.recursive(
     lambda inner: (
         strategies.lists(inner, max_size=3)
         | strategies.dictionaries(
-            strategies.sampled_from(["exchange", "port", "auth_user", "auth_pass", "bind", "x"]),
+            strategies.sampled_from(
+                ["exchange", "path", "using_lmtp", "port", "auth_user", "auth_pass", "bind", "x"]
+            ),
             inner,
             max_size=4,
         )
@@ -44,6 +46,24 @@ class TextTests(SynchronousTestCase):
             ("smtp://bob:pw@[2001:db8::1]:587", ("2001:db8::1", 587, "smtp")),
         ):
             self.assertEqual(place(parse_next_hop(text)), expected)
+
+    def test_sockets(self) -> None:
+        """LMTP on this machine."""
+        for value in (
+            "lmtp:///run/store@home/lmtp",
+            {"path": "/run/store@home/lmtp", "using_lmtp": True},
+        ):
+            (hop,) = parse_next_hops(value, "a.example")
+            self.assertTrue(hop.is_socket)
+            self.assertEqual((hop.host, hop.protocol), ("/run/store@home/lmtp", "lmtp"))
+            self.assertEqual((hop.domain, hop.source, hop.mx_name), ("a.example", "route", None))
+        for text, told in (
+            ("smtp:///run/x", "Unix socket; these are for lmtp:// alone"),
+            ("lmtp:///", "is not the absolute path"),
+            ("lmtp:///a\nb", "is not the absolute path"),
+            (f"lmtp:///{'ü' * 54}", "longer than the 107 octets"),
+        ):
+            self.assertIn(told, str(self.assertRaises(ValueError, parse_next_hop, text)))
 
     def test_names(self) -> None:
         """A name is kept for SNI and the certificate; an address has none."""
@@ -75,7 +95,6 @@ class TextTests(SynchronousTestCase):
             "smtp://",
             "://a",
             "smtp:a:25",
-            "lmtp:///var/run/lmtp",
             "http://a",
             "lmtp://smtp://a",
             "a:25:3",
@@ -165,7 +184,10 @@ class ObjectTests(SynchronousTestCase):
                 {"exchange": "h", "auth_user": "b", "auth_pass": "p", "auth_type": "GSSAPI"},
                 "auth_type 'GSSAPI' is none of SCRAM-SHA-256, CRAM-MD5, PLAIN, LOGIN",
             ),
-            ({"path": "/run/lmtp"}, "unknown key 'path'; a Unix socket cannot be connected to"),
+            ({"path": "/run/lmtp"}, "these are for LMTP; write using_lmtp"),
+            ({"path": "/run/x", "using_lmtp": True, "port": 24}, "has a path and port"),
+            ({"path": "run", "using_lmtp": True}, "'run' is not the absolute path of a Unix"),
+            ({"path": "/a\0b", "using_lmtp": True}, "is not the absolute path of a Unix"),
             ([], "0 is not a number of next hops"),
             (["h"] * 17, "17 is not a number of next hops"),
         ):

@@ -76,12 +76,34 @@ class LMTPTests(QueueCase):
             hops = result_of(self, plugin.route(domain, queued))
             self.assertEqual(hops[0].port if hops else None, port)
 
+    def test_sockets(self) -> None:
+        """A path in place of host and port: for all, or for a domain, where it beats the host."""
+        ini = (
+            "path=/run/dovecot/lmtp\n[two.example]\nhost=store.example\n[three.example]\n"
+            "[four.example]\npath=/run/four\nport=26\n[five.example]\nport=26\n"
+        )
+        site = self.site(lmtp=ini)
+        plugin = lmtp.load(site)
+        for domain, host in (
+            ("one.example", "/run/dovecot/lmtp"),
+            ("two.example", "store.example"),
+            ("three.example", "/run/dovecot/lmtp"),
+            ("four.example", "/run/four"),
+            ("five.example", "/run/dovecot/lmtp"),
+        ):
+            queued = queued_message()
+            taken = evolve(queued, envelope=evolve(queued.envelope, route="lmtp"))
+            (hop,) = result_of(self, plugin.route(domain, taken)) or ()
+            self.assertEqual((hop.host, hop.domain, hop.protocol), (host, domain, "lmtp"))
+        self.assertIn("[four.example] port: has no effect", "\n".join(site.config.warnings))
+
     def test_mistakes(self) -> None:
         """Each names its section and key."""
         for ini, told in (
             ("host=a b\n", "lmtp.ini host: 'a b' is neither"),
             ("port=x\n", "lmtp.ini port: 'x' is not a whole number"),
-            ("path=/run/lmtp\n", "lmtp.ini path: a Unix socket cannot be connected to"),
+            ("path=run/lmtp\n", "lmtp.ini path: 'run/lmtp' is not the absolute path of a Unix"),
+            (f"path=/{'x' * 107}\n", "is longer than the 107 octets of a Unix socket"),
             ("[a b]\n", "lmtp.ini [a b]: is not a domain"),
             ("[a.example]\n[A.example]\n", "same domain as another section"),
         ):

@@ -3,7 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.config.hosts import HostList
-from harakatls.mail.route import NextHop
+from harakatls.mail.route import LMTP, NextHop
 from harakatls.tls.policy import (
     ClientCertificate,
     Decision,
@@ -119,6 +119,14 @@ class OutboundDecisionTests(SynchronousTestCase):
         self.assertIs(decision.level, SecurityLevel.MAY)
         self.assertTrue(decision.authenticated)
         self.assertFalse(decision.may_fall_back)
+
+    def test_a_unix_socket(self) -> None:
+        """Nothing that is said of a domain asks for TLS with a mail store on this machine."""
+        hop = NextHop("/run/dovecot/lmtp", "a.example", protocol=LMTP)
+        for settings in (outbound(force="a.example"), outbound(reject=True), outbound()):
+            decision = outbound_decision(hop, settings, None, False)
+            self.assertEqual((decision.level, decision.refusal), (SecurityLevel.NONE, None))
+            self.assertIn("a Unix socket", decision.reasons[0])
 
     def test_names(self) -> None:
         """SNI is never an address; the certificate is for the name, else for the address."""
