@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from attrs import Factory, frozen
+from attrs import Factory, evolve, field, frozen
 
 from harakatls.mail.envelope import Envelope
 
@@ -64,10 +64,13 @@ class Connection:
 
     @ivar id: unique, upper-case UUID; transactions are id.1, id.2 and so on.
     @ivar implicit_tls: the listener speaks TLS from the start.
+    @ivar authenticated_as: the name of the user who has logged in (AUTH), or None.
     @ivar relaying: the peer may send mail to any domain.
     @ivar errors: commands so far that were unknown, malformed or out of order.
     @ivar notes: for plugins only; the same dictionary for the life of the connection, so across
         STARTTLS: not for what the peer says.
+    @ivar password: with which the user has logged in, where the mechanism tells it (PLAIN, LOGIN).
+        For plugins that log in elsewhere in the user's name; it is nowhere else, and must not be.
     """
 
     id: str
@@ -80,6 +83,7 @@ class Connection:
     relaying: bool = False
     notes: dict[str, Any] = Factory(dict)
     errors: int = 0
+    password: str | None = field(default=None, repr=False)
 
     def after_hello(self, hello: Hello) -> "Connection":
         """The peer has said HELO or EHLO."""
@@ -94,7 +98,12 @@ class Connection:
             self.relaying,
             self.notes,
             self.errors,
+            self.password,
         )
+
+    def after_login(self, user: str, password: str | None) -> "Connection":
+        """The peer has logged in, so it may send mail to any domain."""
+        return evolve(self, authenticated_as=user, password=password, relaying=True)
 
     def after_handshake(self, secured: TLSSummary) -> "Connection":
         """TLS has begun: what the peer said before is forgotten (RFC 3207 section 4.2)."""

@@ -10,6 +10,7 @@ from harakatls.connection import Connection, Hello, Transaction
 from harakatls.hooks.asking import HookFailed, ask, nonsense
 from harakatls.hooks.deliveries import DeliveryStages
 from harakatls.hooks.stages import LoadedPlugin
+from harakatls.hooks.users import Users
 from harakatls.interfaces import IQueueHook, IStagedMessage, ISuccessReports
 from harakatls.mail.envelope import Recipient
 from harakatls.smtp.capabilities import Capabilities
@@ -26,6 +27,7 @@ class HookChain(DeliveryStages):
     @ivar success_reports: told of recipients that a queue plugin has put into their mailboxes, or
         handed on, if the sender asked to hear of it; it raises nothing. None where nobody sends
         reports.
+    @ivar users: the plugins that know users, for AUTH.
 
     A hook that does not wait for anything costs no timer and no Deferred. One that raises, takes
     too long, or returns what is no verdict counts as TempFail, so that a broken filter lets no
@@ -45,6 +47,7 @@ class HookChain(DeliveryStages):
         """
         super().__init__(plugins, clock, last_queue)
         self.success_reports: ISuccessReports | None = None
+        self.users = Users(self._hooks, clock)
 
     # -- the stages of a connection ---------------------------------------------------------
 

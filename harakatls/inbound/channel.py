@@ -41,6 +41,12 @@ class Channel(Protocol):
         Fails with HandshakeFailed; the connection is of no use then.
         """
 
+    def binding(self) -> bytes | None:
+        """
+        The channel binding C{tls-exporter} (RFC 9266), a secret; None in the clear, and where TLS
+        has nothing that is of this connection alone.
+        """
+
     def close(self, linger: bool, last: bytes = b"") -> None:
         """
         Close when all has been sent; what still comes is thrown away.

@@ -11,8 +11,10 @@ from twisted.python.failure import Failure
 from harakatls.connection import Connection
 from harakatls.hooks.chain import HookChain
 from harakatls.inbound import replies
+from harakatls.inbound.authentication import Authentication
 from harakatls.inbound.channel import Channel
 from harakatls.inbound.dialogue import Dialogue
+from harakatls.inbound.failed_logins import FailedLogins
 from harakatls.inbound.reception import Reception
 from harakatls.inbound.settings import InboundSettings
 from harakatls.inbound.steps import run
@@ -45,6 +47,7 @@ class Conversation:
         me: str,
         clock: IReactorTime,
         channel: Channel,
+        failed_logins: FailedLogins,
     ) -> None:
         self.ended: Deferred[None] = Deferred()
         self._session = session
@@ -53,8 +56,9 @@ class Conversation:
         self._clock = clock
         self._channel = channel
         self._reception = Reception(chain, spool, settings, me, clock)
+        authentication = Authentication(chain.users, channel, clock, settings, failed_logins)
         self._dialogue = Dialogue(
-            session, chain, connection, settings, self._reception, tls, channel
+            session, chain, connection, settings, self._reception, authentication, tls, channel
         )
         self._busy = False
         self._waiting: Deferred[Any] | None = None

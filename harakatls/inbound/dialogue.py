@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from harakatls.connection import Connection, Hello
 from harakatls.hooks.chain import HookChain
 from harakatls.inbound import replies
+from harakatls.inbound.authentication import Authentication, LoginAnswer
 from harakatls.inbound.channel import Channel, HandshakeFailed
 from harakatls.inbound.log import secured_words
 from harakatls.inbound.reception import YES, Reception
@@ -31,6 +32,7 @@ from harakatls.smtp.events import (
     QuitReceived,
     RcptReceived,
     ResetReceived,
+    ResponseReceived,
     StartTLSReceived,
     UnrecognizedReceived,
     VerifyReceived,
@@ -66,6 +68,7 @@ class Dialogue:
         connection: Connection,
         settings: InboundSettings,
         reception: Reception,
+        authentication: Authentication,
         tls: IServerTLS | None,
         channel: Channel,
     ) -> None:
@@ -76,6 +79,8 @@ class Dialogue:
         self._chain = chain
         self._settings = settings
         self._reception = reception
+        self._authentication = authentication
+        self._offered = Capabilities()
         self._tls = tls
         self._channel = channel
         self._replies: list[bytes] = []
@@ -173,6 +178,7 @@ class Dialogue:
     def _object(self, problem: RemoteProtocolError) -> None:
         """The session refused what it could not read, or what is not legal now."""
         self._count_error()
+        self._authentication.forget()
         if problem.fatal:
             self.end(problem.reply, f"protocol error: {problem}")
         elif problem.reply is not None:
@@ -193,7 +199,9 @@ class Dialogue:
         offered = Capabilities()
         if event.extended:
             always = offered_always(self._settings)
+            always = await self._authentication.offer(self.connection, always)
             offered = await self._chain.capabilities(self.connection, always)
+        self._offered = offered
         greeting = replies.welcome(self._settings, self.connection)
         self._replies.append(self._session.accept_hello(greeting, offered))
 
@@ -288,7 +296,18 @@ class Dialogue:
         self._say(replies.HELP)
 
     async def _authenticate(self, event: AuthReceived) -> None:
-        self._say(replies.NO_AUTHENTICATION)
+        offered = frozenset(self._offered.parameters("AUTH").split())
+        self._log_in(await self._authentication.begin(self.connection, event, offered))
+
+    async def _respond(self, event: ResponseReceived) -> None:
+        self._log_in(await self._authentication.respond(self.connection, event))
+
+    def _log_in(self, answer: LoginAnswer) -> None:
+        if answer.connection is not None:
+            self.connection = answer.connection
+        self._say(answer.reply)
+        if answer.reply.closes:
+            self.end(None, "refused")
 
     async def _unrecognized(self, event: UnrecognizedReceived) -> None:
         about = self.connection, self._reception.transaction, event.verb, event.argument
@@ -325,6 +344,7 @@ _ANSWERS: Mapping[type, Callable[[Dialogue, Any], Awaitable[None]]] = {
     HelloReceived: Dialogue._hello,
     StartTLSReceived: Dialogue._start_tls,
     AuthReceived: Dialogue._authenticate,
+    ResponseReceived: Dialogue._respond,
     MailReceived: Dialogue._mail,
     RcptReceived: Dialogue._rcpt,
     DataReceived: Dialogue._data,

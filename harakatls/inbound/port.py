@@ -6,6 +6,7 @@ from twisted.internet.interfaces import IReactorTime
 from harakatls.hooks.chain import HookChain
 from harakatls.inbound.admission import Admission
 from harakatls.inbound.dialogue import session_limits
+from harakatls.inbound.failed_logins import FailedLogins
 from harakatls.inbound.settings import InboundSettings, ListenerSettings
 from harakatls.interfaces import IServerTLS, ISpool
 from harakatls.smtp.offer import SessionLimits
@@ -17,6 +18,7 @@ class Port:
     @ivar tls: None where there is none.
     @ivar me: our host name.
     @ivar admission: the same for all ports of a server.
+    @ivar failed_logins: the server's ports share one.
     """
 
     listener: ListenerSettings
@@ -29,7 +31,12 @@ class Port:
     admission: Admission = Factory(
         lambda port: Admission(port.settings.peers, port.clock), takes_self=True
     )
+    failed_logins: FailedLogins = field()
     limits: SessionLimits = field(init=False)
+
+    @failed_logins.default
+    def _failed_logins(self) -> FailedLogins:
+        return FailedLogins(self.clock)
 
     @limits.default
     def _limits(self) -> SessionLimits:

@@ -21,6 +21,7 @@ from harakatls.inbound.conversation import Conversation
 from harakatls.inbound.port import Port
 from harakatls.smtp.reply import Reply
 from harakatls.smtp.server import ServerSession
+from harakatls.tls.channel_binding import tls_exporter
 from harakatls.tls.hello import is_hello_enough
 from harakatls.tls.layer import TLSBroken, TLSLayer
 from harakatls.tls.link import Link
@@ -99,6 +100,7 @@ class InboundProtocol(Protocol):
             port.me,
             port.clock,
             self,
+            port.failed_logins,
         )
         self._conversation.ended.addBoth(self._over)
         self._conversation.begin()
@@ -242,6 +244,10 @@ class InboundProtocol(Protocol):
             self._port.settings.handshake_timeout, self._handshake_too_slow
         )
         return self._handshake
+
+    def binding(self) -> bytes | None:
+        layer = self._link.layer
+        return None if layer is None else tls_exporter(layer.connection)
 
     def _gather_hello(self, data: bytes) -> None:
         assert self._client_hello is not None

@@ -85,7 +85,11 @@ HELP = Reply.of(
     "HELO EHLO STARTTLS MAIL RCPT DATA RSET NOOP VRFY HELP QUIT",
     "See RFC 5321 and RFC 3207",
 )
-NO_AUTHENTICATION = Reply.of(503, "5.5.1", "AUTH is not offered")
+NO_SUCH_MECHANISM = Reply.of(504, "5.5.4", "There is no such AUTH mechanism here")
+LOGGED_IN = Reply.of(235, "2.7.0", "Authentication successful")
+LOGIN_FAILED = Reply.of(535, "5.7.8", "Authentication failed")
+LOGIN_UNAVAILABLE = Reply.of(454, "4.7.0", "Temporary authentication failure, try later")
+TOO_MANY_FAILED_LOGINS = Reply.of(421, "4.7.0", "Too many failed logins")
 AUTHENTICATION_REQUIRED = Reply.of(530, "5.7.0", "Authentication required")
 READY_FOR_TLS = Reply.of(220, "2.0.0", "Go ahead.")
 TLS_NOT_AVAILABLE = Reply.of(454, "4.7.0", "TLS not available due to temporary reason")

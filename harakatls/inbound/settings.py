@@ -89,6 +89,7 @@ class InboundSettings:
     @ivar max_received: more Received fields than this are taken for a mail loop.
     @ivar max_recipients: of one message.
     @ivar max_bad_commands: of one connection, unknown, malformed or out of order.
+    @ivar max_failed_logins: of one connection; then it is closed.
     @ivar greeting: lines of the banner that come behind our name; empty for the usual one.
     @ivar helo: what the first line of the answer to EHLO ends with.
     @ivar close: the text of the answer to QUIT.
@@ -109,6 +110,7 @@ class InboundSettings:
     max_received: int = 100
     max_recipients: int = 1000
     max_bad_commands: int = 20
+    max_failed_logins: int = 5
     greeting: tuple[str, ...] = ()
     helo: str = "harakatls is at your service."
     close: str = "closing connection. Have a jolly good day."
@@ -150,6 +152,7 @@ class InboundSettings:
             max_bytes=limits.octets("bytes", usual.max_bytes),
             max_recipients=limits.integer("recipients", usual.max_recipients, minimum=100),
             max_bad_commands=limits.integer("bad_commands", usual.max_bad_commands, minimum=1),
+            max_failed_logins=limits.integer("failed_logins", usual.max_failed_logins, minimum=1),
             max_received=headers.integer("max_received", usual.max_received, minimum=1),
             add_received=headers.boolean("add_received", usual.add_received),
             show_version=headers.boolean("show_version", usual.show_version),

@@ -7,6 +7,12 @@ asked in the order of config/plugins; the first verdict other than Continue ends
 that raises, or takes longer than its plugin_timeout, counts as TempFail.
 """
 
+from harakatls.interfaces.authentication import (
+    ICertificateHook,
+    IPasswordHook,
+    ISecretHook,
+    IUsersHook,
+)
 from harakatls.interfaces.back_ends import BackEndFailed, IBackEnd, IBackEnds
 from harakatls.interfaces.delivery import IBounceHook, IDeliveryObserver, IRouteHook, ISendHook
 from harakatls.interfaces.dns import IResolver, NoSuchDomain, ResolutionFailed
@@ -51,6 +57,7 @@ __all__ = [
     "IBackEnds",
     "IBounceHook",
     "ICapabilitiesHook",
+    "ICertificateHook",
     "IConnectHook",
     "IDataHook",
     "IDeliveryObserver",
@@ -60,6 +67,7 @@ __all__ = [
     "IMessageBody",
     "IMessageHook",
     "INoopHook",
+    "IPasswordHook",
     "IPluginFactory",
     "IQueueHook",
     "IQuitHook",
@@ -70,6 +78,7 @@ __all__ = [
     "IResolver",
     "IRouteHook",
     "IRsetHook",
+    "ISecretHook",
     "ISendHook",
     "IServerTLS",
     "ISpool",
@@ -78,6 +87,7 @@ __all__ = [
     "ITLSMemory",
     "ITooLargeHook",
     "IUnrecognizedHook",
+    "IUsersHook",
     "IVerifyHook",
     "NoSuchDomain",
     "ResolutionFailed",

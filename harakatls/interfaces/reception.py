@@ -17,7 +17,11 @@ class IConnectHook(Interface):
 
 
 class IRelayHook(Interface):
-    """Asked once after connecting and again after AUTH: may this peer send to any domain?"""
+    """
+    Asked once after connecting: may this peer send to any domain?
+
+    Whoever logs in (AUTH) may, without being asked about.
+    """
 
     async def relaying(connection: Connection) -> bool:
         """One yes is enough."""

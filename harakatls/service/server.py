@@ -21,6 +21,7 @@ from harakatls.config.errors import ConfigError
 from harakatls.hooks.chain import HookChain
 from harakatls.inbound.admission import Admission
 from harakatls.inbound.factory import InboundFactory
+from harakatls.inbound.failed_logins import FailedLogins
 from harakatls.inbound.port import Port
 from harakatls.inbound.settings import ListenerSettings
 from harakatls.interfaces import IResolver, ISpool
@@ -105,6 +106,7 @@ class Server(Service):
         self._ports: list[IListeningPort] = []
         self._factories: list[InboundFactory] = []
         self._admission: Admission | None = None  # until it is known how many the system allows
+        self._failed_logins = FailedLogins(reactor)
         self._spool: ISpool | None = None
         self._runner: QueueRunner | None = None
         self._delivered: Deferred[None] = succeed(None)  # when stopping: deliveries have ended
@@ -210,6 +212,7 @@ class Server(Service):
             settings.me,
             self._reactor,
             self._admission,
+            self._failed_logins,
         )
         factory = InboundFactory(port)
         self._factories.append(factory)

@@ -19,6 +19,7 @@ from harakatls.smtp.events import (
     QuitReceived,
     RcptReceived,
     ResetReceived,
+    ResponseReceived,
     ServerEvent,
     StartTLSReceived,
     UnrecognizedReceived,
@@ -26,6 +27,7 @@ from harakatls.smtp.events import (
 )
 from harakatls.smtp.parameters import read_mail_parameters, read_rcpt_parameters
 from harakatls.smtp.refusals import (
+    AUTH_CANCELLED,
     AUTH_NOT_BASE64,
     AUTH_SYNTAX,
     BAD_LINE,
@@ -34,10 +36,14 @@ from harakatls.smtp.refusals import (
     NOT_UTF8,
     RCPT_SYNTAX,
     RECIPIENT_NOT_ASCII,
+    RESPONSE_NOT_BASE64,
     SENDER_NOT_ASCII,
+    SERVER_BEGINS,
+    UNKNOWN_MECHANISM,
     refuse,
 )
 from harakatls.smtp.reply import Reply
+from harakatls.smtp.sasl_server import MECHANISMS
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # A path ends at the first > that no quotes hold.
@@ -150,19 +156,40 @@ def _verify(verb: str, expand: bool) -> Command:
     return Command(VerifyReceived, parse, utf8=True)
 
 
-def _auth(argument: str, _: Grammar) -> AuthReceived:
-    words = argument.upper().split(maxsplit=1)
-    if not words or not _MECHANISM.match(words[0]):
+def _auth(argument: str, grammar: Grammar) -> AuthReceived:
+    words = argument.split(maxsplit=1)
+    name = words[0].upper() if words else ""
+    if not _MECHANISM.match(name):
         refuse(AUTH_SYNTAX)
+    if name not in grammar.offered.parameters("AUTH").split():
+        refuse(UNKNOWN_MECHANISM)
     if len(words) == 1:
-        return AuthReceived(words[0], None)
-    initial = argument.split(maxsplit=1)[1]
+        return AuthReceived(name, None)
+    mechanism = MECHANISMS.get(name)
+    if mechanism is not None and mechanism.server_begins:
+        refuse(SERVER_BEGINS)
+    initial = words[1]
     if initial == "=":  # RFC 4954 section 4: an empty one
-        return AuthReceived(words[0], b"")
+        return AuthReceived(name, b"")
     try:
-        return AuthReceived(words[0], binascii.a2b_base64(initial, strict_mode=True))
+        return AuthReceived(name, binascii.a2b_base64(initial, strict_mode=True))
     except binascii.Error:
         refuse(AUTH_NOT_BASE64)
+
+
+def parse_response(line: bytes) -> ResponseReceived:
+    """
+    The answer to a challenge (RFC 4954 section 4).
+
+    @param line: without its CRLF.
+    @raise RemoteProtocolError: the client cancels, or it is not base64.
+    """
+    if line == b"*":
+        refuse(AUTH_CANCELLED)
+    try:
+        return ResponseReceived(binascii.a2b_base64(line, strict_mode=True))
+    except binascii.Error:
+        refuse(RESPONSE_NOT_BASE64)
 
 
 def _mail(argument: str, grammar: Grammar) -> MailReceived:

@@ -2,7 +2,7 @@
 
 from enum import Enum
 
-from attrs import frozen
+from attrs import field, frozen
 
 from harakatls.mail.address import Address
 from harakatls.mail.envelope import MailParameters, Recipient
@@ -46,7 +46,18 @@ class AuthReceived:
     """
 
     mechanism: str
-    initial: bytes | None
+    initial: bytes | None = field(repr=False)
+
+
+@frozen
+class ResponseReceived:
+    """
+    The answer to a challenge, which is a reply of 334 to AUTH or to one of these (RFC 4954).
+
+    @ivar response: decoded.
+    """
+
+    response: bytes = field(repr=False)
 
 
 @frozen
@@ -132,6 +143,7 @@ ServerEvent = (
     HelloReceived
     | StartTLSReceived
     | AuthReceived
+    | ResponseReceived
     | MailReceived
     | RcptReceived
     | DataReceived

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from attrs import frozen
 
+from harakatls.smtp import refusals
 from harakatls.smtp.capabilities import Capabilities
 from harakatls.smtp.commands import Grammar
 from harakatls.smtp.reply import Reply
@@ -52,21 +53,27 @@ class Offer(NamedTuple):
 
     @ivar longer: so many octets more may a command line have.
     @ivar lines: all lines of the answer but the first, as they are sent.
+    @ivar auth_refusal: what AUTH is answered with; None where it is legal.
     """
 
     grammar: Grammar
     longer: int
     lines: bytes
+    auth_refusal: Reply | None
 
 
 @lru_cache(maxsize=64)  # there are two or three, unless a plugin makes more
 def offer_of(items: tuple[tuple[str, str], ...], secured: bool, utf8: bool) -> Offer:
     """@param items: the extensions with their parameters, some of which may not be had now."""
     # RFC 4954 section 4: a password that was sent in the clear is known to others.
-    capabilities = Capabilities(dict(items)).without("STARTTLS" if secured else "AUTH")
+    possible = Capabilities(dict(items))
+    capabilities = possible.without("STARTTLS" if secured else "AUTH")
+    auth_refusal = None
+    if "AUTH" not in capabilities:
+        auth_refusal = refusals.AUTH_NEEDS_TLS if "AUTH" in possible else refusals.NO_AUTH
     if not utf8:
         capabilities = capabilities.without("SMTPUTF8")
     longer = sum(octets for name, octets in _LONGER_LINES.items() if name in capabilities)
     _, *lines = capabilities.to_reply("").lines
     wire = Reply(_OK, None, tuple(lines)).wire if lines else b""
-    return Offer(Grammar(capabilities), longer, wire)
+    return Offer(Grammar(capabilities), longer, wire, auth_refusal)

@@ -37,7 +37,17 @@ AUTH_NOT_BASE64 = Reply.of(501, "5.5.2", "The initial response is not base64")
 SENDER_NOT_ASCII = Reply.of(550, "5.6.7", "This sender needs SMTPUTF8")
 RECIPIENT_NOT_ASCII = Reply.of(553, "5.6.7", "This recipient needs SMTPUTF8")
 NO_STARTTLS = Reply.of(503, "5.5.1", "STARTTLS is not offered now")
+
+# -- AUTH: RFC 4954 sections 4 and 6
+
 NO_AUTH = Reply.of(503, "5.5.1", "AUTH is not offered now")
+AUTH_NEEDS_TLS = Reply.of(538, "5.7.11", "AUTH needs encryption; use STARTTLS first")
+SECOND_AUTH = Reply.of(503, "5.5.1", "You have logged in already")
+UNKNOWN_MECHANISM = Reply.of(504, "5.5.4", "This AUTH mechanism is not offered")
+AUTH_TOO_LONG = Reply.of(500, "5.5.6", "The line is too long, even for AUTH")
+AUTH_CANCELLED = Reply.of(501, "5.7.0", "AUTH cancelled")
+RESPONSE_NOT_BASE64 = Reply.of(501, "5.5.2", "The response is not base64; AUTH is over")
+SERVER_BEGINS = Reply.of(501, "5.5.4", "In this AUTH mechanism the server speaks first")
 
 # RFC 3207 section 4, and the commands it lets through.
 TLS_FIRST = Reply.of(530, "5.7.0", "Must issue a STARTTLS command first")

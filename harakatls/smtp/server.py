@@ -4,7 +4,13 @@ from typing import NoReturn
 
 from harakatls.smtp import refusals
 from harakatls.smtp.capabilities import Capabilities
-from harakatls.smtp.commands import COMMANDS, NOTHING_OFFERED, Grammar, split_command
+from harakatls.smtp.commands import (
+    COMMANDS,
+    NOTHING_OFFERED,
+    Grammar,
+    parse_response,
+    split_command,
+)
 from harakatls.smtp.data import DotDecoder
 from harakatls.smtp.errors import LocalProtocolError, RemoteProtocolError
 from harakatls.smtp.events import (
@@ -20,6 +26,7 @@ from harakatls.smtp.events import (
     QuitReceived,
     RcptReceived,
     ResetReceived,
+    ResponseReceived,
     ServerEvent,
     StartTLSReceived,
     UnrecognizedReceived,
@@ -29,6 +36,7 @@ from harakatls.smtp.offer import SessionLimits, offer_of
 from harakatls.smtp.refusals import greeting_again, is_error, out_of_order, refuse
 from harakatls.smtp.reply import Reply
 from harakatls.smtp.states import (
+    AUTHENTICATING,
     CLOSED,
     CONNECTED,
     GREETED,
@@ -37,12 +45,13 @@ from harakatls.smtp.states import (
     REFUSED,
     SECURING,
     SERVER_MOVES,
-    auth_is_legal,
     starttls_is_legal,
 )
 
 # Octets of a message that are given out at once, at most.
 CHUNK = 65536
+# Of a line of AUTH, with its CRLF: RFC 4954 section 4.
+AUTH_LINE = 12288
 # So many times the limit of a message is read, to be refused at its end: a client that is cut off
 # only sends it all again.
 ABSURD_MESSAGE = 20
@@ -53,6 +62,7 @@ _WEB_VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "OPTIONS", "CONNECT", "TRA
 _OK = 250
 _INTERMEDIATE = 300
 _NEGATIVE = 400
+_CHALLENGE = 334
 _EXPECTED = {DataReceived: 354, StartTLSReceived: 220}  # 2yz accepts the rest
 
 
@@ -71,7 +81,7 @@ class ServerSession:
     """
 
     __slots__ = (
-        "_authenticated",
+        "_auth_refusal",
         "_awaiting",
         "_decoder",
         "_errors",
@@ -98,7 +108,7 @@ class ServerSession:
         self._grammar = NOTHING_OFFERED
         self._awaiting: ServerEvent | None = None  # has no answer yet
         self._greeting: Reply | None = None
-        self._authenticated = False
+        self._auth_refusal: Reply | None = refusals.NO_AUTH  # None where AUTH is legal
         self._errors = 0
         self._recipients = 0
         self._refused: type[ServerEvent] | None = None  # of MAIL and RCPT the last, if it was
@@ -127,19 +137,28 @@ class ServerSession:
             return NEED_DATA
         if self._errors >= self._limits.errors > 0:
             self._close(refusals.TOO_MANY_ERRORS)
+        limit = self._line_limit
+        if state is AUTHENTICATING or (state is READY and self._auth_refusal is None):
+            limit = AUTH_LINE
         try:
             if state is GREETED and not self.secured and self._lines.starts_with(_TLS_HANDSHAKE):
                 self._close(refusals.NOT_SMTP)
-            line = self._lines.next_line(self._line_limit)
+            line = self._lines.next_line(limit)
             if line is None:
                 return NEED_DATA
-            event = self._awaiting = self._understood(line)
+            answers = state is AUTHENTICATING
+            event = self._awaiting = parse_response(line) if answers else self._understood(line)
         except BadLine as problem:
             self._errors += 1
             if problem.is_endless:
                 self._close(refusals.ENDLESS_LINE)
-            refuse(refusals.LINE_TOO_LONG if problem.is_too_long else refusals.BAD_LINE)
+            if state is AUTHENTICATING:
+                self.state = READY
+            too_long = refusals.AUTH_TOO_LONG if limit == AUTH_LINE else refusals.LINE_TOO_LONG
+            refuse(too_long if problem.is_too_long else refusals.BAD_LINE)
         except RemoteProtocolError as problem:
+            if state is AUTHENTICATING:
+                self.state = READY
             assert problem.reply is not None, "a server always answers"
             if state is REFUSED or is_error(problem.reply):
                 self._errors += 1
@@ -148,6 +167,8 @@ class ServerSession:
 
     def _understood(self, line: bytes) -> ServerEvent:
         verb, argument = split_command(line)
+        if len(line) + 2 > self._line_limit and verb != "AUTH":
+            refuse(refusals.LINE_TOO_LONG)
         if self.tls_first is not None and not self._is_allowed(verb):
             refuse(self.tls_first)
         command = COMMANDS.get(verb)
@@ -165,8 +186,8 @@ class ServerSession:
             self._grammar.offered, self.secured
         ):
             refuse(refusals.NO_STARTTLS)
-        elif kind is AuthReceived and not auth_is_legal(self._grammar.offered, self._authenticated):
-            refuse(refusals.NO_AUTH)
+        elif kind is AuthReceived and self._auth_refusal is not None:
+            refuse(self._auth_refusal)
         event = command.parse(argument, self._grammar)
         if type(event) is RcptReceived:
             if self._recipients >= self._limits.recipients:
@@ -238,8 +259,9 @@ class ServerSession:
         """
         Answer the last event, or say 421 at any time. 421 is the end.
 
-        @raise LocalProtocolError: there is nothing to answer, or not so: 354 starts a message and
-            220 TLS, other commands are accepted with 2yz, and what was refused is not accepted.
+        @raise LocalProtocolError: there is nothing to answer, or not so: 354 starts a message, 220
+            TLS, 334 goes on with AUTH, other commands are accepted with 2yz, and what was refused
+            is not accepted.
         """
         event = self._awaiting
         if event is None:
@@ -247,9 +269,14 @@ class ServerSession:
                 raise LocalProtocolError(f"there is nothing to answer with {reply}")
         elif reply.code < _NEGATIVE:
             _check_answer(event, reply.code)
-            self._accepted(event)
+            if reply.code == _CHALLENGE:
+                self.state = AUTHENTICATING
+            else:
+                self._accepted(event)
         elif type(event) is BodyEnded:
             self._end_transaction()
+            self.state = READY
+        elif type(event) is ResponseReceived:
             self.state = READY
         elif type(event) is QuitReceived:
             self.state = CLOSED
@@ -279,6 +306,8 @@ class ServerSession:
         self._awaiting = None
         self._grammar = offer.grammar
         self._line_limit = self._limits.line + offer.longer
+        if self._auth_refusal is not refusals.SECOND_AUTH:
+            self._auth_refusal = offer.auth_refusal
         first = Reply(_OK, None, (greeting,))
         return first.wire_before(offer.lines) if offer.lines else first.wire
 
@@ -306,14 +335,15 @@ class ServerSession:
             self._end_transaction()
         elif kind is ResetReceived or kind is HelloReceived:
             self._end_transaction()
-        elif kind is AuthReceived:
-            self._authenticated = True
+        elif kind is AuthReceived or kind is ResponseReceived:
+            self._auth_refusal = refusals.SECOND_AUTH
         elif kind is StartTLSReceived:
             # RFC 3207 section 4.2: whatever came before the handshake may be an attacker's, so
             # neither what he sent behind STARTTLS nor what he said before it survives.
             self._lines.clear()
             self._grammar = NOTHING_OFFERED
             self._line_limit = self._limits.line
+            self._auth_refusal = refusals.NO_AUTH
             self._end_transaction()
 
     def _end_transaction(self) -> None:
@@ -330,5 +360,7 @@ def _check_answer(event: ServerEvent, code: int) -> None:
         raise LocalProtocolError("accept_hello says yes to HELO and EHLO")
     expected = _EXPECTED.get(kind)
     is_right = code < _INTERMEDIATE if expected is None else code == expected
+    if code == _CHALLENGE:
+        is_right = kind is AuthReceived or kind is ResponseReceived
     if not is_right or (type(event) is BodyEnded and event.refusal is not None):
         raise LocalProtocolError(f"{kind.__name__} cannot be answered with {code}")

@@ -22,6 +22,7 @@ from harakatls.smtp.events import (
     QuitReceived,
     RcptReceived,
     ResetReceived,
+    ResponseReceived,
     ServerEvent,
     StartTLSReceived,
     UnrecognizedReceived,
@@ -39,6 +40,7 @@ class State(Enum):
     SENDER_GIVEN = "a transaction without recipients"
     RECIPIENTS_GIVEN = "a transaction with recipients"
     RECEIVING = "the server receives the message"
+    AUTHENTICATING = "a login: the client owes the answer to a challenge"
     SECURING = "the TLS handshake"
     CLOSED = "over"
 
@@ -55,6 +57,7 @@ READY = State.READY
 SENDER_GIVEN = State.SENDER_GIVEN
 RECIPIENTS_GIVEN = State.RECIPIENTS_GIVEN
 RECEIVING = State.RECEIVING
+AUTHENTICATING = State.AUTHENTICATING
 SECURING = State.SECURING
 CLOSED = State.CLOSED
 
@@ -97,6 +100,8 @@ SERVER_MOVES: Mapping[State, Mapping[type[ServerEvent], State]] = {
     CONNECTED: {},
     REFUSED: {QuitReceived: CLOSED},  # RFC 5321 section 3.1
     RECEIVING: {BodyEnded: READY},
+    # What the client says now is an answer, whatever it looks like; a no ends the login, too.
+    AUTHENTICATING: {ResponseReceived: READY},
     SECURING: {},
     CLOSED: {},
 }
@@ -128,6 +133,7 @@ CLIENT_MOVES: Mapping[State, Mapping[Asked, State]] = {
         Asked.QUIT: CLOSED,
     },
     RECEIVING: {Asked.BODY: READY},
+    AUTHENTICATING: {},  # only a server has to tell it from READY
     SECURING: {},
     CLOSED: {},
 }
@@ -136,8 +142,3 @@ CLIENT_MOVES: Mapping[State, Mapping[Asked, State]] = {
 def starttls_is_legal(offered: Capabilities, secured: bool) -> bool:
     """It was offered, and there is no TLS yet (RFC 3207 section 4)."""
     return "STARTTLS" in offered and not secured
-
-
-def auth_is_legal(offered: Capabilities, authenticated: bool) -> bool:
-    """It was offered, and has not succeeded yet (RFC 4954 section 4)."""
-    return "AUTH" in offered and not authenticated

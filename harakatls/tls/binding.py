@@ -99,6 +99,12 @@ def is_resumed(connection: SSL.Connection) -> bool:
     return hasattr(lib, "SSL_session_reused") and bool(lib.SSL_session_reused(_pointer(connection)))
 
 
+def has_extended_master_secret(connection: SSL.Connection) -> bool:
+    """Whether the keys are of this handshake alone (RFC 7627); False where it is not known."""
+    asked = getattr(lib, "SSL_get_extms_support", None)
+    return asked is not None and bool(asked(_pointer(connection)) == 1)
+
+
 def is_same_session(one: SSL.Session, other: SSL.Session) -> bool:
     """Whether both are one session, not two of one server. Where that is unknown, they are."""
     mine, others = (getattr(session, "_session", None) for session in (one, other))

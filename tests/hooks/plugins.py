@@ -11,6 +11,7 @@ from harakatls.interfaces import (
     IAcceptedRcptHook,
     IBounceHook,
     ICapabilitiesHook,
+    ICertificateHook,
     IConnectHook,
     IDataHook,
     IDeliveryObserver,
@@ -19,6 +20,7 @@ from harakatls.interfaces import (
     IMailHook,
     IMessageHook,
     INoopHook,
+    IPasswordHook,
     IQueueHook,
     IQuitHook,
     IRcptHook,
@@ -27,6 +29,7 @@ from harakatls.interfaces import (
     IResetHook,
     IRouteHook,
     IRsetHook,
+    ISecretHook,
     ISendHook,
     ITooLargeHook,
     IUnrecognizedHook,
@@ -53,6 +56,9 @@ Answer = Callable[..., Awaitable[Any]]
     IHelloHook,
     IAcceptedRcptHook,
     ICapabilitiesHook,
+    IPasswordHook,
+    ISecretHook,
+    ICertificateHook,
     IMailHook,
     IRcptHook,
     IDataHook,
@@ -94,6 +100,18 @@ class Everything:
 
     async def capabilities(self, connection: Any, offered: Any) -> Any:
         return await self._answer("capabilities", offered, connection, offered)
+
+    async def mechanisms(self, connection: Any) -> Any:
+        return await self._answer("mechanisms", (), connection)
+
+    async def password(self, connection: Any, user: Any, password: Any) -> Any:
+        return await self._answer("password", CONTINUE, connection, user, password)
+
+    async def secret(self, connection: Any, mechanism: Any, user: Any) -> Any:
+        return await self._answer("secret", None, connection, mechanism, user)
+
+    async def certificate(self, connection: Any) -> Any:
+        return await self._answer("certificate", None, connection)
 
     async def mail(self, connection: Any, transaction: Any) -> Any:
         return await self._answer("mail", CONTINUE, connection, transaction)

@@ -308,4 +308,4 @@ class StagesTests(ChainTestCase):
         chain = self.chain(Everything())
         self.assertEqual([stage for stage, _ in chain.stages()], [stage for stage, _ in STAGES])
         for stage, _ in STAGES:
-            self.assertTrue(callable(getattr(chain, stage)))
+            self.assertTrue(callable(getattr(chain, stage, None) or getattr(chain.users, stage)))

@@ -12,6 +12,7 @@ from harakatls.hooks.chain import HookChain
 from harakatls.inbound.channel import HandshakeFailed
 from harakatls.inbound.conversation import Conversation
 from harakatls.inbound.dialogue import session_limits
+from harakatls.inbound.failed_logins import FailedLogins
 from harakatls.inbound.settings import InboundSettings
 from harakatls.interfaces import IQueueHook, IServerTLS, ISpool
 from harakatls.plugins.spool import DurableQueue
@@ -40,6 +41,7 @@ class RecordingChannel:
     @ivar written: one entry for each write.
     @ivar closed: "close", "linger" or "abort"; None while it is open.
     @ivar handshake: what `secure` waits for.
+    @ivar exporter: the channel binding.
     """
 
     def __init__(self) -> None:
@@ -49,6 +51,7 @@ class RecordingChannel:
         self.handshake: Deferred[TLSSummary] | None = None
         self.resting: Deferred[None] | None = None
         self.log: list[str] = []
+        self.exporter: bytes | None = None
 
     def write(self, octets: bytes) -> None:
         self.written.append(octets)
@@ -68,6 +71,9 @@ class RecordingChannel:
         self.log.append("secure")
         self.handshake = Deferred()
         return self.handshake
+
+    def binding(self) -> bytes | None:
+        return self.exporter
 
     def close(self, linger: bool, last: bytes = b"") -> None:
         if last:
@@ -140,6 +146,7 @@ class Talk:
             settings.me,
             self.clock,
             self.channel,
+            FailedLogins(self.clock),
         )
         self.over: list[None] = []
         self.conversation.ended.addCallback(self.over.append)

@@ -15,6 +15,7 @@ from harakatls.smtp.events import (
     AWAITING_REPLY,
     NEED_DATA,
     Answered,
+    AuthReceived,
     BodyEnded,
     BodyReceived,
     DataReceived,
@@ -32,6 +33,7 @@ from harakatls.smtp.states import State
 WELCOME = Reply.of(220, None, "mx.example ESMTP")
 OK = Reply.of(250, "2.0.0", "OK")
 READY_FOR_TLS = Reply.of(220, "2.0.0", "Go ahead")
+CHALLENGE = Reply.of(334, None, "")
 SEND_IT = Reply.of(354, None, "Send it")
 BYE = Reply.of(221, "2.0.0", "Bye")
 NO = Reply.of(550, "5.7.1", "No")
@@ -49,6 +51,8 @@ def session_in(
     implicit_tls: bool = False,
 ) -> ServerSession:
     """A server session that has come to *state* by the ordinary way."""
+    if state is State.AUTHENTICATING:
+        offered, implicit_tls = offered.adding("AUTH", "PLAIN"), True
     session = ServerSession(limits, implicit_tls)
     if state is State.CONNECTED:
         return session
@@ -58,11 +62,16 @@ def session_in(
         State.SENDER_GIVEN: ("EHLO client.example", "MAIL FROM:<>"),
         State.RECIPIENTS_GIVEN: ("EHLO client.example", "MAIL FROM:<>", "RCPT TO:<postmaster>"),
         State.RECEIVING: ("EHLO client.example", "MAIL FROM:<>", "RCPT TO:<postmaster>", "DATA"),
+        State.AUTHENTICATING: ("EHLO client.example", "AUTH PLAIN"),
         State.SECURING: ("EHLO client.example", "STARTTLS"),
         State.CLOSED: ("QUIT",),
     }.get(state, ()):
         session.receive(line.encode() + b"\r\n")
-        accept(session, session.next_event(), offered)
+        event = session.next_event()
+        if isinstance(event, AuthReceived):
+            session.reply(CHALLENGE)
+        else:
+            accept(session, event, offered)
     assert session.state is state, session.state
     return session
 

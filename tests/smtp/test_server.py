@@ -586,7 +586,7 @@ class AuthTests(SynchronousTestCase):
         session = session_in(State.GREETED)
         session.receive(b"EHLO client.example\r\n")
         self.assertNotIn(b"AUTH", accept(session, session.next_event(), offered))
-        self.assertEqual(refused(self, session, b"AUTH PLAIN AGpvZQBx\r\n").code, 503)
+        self.assertEqual(refused(self, session, b"AUTH PLAIN AGpvZQBx\r\n").code, 538)
         session.receive(b"STARTTLS\r\n")
         accept(session, session.next_event(), offered)
         session.tls_started()

@@ -26,7 +26,6 @@ from harakatls.smtp.states import (
     CLIENT_MOVES,
     SERVER_MOVES,
     State,
-    auth_is_legal,
     starttls_is_legal,
 )
 from tests.smtp.support import NO, OFFERED, OK, accept, session_in
@@ -127,14 +126,11 @@ class ServerTableTests(SynchronousTestCase):
         self.assertEqual(set(CLIENT_MOVES), set(State))
 
     def test_predicates(self) -> None:
-        """STARTTLS and AUTH are for those to whom they were offered, and only once."""
+        """STARTTLS is for those to whom it was offered, and only once."""
         offered = Capabilities.of("STARTTLS", "AUTH PLAIN")
         self.assertTrue(starttls_is_legal(offered, secured=False))
         self.assertFalse(starttls_is_legal(offered, secured=True))
         self.assertFalse(starttls_is_legal(Capabilities(), secured=False))
-        self.assertTrue(auth_is_legal(offered, authenticated=False))
-        self.assertFalse(auth_is_legal(offered, authenticated=True))
-        self.assertFalse(auth_is_legal(Capabilities(), authenticated=False))
 
 
 class ClientTableTests(SynchronousTestCase):
