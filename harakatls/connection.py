@@ -67,6 +67,8 @@ class Connection:
     @ivar authenticated_as: the name of the user who has logged in (AUTH), or None.
     @ivar relaying: the peer may send mail to any domain.
     @ivar errors: commands so far that were unknown, malformed or out of order.
+    @ivar early_talker: the peer did not wait for the greeting, or for an answer although PIPELINING
+        was not offered to it (RFC 5321 section 3.1, RFC 2920).
     @ivar notes: for plugins only; the same dictionary for the life of the connection, so across
         STARTTLS: not for what the peer says.
     @ivar password: with which the user has logged in, where the mechanism tells it (PLAIN, LOGIN).
@@ -84,6 +86,7 @@ class Connection:
     notes: dict[str, Any] = Factory(dict)
     errors: int = 0
     password: str | None = field(default=None, repr=False)
+    early_talker: bool = False
 
     def after_hello(self, hello: Hello) -> "Connection":
         """The peer has said HELO or EHLO."""
@@ -99,6 +102,7 @@ class Connection:
             self.notes,
             self.errors,
             self.password,
+            self.early_talker,
         )
 
     def after_login(self, user: str, password: str | None) -> "Connection":
@@ -116,6 +120,7 @@ class Connection:
             relaying=self.relaying,
             notes=self.notes,
             errors=self.errors,
+            early_talker=self.early_talker,
         )
 
 

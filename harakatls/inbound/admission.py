@@ -33,6 +33,7 @@ class Admission:
         self.most = most_connections(limits.connections, descriptors)
         self._per_address = limits.connections_per_address or float("inf")
         self._unlimited = limits.unlimited_hosts
+        self._memory = limits.memory or float("inf")
         self._total = 0
         self._by_network: dict[str | bytes, int] = {}
         self._turned_away = TurnedAway(clock)
@@ -79,6 +80,17 @@ class Admission:
             self._by_network[network] = count
         else:
             del self._by_network[network]
+
+    def has_room(self, held: int) -> bool:
+        """
+        For one more message.
+
+        @param held: octets of others that are in memory.
+        """
+        if held < self._memory:
+            return True
+        self._turned_away.add(f"{held} octets of others are in memory already", "a message")
+        return False
 
     def _is_unlimited(self, host: str) -> bool:
         return host.startswith("127.") or host == "::1" or host in self._unlimited

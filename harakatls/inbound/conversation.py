@@ -11,10 +11,12 @@ from twisted.python.failure import Failure
 from harakatls.connection import Connection
 from harakatls.hooks.chain import HookChain
 from harakatls.inbound import replies
+from harakatls.inbound.admission import Admission
 from harakatls.inbound.authentication import Authentication
 from harakatls.inbound.channel import Channel
 from harakatls.inbound.dialogue import Dialogue
 from harakatls.inbound.failed_logins import FailedLogins
+from harakatls.inbound.pace import Pace
 from harakatls.inbound.reception import Reception
 from harakatls.inbound.settings import InboundSettings
 from harakatls.inbound.steps import run
@@ -48,14 +50,16 @@ class Conversation:
         clock: IReactorTime,
         channel: Channel,
         failed_logins: FailedLogins,
+        admission: Admission | None = None,
     ) -> None:
+        """@param admission: knows how much mail there may be at the same time; None for any."""
         self.ended: Deferred[None] = Deferred()
         self._session = session
         self._chain = chain
         self._settings = settings
         self._clock = clock
         self._channel = channel
-        self._reception = Reception(chain, spool, settings, me, clock)
+        self._reception = Reception(chain, spool, settings, me, clock, admission)
         authentication = Authentication(chain.users, channel, clock, settings, failed_logins)
         self._dialogue = Dialogue(
             session, chain, connection, settings, self._reception, authentication, tls, channel
@@ -66,8 +70,10 @@ class Conversation:
         self._input_ended = False
         self._gone = False
         self._octets = 0
-        self._began = self._heard = clock.seconds()
-        self._idle_check = clock.callLater(settings.inactivity_timeout, self._check_idle)
+        self._began = now = clock.seconds()
+        self._pace = Pace(settings.peers, settings.inactivity_timeout, now)
+        # One timer for all of the conversation; to set it anew for each line would cost more.
+        self._look = clock.callLater(self._pace.next_look(now), self._look_at_pace)
 
     # -- what happens to us -----------------------------------------------------------------
 
@@ -80,11 +86,15 @@ class Conversation:
         if self._dialogue.closing:
             return
         self._octets += len(octets)
-        self._heard = self._clock.seconds()
-        self._session.receive(octets)
+        session, dialogue = self._session, self._dialogue
+        if b"\n" in octets or session.is_receiving:
+            self._pace.heard(self._clock.seconds())
+        session.receive(octets)
         if not self._busy:
-            self._run(self._dialogue.answer())
+            self._run(dialogue.answer())
             return
+        if dialogue.must_wait and not session.is_receiving:
+            dialogue.talks_early()
         self._unread += len(octets)
         if self._unread > UNREAD:
             self._channel.pause()
@@ -102,8 +112,8 @@ class Conversation:
         if self._gone:
             return
         self._gone = self._dialogue.closing = True
-        if self._idle_check.active():
-            self._idle_check.cancel()
+        if self._look.active():
+            self._look.cancel()
         self._reception.abandon()
         if not self._busy:
             self._finish()
@@ -133,7 +143,7 @@ class Conversation:
         try:
             if self._waiting is not None:
                 # The time that went by was not the peer's to use.
-                self._heard = self._clock.seconds()
+                self._pace.heard(self._clock.seconds())
             if failure is None:
                 self._rest()
             else:
@@ -182,22 +192,24 @@ class Conversation:
 
     # -- ending -----------------------------------------------------------------------------
 
-    def _check_idle(self) -> None:
-        """One timer for all of the conversation; to set it anew for each line would cost more."""
-        limit = self._settings.inactivity_timeout
-        dialogue = self._dialogue
-        we_are_slow = self._busy and not dialogue.resting
-        silent = 0.0 if we_are_slow else self._clock.seconds() - self._heard
-        if silent < limit:
-            again = min(limit, limit - silent)  # the wall clock may have been set back
-            self._idle_check = self._clock.callLater(again, self._check_idle)
+    def _look_at_pace(self) -> None:
+        dialogue, now = self._dialogue, self._clock.seconds()
+        overdue = self._pace.look(
+            now,
+            self._octets,
+            self._reception.messages.total,
+            self._session.is_receiving,
+            is_ours=self._busy and not dialogue.resting,
+        )
+        if overdue is None:
+            self._look = self._clock.callLater(self._pace.next_look(now), self._look_at_pace)
         elif dialogue.closing:
             self._channel.abort()
         elif self._busy:  # the peer does not take our replies
-            dialogue.end(None, "timeout")
+            dialogue.end(None, overdue.outcome)
             self._channel.abort()
         else:
-            dialogue.end(replies.TIMEOUT, "timeout")
+            dialogue.end(overdue.reply, overdue.outcome)
             self._rest()
 
     def _finish(self) -> None:
@@ -222,7 +234,7 @@ class Conversation:
         log.info(
             "{id} {peer} helo={hello} tls={tls} cipher={cipher} verified={verified} "
             "messages={messages} recipients={recipients} errors={errors} octets={octets} "
-            "seconds={seconds:.3f}: {outcome}",
+            "seconds={seconds:.3f}{early}: {outcome}",
             id=connection.id,
             peer=connection.peer,
             local=connection.local,
@@ -235,5 +247,6 @@ class Conversation:
             errors=connection.errors,
             octets=self._octets,
             seconds=self._clock.seconds() - self._began,
+            early=" early=Y" if connection.early_talker else "",
             outcome=dialogue.outcome,
         )

@@ -13,6 +13,7 @@ from harakatls.inbound import replies
 from harakatls.inbound.authentication import Authentication, LoginAnswer
 from harakatls.inbound.channel import Channel, HandshakeFailed
 from harakatls.inbound.log import secured_words
+from harakatls.inbound.pace import COUNTED, Patience
 from harakatls.inbound.reception import YES, Reception
 from harakatls.inbound.settings import InboundSettings
 from harakatls.interfaces import IServerTLS
@@ -58,6 +59,7 @@ class Dialogue:
     @ivar outcome: how it ended, for the log.
     @ivar stopping: the server is shutting down, so no new transaction is begun.
     @ivar resting: it is the peer, or the others' turn, that is waited for.
+    @ivar must_wait: the peer has not been offered PIPELINING, so each answer has to be waited for.
     @ivar telling: what is under way must not be cancelled, although the peer has gone.
     """
 
@@ -74,6 +76,7 @@ class Dialogue:
     ) -> None:
         self.connection = connection
         self.closing = self.linger = self.stopping = self.resting = self.telling = False
+        self.must_wait = True
         self.outcome = "the peer left"
         self._session = session
         self._chain = chain
@@ -84,6 +87,7 @@ class Dialogue:
         self._tls = tls
         self._channel = channel
         self._replies: list[bytes] = []
+        self._patience = Patience(settings.peers, settings.max_recipients)
 
     async def open(self) -> None:
         """From the connection to the greeting, and what the peer may have said meanwhile."""
@@ -98,8 +102,12 @@ class Dialogue:
         if isinstance(verdict, YES):
             relaying = await self._chain.relaying(connection)
             if relaying:
-                self.connection = evolve(connection, relaying=True)
-            reply = replies.banner(self._settings, connection.id)
+                self.connection = evolve(self.connection, relaying=True)
+            if self._is_refused_as_early():
+                reply = replies.TALKS_TOO_SOON
+                self.end(None, "early talker")
+            else:
+                reply = replies.banner(self._settings, connection.id)
         else:
             # The session gives it again in answer to all that follows, but QUIT.
             reply = replies.reply_to("connect", verdict)
@@ -122,6 +130,15 @@ class Dialogue:
                     return
                 if isinstance(event, Pause):
                     raise LocalProtocolError("an event was left without an answer")
+                if self.must_wait and event.__class__ is not BodyReceived:
+                    if self._session.has_more:
+                        self.talks_early()
+                    if self._is_refused_as_early():
+                        self.end(replies.TALKS_TOO_SOON, "early talker")
+                        return
+                if event.__class__ in COUNTED and self._patience.is_over(event):
+                    self.end(replies.TOO_MANY_COMMANDS, "too many commands without a message")
+                    return
                 await _ANSWERS[event.__class__](self, event)
             left -= 1
             if not left:
@@ -137,6 +154,14 @@ class Dialogue:
         if reply is not None:
             self._replies.append(reply.wire)
         self.closing, self.linger, self.outcome = True, linger, outcome
+
+    def talks_early(self) -> None:
+        """The peer has said something before it was its turn."""
+        if not self.connection.early_talker:
+            self.connection = evolve(self.connection, early_talker=True)
+
+    def _is_refused_as_early(self) -> bool:
+        return self.connection.early_talker and self._settings.peers.refuse_early_talkers
 
     def flush(self) -> None:
         """Send the replies that are ready, all at once."""
@@ -202,6 +227,7 @@ class Dialogue:
             always = await self._authentication.offer(self.connection, always)
             offered = await self._chain.capabilities(self.connection, always)
         self._offered = offered
+        self.must_wait = "PIPELINING" not in offered
         greeting = replies.welcome(self._settings, self.connection)
         self._replies.append(self._session.accept_hello(greeting, offered))
 
@@ -238,6 +264,7 @@ class Dialogue:
                 self.telling = False
             return False
         await self._reception.forget()
+        self.must_wait = True
         self.connection = self.connection.after_handshake(summary)
         if summary.fingerprint:  # else the line of the connection tells all there is
             log.info(

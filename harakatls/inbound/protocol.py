@@ -101,6 +101,7 @@ class InboundProtocol(Protocol):
             port.clock,
             self,
             port.failed_logins,
+            port.admission,
         )
         self._conversation.ended.addBoth(self._over)
         self._conversation.begin()

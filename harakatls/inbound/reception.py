@@ -7,11 +7,13 @@ from twisted.logger import Logger
 
 from harakatls.connection import Connection, Transaction
 from harakatls.hooks.chain import HookChain
+from harakatls.inbound.admission import Admission
 from harakatls.inbound.replies import (
     AUTHENTICATION_REQUIRED,
     MAIL_LOOP,
     NO_SPACE,
     TOO_MANY_IN_PLACE,
+    TOO_MUCH_MAIL,
     reply_to,
 )
 from harakatls.inbound.settings import InboundSettings
@@ -46,6 +48,10 @@ class Tally:
         else:
             self.refused += 1
 
+    @property
+    def total(self) -> int:
+        return self.accepted + self.delayed + self.refused
+
     def __str__(self) -> str:
         return f"{self.accepted}/{self.delayed}/{self.refused}"
 
@@ -68,7 +74,10 @@ class Reception:
         settings: InboundSettings,
         me: str,
         clock: IReactorTime,
+        admission: Admission | None = None,
     ) -> None:
+        """@param admission: knows how much mail there may be at the same time; None for any."""
+        self._admission = admission
         self._chain = chain
         self._spool = spool
         self._settings = settings
@@ -100,6 +109,8 @@ class Reception:
             connection.relaying or connection.authenticated_as
         ):
             return AUTHENTICATION_REQUIRED
+        if self._admission is not None and not self._admission.has_room(self._spool.held):
+            return TOO_MUCH_MAIL
         self._begun += 1
         transaction = Transaction(
             f"{connection.id}.{self._begun}",

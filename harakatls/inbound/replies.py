@@ -96,8 +96,13 @@ TLS_NOT_AVAILABLE = Reply.of(454, "4.7.0", "TLS not available due to temporary r
 NO_SPACE = Reply.of(452, "4.3.1", "Insufficient system storage, try later")
 # One recipient stands for more than a message may have; it never will go.
 TOO_MANY_IN_PLACE = Reply.of(550, "5.5.3", "Too many recipients")
+TOO_MUCH_MAIL = Reply.of(452, "4.3.1", "Too much mail at the same time, try later")
 MAIL_LOOP = Reply.of(550, "5.4.6", "Too many received headers - possible mail loop")
 TIMEOUT = Reply.of(421, "4.4.2", "timeout")
+TOO_SLOW = Reply.of(421, "4.4.2", "Your message comes in too slowly, try later")
+NO_MESSAGE = Reply.of(421, "4.4.2", "No message for too long, try later")
+TOO_MANY_COMMANDS = Reply.of(421, "4.7.0", "Too many commands without a message")
+TALKS_TOO_SOON = Reply.of(554, "5.5.1", "You talk too soon")
 SHUTTING_DOWN = Reply.of(421, "4.3.2", "Server is shutting down, closing connection")
 TOO_MANY_CONNECTIONS = Reply.of(421, "4.3.2", "Too many connections, try later")
 TOO_MANY_OF_YOURS = Reply.of(421, "4.7.0", "Too many connections from your address, try later")

@@ -92,6 +92,8 @@ class ISpool(Interface):
     worst crash delivers a message twice; none loses one.
     """
 
+    held: int = Attribute("Octets of the messages that are being received that are in memory.")
+
     async def stage(message_id: str) -> IStagedMessage:
         """@raise SpoolFull: no space."""
 

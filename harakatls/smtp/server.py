@@ -114,6 +114,16 @@ class ServerSession:
         self._refused: type[ServerEvent] | None = None  # of MAIL and RCPT the last, if it was
         self._decoder: DotDecoder | None = None
 
+    @property
+    def has_more(self) -> bool:
+        """Octets have come behind what the last event was made of."""
+        return bool(self._lines)
+
+    @property
+    def is_receiving(self) -> bool:
+        """A message has begun and not ended."""
+        return self._decoder is not None
+
     # -- what the client says ---------------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:

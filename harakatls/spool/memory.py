@@ -14,6 +14,7 @@ from zope.interface import implementer
 from harakatls.interfaces import IMessageBody, ISpool, IStagedMessage, SpoolDamaged, SpoolFull
 from harakatls.queued import QueuedMessage
 from harakatls.spool.bodies import BytesBody, InThread
+from harakatls.spool.gathering import Gathering
 from harakatls.spool.listeners import Listeners
 from harakatls.spool.staged import StagedMessage
 
@@ -43,6 +44,7 @@ class MemorySpool:
         @param capacity: octets of bodies that fit; None for any number.
         """
         self.seconds: Callable[[], float] = time.time if clock is None else clock.seconds
+        self.gathering = Gathering(has_files=False)
         self.in_thread: InThread = _here  # not used: there are no files
         self._capacity = capacity
         self._rows: dict[str, _Row] = {}
@@ -56,6 +58,10 @@ class MemorySpool:
         return {key: row.problem for key, row in self._rows.items() if row.problem is not None}
 
     # --------------------------------------------------------------------------- receiving
+
+    @property
+    def held(self) -> int:
+        return self.gathering.held
 
     async def stage(self, message_id: str) -> IStagedMessage:
         self.check_space()

@@ -33,6 +33,7 @@ from harakatls.spool.codec import encode
 from harakatls.spool.database import BODIES, DATABASE
 from harakatls.spool.directory import locked, prepare
 from harakatls.spool.errors import SpoolUnusable, is_malformed
+from harakatls.spool.gathering import Gathering
 from harakatls.spool.ledger import Ledger, register
 from harakatls.spool.listeners import Listeners
 from harakatls.spool.listing import broken, listing
@@ -75,6 +76,7 @@ class SQLiteSpool:
     ) -> None:
         path = directory / DATABASE
         self.bodies: Path | None = directory / BODIES
+        self.gathering = Gathering()
         self.in_thread = in_thread
         self.seconds = clock.seconds
         self._space = space
@@ -104,6 +106,10 @@ class SQLiteSpool:
         self._recalls = self._notice.recalls  # those of which all is known
 
     # --------------------------------------------------------------------------- receiving
+
+    @property
+    def held(self) -> int:
+        return self.gathering.held
 
     async def stage(self, message_id: str) -> IStagedMessage:
         self.check_space()

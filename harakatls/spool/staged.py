@@ -12,10 +12,7 @@ from harakatls.interfaces import IMessageBody, IStagedMessage, SpoolDamaged, Spo
 from harakatls.mail.envelope import Envelope, Recipient
 from harakatls.queued import QueuedMessage
 from harakatls.spool.bodies import BLOCK, SUFFIX, BodyFile, BytesBody, FileBody, InThread
-
-# Octets that gather before they are written to a file: each time a thread has to be woken, which
-# costs as much as to receive 64 KiB; more than this would not stay in the cache of the processor.
-GATHERED = 1 << 19
+from harakatls.spool.gathering import Gathering
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 
@@ -38,6 +35,7 @@ class Keeper(Protocol):
     """
 
     bodies: Path | None
+    gathering: Gathering
     in_thread: InThread
 
     def seconds(self) -> float:
@@ -63,7 +61,18 @@ class StagedMessage:
     @ivar tail: what has not been written to the file.
     """
 
-    __slots__ = ("_failure", "_keeper", "_limit", "file", "id", "size", "state", "tail", "top")
+    __slots__ = (
+        "_failure",
+        "_gathering",
+        "_has_ended",
+        "_keeper",
+        "file",
+        "id",
+        "size",
+        "state",
+        "tail",
+        "top",
+    )
 
     def __init__(self, keeper: Keeper, message_id: str) -> None:
         """@raise ValueError: *message_id* cannot be the name of a file."""
@@ -77,7 +86,9 @@ class StagedMessage:
         self.state = StagedState.RECEIVING
         self._failure: SpoolFull | SpoolDamaged | None = None
         self._keeper = keeper
-        self._limit: float = GATHERED if keeper.bodies is not None else float("inf")
+        self._gathering = keeper.gathering
+        self._gathering.begin()
+        self._has_ended = False
 
     def prepend(self, fields: bytes) -> None:
         self._must_be_receiving()
@@ -87,23 +98,27 @@ class StagedMessage:
     async def write(self, chunk: bytes) -> None:
         if self.state is not StagedState.RECEIVING:
             self._must_be_receiving()
-        tail = self.tail
+        tail, gathering, octets = self.tail, self._gathering, len(chunk)
         tail += chunk
-        self.size += len(chunk)
-        if len(tail) > self._limit:
+        self.size += octets
+        gathering.held += octets
+        if len(tail) > gathering.each:
             await self._write_tail()
 
     async def commit(self, envelope: Envelope, settling: QueuedMessage | None = None) -> str:
         self._must_be_receiving()
         messages = division(self.id, envelope, self._keeper.seconds(), self.size)
-        if self.file is not None or self._is_large():
-            await self._write_tail()
-            assert self.file is not None
-            await self._keeper.in_thread(self.file.sync)
-            self._must_be_receiving()  # not aborted meanwhile
-        self.state = StagedState.HANDED_OVER
-        await self._keeper.keep(self, messages, settling)
-        self.state = StagedState.COMMITTED
+        try:
+            if self.file is not None or self._is_large():
+                await self._write_tail()
+                assert self.file is not None
+                await self._keeper.in_thread(self.file.sync)
+                self._must_be_receiving()  # not aborted meanwhile
+            self.state = StagedState.HANDED_OVER
+            await self._keeper.keep(self, messages, settling)
+            self.state = StagedState.COMMITTED
+        finally:
+            self._let_go()
         return self.id
 
     async def abort(self) -> None:
@@ -112,6 +127,7 @@ class StagedMessage:
         file = self.file
         ours = self.state in (StagedState.RECEIVING, StagedState.FAILED)
         self.state = StagedState.ABORTED
+        self._let_go()
         self.top, self.tail, self.file = b"", bytearray(), None
         if ours and file is not None:
             await self._keeper.in_thread(file.remove)
@@ -132,6 +148,11 @@ class StagedMessage:
         """What stands in memory."""
         return self.top + self.tail if self.top else bytes(self.tail)
 
+    def _let_go(self) -> None:
+        if not self._has_ended:
+            self._has_ended = True
+            self._gathering.end(len(self.tail))
+
     def _is_large(self) -> bool:
         return self._keeper.bodies is not None and len(self.tail) > BLOCK
 
@@ -142,7 +163,10 @@ class StagedMessage:
                 assert self._keeper.bodies is not None
                 self.file = BodyFile(self._keeper.bodies / (self.id + SUFFIX))
             block, self.tail = self.tail, bytearray()
-            await self._keeper.in_thread(self.file.append, block)
+            try:
+                await self._keeper.in_thread(self.file.append, block)
+            finally:
+                self._gathering.held -= len(block)
         except (SpoolFull, SpoolDamaged) as error:
             self._failed(error)
             raise

@@ -231,6 +231,21 @@ class SpoolContract(SpoolCase):
             [queued] = self.claim()
             self.assertEqual(self.read(self.spool.open_body(queued)), body)
 
+    def test_what_is_held(self) -> None:
+        """All octets of messages under way, and none of those that are over in whatever way."""
+        self.assertEqual(self.spool.held, 0)
+        first, second, third = (self.stage(name, BODY) for name in ("A.1", "B.1", "C.1"))
+        self.assertEqual(self.spool.held, 3 * len(BODY))
+        self.run_to_end(first.commit(envelope()))
+        self.run_to_end(first.abort())
+        self.assertEqual(self.spool.held, 2 * len(BODY))
+        self.run_to_end(second.abort())
+        self.run_to_end(second.abort())
+        self.raised_by(third.commit(Envelope(None, ())), ValueError)
+        self.run_to_end(third.abort())
+        self.run_to_end(self.stage("D.1", LARGE).commit(envelope()))
+        self.assertEqual(self.spool.held, 0)
+
     def test_commit_twice(self) -> None:
         """No message is queued twice."""
         staged = self.stage("A.1", BODY)

@@ -13,6 +13,7 @@ from harakatls.inbound.channel import HandshakeFailed
 from harakatls.inbound.conversation import Conversation
 from harakatls.inbound.dialogue import session_limits
 from harakatls.inbound.failed_logins import FailedLogins
+from harakatls.inbound.limits import PeerLimits
 from harakatls.inbound.settings import InboundSettings
 from harakatls.interfaces import IQueueHook, IServerTLS, ISpool
 from harakatls.plugins.spool import DurableQueue
@@ -23,6 +24,7 @@ from tests.hooks.plugins import loaded
 ME = "mx.example"
 ID = "4C1F2E3D-0000-4000-8000-000000000001"
 SETTINGS = InboundSettings(me=ME)
+PATIENT = InboundSettings(me=ME, peers=PeerLimits(commands_without_message=0))
 SUMMARY = TLSSummary("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256, "mx.example", group="X25519")
 
 EHLO = b"EHLO client.example\r\n"

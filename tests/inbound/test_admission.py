@@ -18,7 +18,7 @@ from harakatls.inbound.admission import (
     most_connections,
 )
 from harakatls.inbound.limits import PeerLimits
-from tests.inbound.support import EHLO, QUIT, SETTINGS
+from tests.inbound.support import DATA, EHLO, END, MAIL, QUIT, RCPT, SETTINGS
 from tests.inbound.test_protocol import ProtocolTestCase
 from tests.inbound.transports import CLOSED, MemoryTransport, lost
 
@@ -169,6 +169,30 @@ class LimitedTests(ProtocolTestCase):
         self.assertEqual(transport.text(), "")
 
 
+class MemoryTests(ProtocolTestCase):
+    def test_too_much_mail(self) -> None:
+        """While others' messages fill the memory no further one may begin; they go on."""
+        self.settings = evolve(SETTINGS, peers=PeerLimits(memory=1000))
+        factory = self.factory()
+        first, heard = self.connect(factory)
+        first.dataReceived(EHLO + MAIL + RCPT + DATA + b"x" * 1000 + b"\r\n")
+        second, transport = self.connect(factory)
+        second.dataReceived(EHLO)
+        transport.taken()
+        second.dataReceived(MAIL + RCPT)
+        self.assertEqual(transport.text()[:9], "452 4.3.1")
+        heard.taken()
+        first.dataReceived(END)
+        self.assertEqual(heard.text()[:3], "250")
+        second.dataReceived(MAIL)
+        self.assertEqual(transport.text()[:3], "250")
+
+    def test_no_limit(self) -> None:
+        """0 is without limit."""
+        admission = Admission(PeerLimits(memory=0), Clock())
+        self.assertTrue(admission.has_room(1 << 40))
+
+
 class PeerLimitsTests(SynchronousTestCase):
     def load(self, *lines: str) -> PeerLimits:
         return PeerLimits.load(Ini.parse("connection.ini", "\n".join(["[max]", *lines])))
@@ -188,7 +212,17 @@ class PeerLimitsTests(SynchronousTestCase):
             ("connections=many", "connections: 'many' is not a whole number of at least 0"),
             ("connections=-1", "connections: '-1' is not a whole number of at least 0"),
             ("connections_per_address=1.5", "connections_per_address: '1.5' is not a whole number"),
+            ("commands_without_message=x", "commands_without_message: 'x' is not a whole number"),
+            ("seconds_without_message=1h", "seconds_without_message: '1h' is not a number of sec"),
+            ("memory=much", "memory: 'much' is not a size in octets"),
             ("unlimited_hosts[]=192.0.2.0/33", "unlimited_hosts: '192.0.2.0/33'"),
         ]:
             error = self.assertRaises(ConfigError, self.load, line)
             self.assertIn(f"connection.ini [max] {text}", str(error))
+        for text, found in [
+            ("refuse_early_talkers=no way", "connection.ini refuse_early_talkers: 'no way' is nei"),
+            ("[min]\noctets_per_minute=-5", "connection.ini [min] octets_per_minute: '-5' is not"),
+        ]:
+            ini = Ini.parse("connection.ini", text)
+            error = self.assertRaises(ConfigError, PeerLimits.load, ini)
+            self.assertIn(found, str(error))

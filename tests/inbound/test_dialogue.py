@@ -18,6 +18,7 @@ from tests.inbound.support import (
     ID,
     MAIL,
     MESSAGE,
+    PATIENT,
     QUIT,
     RCPT,
     SETTINGS,
@@ -203,7 +204,7 @@ class OtherCommandTests(SynchronousTestCase):
 
     def test_turns(self) -> None:
         """A peer that sends thousands of commands at once lets others have their turn."""
-        talk = Talk()
+        talk = Talk(settings=PATIENT)
         talk.heard()
         talk.conversation.received(b"NOOP\r\n" * 250)
         self.assertEqual([len(octets.splitlines()) for octets in talk.channel.written], [100])

@@ -29,6 +29,7 @@ from tests.inbound.support import (
     END,
     MAIL,
     MESSAGE,
+    PATIENT,
     QUIT,
     RCPT,
     SETTINGS,
@@ -225,6 +226,7 @@ class BackpressureTests(ProtocolTestCase):
 
     def test_flood(self) -> None:
         """The answers to a flood are written bit by bit, as they are taken."""
+        self.settings = PATIENT
         protocol, transport = self.connect()
         protocol.dataReceived(b"NOOP\r\n" * 1000)
         transport.producer.pauseProducing()
@@ -238,6 +240,7 @@ class BackpressureTests(ProtocolTestCase):
 
     def test_both_reasons(self) -> None:
         """A peer is read again only when neither we nor it are in the way."""
+        self.settings = PATIENT
         looked_up: Deferred[Any] = Deferred()
         self.plugin.answers["mail"] = looked_up
         protocol, transport = self.connect()

@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from harakatls.interfaces import SpoolDamaged
 from harakatls.spool.bodies import BLOCK
-from harakatls.spool.staged import GATHERED
+from harakatls.spool.gathering import GATHERED, GATHERED_IN_ALL
 from tests.contracts.spool import LARGE, delivered, envelope
 from tests.spool.support import SQLiteCase
 
@@ -40,6 +40,38 @@ class BodyTests(SQLiteCase):
             self.assertLessEqual(len(piece), BLOCK)
             total += len(piece)
         self.assertEqual(total, 400 * 65536)
+
+    def test_memory_of_many(self) -> None:
+        """Of hundreds of large messages at once less of each stands in memory, and all arrive."""
+        many, chunk = 400, bytes(range(256)) * 128
+        staged = [self.stage(f"{number:03}.1") for number in range(many)]
+        for _ in range(12):
+            for one in staged:
+                self.run_to_end(one.write(chunk))
+            self.assertLessEqual(self.spool.held, GATHERED_IN_ALL + many * len(chunk))
+        for one in staged[:-1]:
+            self.run_to_end(one.abort())
+        self.run_to_end(staged[-1].commit(envelope()))
+        self.assertEqual(self.spool.held, 0)
+        [queued] = self.claim()
+        body, octets = self.spool.open_body(queued), b""
+        while piece := self.run_to_end(body.read(1 << 30)):
+            octets += piece
+        self.assertEqual(octets, chunk * 12)
+        # Alone it may have as much as ever.
+        self.assertEqual(len(self.stage("B.1", bytes(GATHERED)).tail), GATHERED)  # type: ignore[attr-defined]
+
+    def test_memory_when_many_come_at_once(self) -> None:
+        """Those that came when they were few may hold more: in all it stays within bounds."""
+        staged = []
+        for number in range(600):
+            staged.append(self.stage(f"{number:03}.1"))
+            for _ in range(8):
+                self.run_to_end(staged[-1].write(bytes(65536)))
+        self.assertLess(self.spool.held, 4 * GATHERED_IN_ALL)
+        for one in staged:
+            self.run_to_end(one.abort())
+        self.assertEqual(self.spool.held, 0)
 
     def test_files_go(self) -> None:
         """A file goes with the last message that needs it, or with a message that is refused."""

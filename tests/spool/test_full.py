@@ -9,8 +9,8 @@ from twisted.internet.defer import Deferred
 from harakatls.interfaces import SpoolDamaged, SpoolFull
 from harakatls.spool import bodies
 from harakatls.spool.bodies import BLOCK
+from harakatls.spool.gathering import GATHERED
 from harakatls.spool.sqlite import listing
-from harakatls.spool.staged import GATHERED
 from tests.contracts.spool import BODY, LARGE, delivered, envelope
 from tests.spool.support import SQLiteCase, failure
 

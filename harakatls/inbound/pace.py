@@ -1,0 +1,149 @@
+"""How long a peer may take, and for how much it may ask without giving us a message."""
+
+from typing import NamedTuple
+
+from harakatls.inbound import replies
+from harakatls.inbound.limits import PeerLimits
+from harakatls.smtp.events import (
+    AuthReceived,
+    BodyEnded,
+    HelloReceived,
+    HelpReceived,
+    MailReceived,
+    NoopReceived,
+    RcptReceived,
+    ResetReceived,
+    ServerEvent,
+    VerifyReceived,
+)
+from harakatls.smtp.reply import Reply
+
+PERIOD = 60.0  # seconds between two looks, at most
+
+COUNTED: frozenset[type] = frozenset(
+    {
+        AuthReceived,
+        BodyEnded,
+        HelloReceived,
+        HelpReceived,
+        MailReceived,
+        NoopReceived,
+        RcptReceived,
+        ResetReceived,
+        VerifyReceived,
+    }
+)
+"""The events that `Patience` wants to know of."""
+
+
+class Patience:
+    """
+    Counts what is asked between two messages. What the session refuses it counts by itself.
+
+    Recipients are counted apart, accepted or not: of one message there may be many.
+    """
+
+    __slots__ = ("_commands", "_limit", "_recipients", "_recipients_limit")
+
+    def __init__(self, limits: PeerLimits, max_recipients: int) -> None:
+        self._limit = limits.commands_without_message or float("inf")
+        # Twice, for a list of which half is out of date.
+        self._recipients_limit = (
+            2 * max_recipients if limits.commands_without_message else self._limit
+        )
+        self._commands = self._recipients = 0
+
+    def is_over(self, event: ServerEvent) -> bool:
+        """One event more: is it too many?"""
+        kind = event.__class__
+        if kind is BodyEnded:
+            self._commands = self._recipients = 0
+        elif kind is RcptReceived:
+            self._recipients += 1
+        else:
+            self._commands += 1
+        return self._commands > self._limit or self._recipients > self._recipients_limit
+
+
+class Overdue(NamedTuple):
+    """@ivar outcome: for the log."""
+
+    reply: Reply
+    outcome: str
+
+
+SILENT = Overdue(replies.TIMEOUT, "timeout")
+TOO_SLOW = Overdue(replies.TOO_SLOW, "too slow")
+NO_MESSAGE = Overdue(replies.NO_MESSAGE, "no message for too long")
+
+
+class Pace:
+    """
+    Looks at a peer's time, now and then.
+
+    - It may be silent for a while: between two commands, and in a message.
+    - A command has to be complete by then: octets alone do not count, or one in each minute would
+      hold a connection for ever.
+    - A message may be slow for a while. From each second on a rate is owed, and what comes in pays
+      for it; who owes as much as falls due in the time that it might be silent is too slow.
+    - Who gives us no message at all has to go in the end.
+    """
+
+    __slots__ = (
+        "_heard",
+        "_last_message",
+        "_limits",
+        "_looked",
+        "_messages",
+        "_octets",
+        "_owed",
+        "_receiving",
+        "_silence",
+    )
+
+    def __init__(self, limits: PeerLimits, silence: float, now: float) -> None:
+        """@param silence: seconds that a peer may be silent."""
+        self._limits = limits
+        self._silence = silence
+        self._heard = self._looked = self._last_message = now
+        self._owed = 0.0
+        self._octets = self._messages = 0
+        self._receiving = False
+
+    def heard(self, now: float) -> None:
+        """A line has ended, some of a message has come, or it is the peer's turn again."""
+        self._heard = now
+
+    def look(
+        self, now: float, octets: int, messages: int, is_receiving: bool, is_ours: bool
+    ) -> Overdue | None:
+        """
+        Is the peer too slow?
+
+        @param octets: that have come, in all.
+        @param messages: that have come to their end, in all.
+        @param is_receiving: one is under way.
+        @param is_ours: it is not the peer that is waited for.
+        """
+        elapsed = max(0.0, now - self._looked)  # the wall clock may have been set back
+        paid = octets - self._octets
+        is_the_same = self._receiving and is_receiving and messages == self._messages
+        if is_receiving or messages != self._messages:
+            self._last_message = now
+        self._looked, self._octets, self._messages = now, octets, messages
+        self._receiving = is_receiving
+        if is_ours:
+            self._heard = now
+            return None
+        if now - self._heard >= self._silence:
+            return SILENT
+        if not is_receiving:
+            limit = self._limits.seconds_without_message
+            return NO_MESSAGE if 0 < limit <= now - self._last_message else None
+        due = self._limits.octets_per_minute / 60
+        self._owed = max(0.0, self._owed + due * elapsed - paid) if is_the_same else 0.0
+        return TOO_SLOW if 0 < due * self._silence <= self._owed else None
+
+    def next_look(self, now: float) -> float:
+        """In so many seconds."""
+        return max(0.001, min(PERIOD, self._silence, self._heard + self._silence - now))
