@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -153,7 +153,10 @@ class Instance:
     An instance directory, and the server that runs on it while it is started.
 
     @ivar port: where STARTTLS is offered; @ivar smtps_port: where TLS comes first.
+    @ivar twistd: what starts the server.
     """
+
+    twistd: Sequence[str] = TWISTD
 
     def __init__(self, directory: Path, port: int, smtps_port: int, authority: Path) -> None:
         self.directory = directory
@@ -203,6 +206,10 @@ class Instance:
 
     # -- the process
 
+    def environment(self) -> dict[str, str]:
+        """The variables of the server."""
+        return environment()
+
     def start(self) -> None:
         """
         Start the server.
@@ -214,12 +221,12 @@ class Instance:
         atexit.register(self.kill)  # before the directory goes, should a test forget it
         with open(self.directory / "log", "ab") as log:
             self._process = subprocess.Popen(
-                [*TWISTD, "-n", "--pidfile=", "harakatls", "--config", str(self.config)],
+                [*self.twistd, "-n", "--pidfile=", "harakatls", "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.directory,
-                env=environment(),
+                env=self.environment(),
             )
         deadline = time.monotonic() + START_LIMIT
         while not self._greets():

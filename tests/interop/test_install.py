@@ -1,75 +1,17 @@
 """`pip install .` into an empty virtual environment gives a whole server."""
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
-from twisted.trial.unittest import SynchronousTestCase
-
-from tests.support import REPOSITORY, temporary_directory
+from tests.interop.installed import InstalledTestCase
+from tests.support import temporary_directory
 
 
-class InstallTests(SynchronousTestCase):
-    """Dependencies are taken from the environment of the tests; ours is not."""
-
-    bin: Path
-
-    def setUp(self) -> None:
-        home = temporary_directory()
-        source = home / "source"
-        unwanted = shutil.ignore_patterns(
-            ".*",
-            "build",
-            "*.egg-info",
-            "node_modules",
-            "instance",
-            "work",
-            "__pycache__",
-            "_trial*",
-        )
-        shutil.copytree(REPOSITORY, source, symlinks=True, ignore=unwanted)
-        self.run_program(sys.executable, "-m", "venv", "--without-pip", str(home / "venv"))
-        self.bin = home / "venv/bin"
-        target = self.output(
-            self.bin / "python", "-c", "import site; print(*site.getsitepackages())"
-        )
-        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python"]
-        self.run_program(*pip, self.bin / "python", "install", "-qq", "--no-deps", source)
-        # Only the folder itself goes on the path, so the link to our checkout in it does not count.
-        ours = self.output(sys.executable, "-c", "import site; print(*site.getsitepackages())")
-        (Path(target) / "dependencies.pth").write_text(f"{ours}\n")
-
-    def run_program(self, *command: str | Path) -> "subprocess.CompletedProcess[str]":
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-        done = subprocess.run(
-            list(map(str, command)),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            cwd=temporary_directory(),
-            env=environment,
-            stdin=subprocess.DEVNULL,
-        )
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        return done
-
-    def output(self, *command: str | Path) -> str:
-        return self.run_program(*command).stdout.strip()
-
+class InstallTests(InstalledTestCase):
     def test_installed(self) -> None:
         """twistd knows the server, and init writes the commented files, far from any checkout."""
         where = self.output(
             self.bin / "python", "-c", "import harakatls; print(harakatls.__file__)"
         )
         self.assertTrue(where.startswith(str(self.bin.parent)), where)
-        twistd: list[str | Path] = [
-            self.bin / "python",
-            "-c",
-            "from twisted.scripts.twistd import run; run()",
-        ]
-        self.assertIn("harakatls", self.output(*twistd, "--help"))
+        self.assertIn("harakatls", self.output(*self.twistd, "--help"))
         instance = temporary_directory() / "instance"
         self.output(self.bin / "harakatls", "init", "--host", "new.test", instance)
         self.assertIn("# smtp.ini", (instance / "config/smtp.ini").read_text())
