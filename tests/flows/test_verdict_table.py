@@ -28,6 +28,7 @@ from tests.inbound.support import (
     QUIT,
     RCPT,
     SETTINGS,
+    RefusingTLS,
     Talk,
 )
 
@@ -37,6 +38,7 @@ ROW = re.compile(
     re.MULTILINE,
 )
 OF_DELIVERY = {"route", "send", "bounce", "delivered", "delayed", "failed"}
+OF_LOGIN = {"mechanisms", "secret", "certificate"}  # facts are asked for, not verdicts
 TIMEOUT = 7.0
 SMALL = 20  # octets: less than MESSAGE has
 
@@ -68,6 +70,7 @@ SAID: dict[str, tuple[tuple[bytes, ...], tuple[bytes, ...]]] = {
     "connect": ((), ()),
     "hello": ((), (EHLO,)),
     "capabilities": ((), (EHLO,)),
+    "password": ((EHLO,), (b"AUTH PLAIN AGpvZQBndWVzcw==\r\n",)),
     "mail": ((EHLO,), (MAIL,)),
     "refused": ((EHLO,), (MAIL,)),
     "rcpt": ((EHLO, MAIL), (RCPT,)),
@@ -135,10 +138,20 @@ def conversation(row: Row, answer: Any) -> Talk:
         answers["relaying"] = True
     elif row.stage == "relaying":
         answers["rcpt"] = CONTINUE
+    login = row.stage == "password"
+    if login:
+        answers["mechanisms"] = ("PLAIN",)
     limit = SMALL if row.stage == "too_large" else SETTINGS.max_bytes
-    return Talk(
-        Everything(**answers), settings=evolve(SETTINGS, max_bytes=limit), timeouts=(TIMEOUT,)
+    talk = Talk(
+        Everything(**answers),
+        settings=evolve(SETTINGS, max_bytes=limit),
+        timeouts=(TIMEOUT,),
+        tls=RefusingTLS() if login else None,
+        implicit_tls=login,
     )
+    if login:
+        talk.secured()
+    return talk
 
 
 def held(row: Row, answer: Any) -> Held:
@@ -155,6 +168,8 @@ def held(row: Row, answer: Any) -> Held:
     if isinstance(answer, Deferred):  # the hook hangs
         talk.clock.advance(TIMEOUT - 1)
         talk.clock.advance(2)
+    elif row.stage == "password":
+        talk.clock.advance(60)  # who guesses waits
     whole = talk.heard()
     line = whole.partition("\r\n")[0]
     return Held(talk, f"{line[:3]} {line[4:]}", whole)
@@ -175,7 +190,7 @@ class VerdictTableTests(SynchronousTestCase):
         for row in ROWS:
             if row.stage == row.hook:
                 documented.setdefault(row.hook, []).append(row.verdict)
-        self.assertEqual(documented.keys(), {s for s, _ in STAGES} - OF_DELIVERY)
+        self.assertEqual(documented.keys(), {s for s, _ in STAGES} - OF_DELIVERY - OF_LOGIN)
         for hook, verdicts in documented.items():
             self.assertIn(verdicts, (["whatever"], ["True", "whatever"], list(VERDICTS)), hook)
         self.assertEqual(SAID.keys(), {row.stage for row in ROWS})
