@@ -12,7 +12,9 @@ from harakatls.config.timeouts import plugin_timeout
 from harakatls.inbound.settings import InboundSettings, ListenerSettings
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.plugins import lmtp, quarantine, smtp_proxy
+from harakatls.plugins.aliases import read_aliases
 from harakatls.plugins.host_list import LocalDomains
+from harakatls.plugins.limit_settings import LimitSettings
 from harakatls.plugins.maildir import maildir_path
 from harakatls.plugins.relay import RelaySettings
 from harakatls.plugins.smtp_forward import ForwardSettings
@@ -47,6 +49,9 @@ def read_all(config: ConfigDirectory) -> tuple[object, ...]:
         smtp_proxy.read_settings(config),
         lmtp.read_stores(config),
         quarantine.path(config),
+        LimitSettings.load(config, 30.0),
+        read_aliases(config),
+        config.lines("data.signatures"),
         plugin_timeout(config, "tls"),
         queue_directory(config).name,
     )

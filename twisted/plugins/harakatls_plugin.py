@@ -12,7 +12,13 @@ harakatls = ServiceMaker(
 )
 
 tls = PluginFactory("tls", "harakatls.plugins.tls:load")
+aliases = PluginFactory("aliases", "harakatls.plugins.aliases:load")
+signatures = PluginFactory("data.signatures", "harakatls.plugins.signatures:load")
+credential_leaks = PluginFactory(
+    "prevent_credential_leaks", "harakatls.plugins.credential_leaks:load"
+)
 relay = PluginFactory("relay", "harakatls.plugins.relay:load")
+limit = PluginFactory("limit", "harakatls.plugins.limit:load")
 host_list = PluginFactory("rcpt_to.in_host_list", "harakatls.plugins.host_list:load")
 smtp_forward = PluginFactory("queue/smtp_forward", "harakatls.plugins.smtp_forward:load")
 smtp_proxy = PluginFactory("queue/smtp_proxy", "harakatls.plugins.smtp_proxy:load")

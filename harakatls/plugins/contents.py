@@ -1,0 +1,79 @@
+"""What is said in a message, with its encodings taken off, for plugins that look for words."""
+
+from collections.abc import Callable, Iterator
+from email import message_from_bytes
+from email.errors import MessageError
+from email.message import Message
+from typing import Any
+
+from attrs import field, frozen
+from twisted.internet.defer import DeferredSemaphore
+
+from harakatls.interfaces import IStagedMessage
+from harakatls.plugins.files import CallInThread
+
+CHUNK = 65536
+AT_A_TIME = 2
+"""So many messages are in memory as a whole; others wait for their turn."""
+
+LOOKED_INTO = 4 << 20
+"""So many octets of a message, from its start, are searched for parts that are encoded."""
+
+MOST_MULTIPARTS = 50
+"""With more parts within parts, each line of a message would be compared with too many ends."""
+
+
+@frozen
+class Contents:
+    """Reads messages as a whole, a few at a time, and looks at them in a thread."""
+
+    call_in_thread: CallInThread
+    _turns: DeferredSemaphore = field(factory=lambda: DeferredSemaphore(AT_A_TIME), init=False)
+
+    async def ask(self, message: IStagedMessage, question: Callable[[list[bytes]], Any]) -> Any:
+        """
+        @param question: asked in a thread, about the message as it came and the parts of its
+            body without their encodings.
+        @return: its answer.
+        """
+        await self._turns.acquire()
+        try:
+            octets = await _whole(message)
+            return await self.call_in_thread(lambda: question([octets, *decoded_parts(octets)]))
+        finally:
+            self._turns.release()
+
+
+async def _whole(message: IStagedMessage) -> bytes:
+    chunks: list[bytes] = []
+    body = message.open()
+    try:
+        while chunk := await body.read(CHUNK):
+            chunks.append(chunk)
+    finally:
+        body.close()
+    return b"".join(chunks)
+
+
+def decoded_parts(octets: bytes) -> Iterator[bytes]:
+    """
+    The leaves of a message whose encoding hides what they say; raises nothing.
+
+    @param octets: anything; what is no MIME, or is made to be costly, has no parts.
+    """
+    beginning = octets[:LOOKED_INTO]
+    if beginning.lower().count(b"multipart/") > MOST_MULTIPARTS:
+        return
+    try:
+        for part in message_from_bytes(beginning).walk():
+            if isinstance(part, Message) and _is_encoded(part):
+                payload = part.get_payload(decode=True)
+                if isinstance(payload, bytes):
+                    yield payload
+    except (RecursionError, MessageError, LookupError, ValueError):
+        return  # parts within parts without end, or worse: it is looked at as it came
+
+
+def _is_encoded(part: Message) -> bool:
+    encoding = str(part.get("content-transfer-encoding", "")).strip().lower()
+    return encoding in ("base64", "quoted-printable", "x-uuencode", "uuencode", "uue", "x-uue")
