@@ -11,7 +11,7 @@ from harakatls.config.directory import ConfigDirectory, queue_directory
 from harakatls.config.timeouts import plugin_timeout
 from harakatls.inbound.settings import InboundSettings, ListenerSettings
 from harakatls.outbound.settings import OutboundSettings
-from harakatls.plugins import lmtp, quarantine, smtp_proxy
+from harakatls.plugins import lmtp, quarantine, smtp_proxy, toobusy
 from harakatls.plugins.aliases import read_aliases
 from harakatls.plugins.host_list import LocalDomains
 from harakatls.plugins.limit_settings import LimitSettings
@@ -52,6 +52,7 @@ def read_all(config: ConfigDirectory) -> tuple[object, ...]:
         LimitSettings.load(config, 30.0),
         read_aliases(config),
         config.lines("data.signatures"),
+        toobusy.max_lag(config),
         plugin_timeout(config, "tls"),
         queue_directory(config).name,
     )
