@@ -3,7 +3,7 @@
 from tests.interop.dovecot import Dovecot
 from tests.interop.postfix import Postfix
 from tests.interop.relaying import RelayCase
-from tests.support import Certificates, temporary_directory, wait_until
+from tests.support import Certificates, run_harakatls, temporary_directory, wait_until
 
 USER = "relay@dest.test"
 SOCKET = """
@@ -79,6 +79,17 @@ class LoginTests(RelayCase):
         """Because the operator says so."""
         self.start("plain login scram-sha-256", auth_type="login")
         self.check_delivered("LOGIN")
+
+    def test_a_wrong_password_is_said_once(self) -> None:
+        """However much mail waits for it: Postfix must not lock the account."""
+        self.start("plain", password="wr0ng-passw0rd")
+        for number in range(5):
+            self.send(f"number {number}")
+        wait_until(lambda: self.instance.queue_list().count("4.7.8") >= 5, "five reasons", 30)
+        self.assertEqual(self.postfix.log().count("authentication failed"), 1)
+        self.assertIn("not asked: it refused our login with PLAIN", self.instance.queue_list())
+        shown = run_harakatls("queue", "show", "--config", self.instance.config, "*").stdout
+        self.assertRegex(shown, r"not asked: it refused our login .* asked again from \d\d:\d\d")
 
     def test_a_wrong_password(self) -> None:
         """The mail waits, with a reason that says whose mistake it is; the password is nowhere."""
