@@ -103,6 +103,24 @@ def _looks_like_address(text: str) -> bool:
     return ":" in text or text.rpartition(".")[2].isdigit() or text[:1] == "["
 
 
+_EXACT = 1000
+"""Above the length of any prefix, and above the number of labels of any name."""
+
+
+def narrowness(entry: str) -> int:
+    """
+    Of several entries that hold, the narrowest counts: a host before a network or a wildcard.
+
+    @param entry: as in C{HostList.entries}.
+    """
+    if entry.startswith("*."):
+        return entry.count(".")
+    if "/" in entry:
+        network = ip_network(entry)
+        return network.prefixlen + (96 if network.version == 4 else 0)
+    return _EXACT
+
+
 @frozen
 class HostList:
     """

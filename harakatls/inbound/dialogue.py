@@ -358,6 +358,7 @@ def session_limits(settings: InboundSettings) -> SessionLimits:
         recipients=settings.max_recipients,
         errors=settings.max_bad_commands,
         smtputf8=settings.smtputf8,
+        requiretls=settings.requiretls,
     )
 
 

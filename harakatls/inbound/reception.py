@@ -21,6 +21,7 @@ from harakatls.inbound.trace import ReceivedCount, TraceFields
 from harakatls.interfaces import ISpool, IStagedMessage, SpoolFull
 from harakatls.mail.address import Address
 from harakatls.mail.envelope import Envelope, Recipient
+from harakatls.mail.tls_required import TLSRequiredField
 from harakatls.smtp.events import BodyEnded, MailReceived, RcptReceived
 from harakatls.smtp.refusals import TOO_LARGE, TOO_MANY_RECIPIENTS
 from harakatls.smtp.reply import Reply
@@ -87,6 +88,7 @@ class Reception:
         self._addresses: set[Address] = set()
         self._staged: IStagedMessage | None = None
         self._hops = ReceivedCount()
+        self._tls_required = TLSRequiredField()
         self._refusal: Reply | None = None
         self._abandoned = False
         self._tells = "reset" in chain.hooked
@@ -205,6 +207,7 @@ class Reception:
         self._staged = staged
         self._refusal = None
         self._hops = ReceivedCount()
+        self._tls_required = TLSRequiredField()
         if self._settings.add_received:
             now = self._clock.seconds()
             staged.prepend(self._trace.received(connection, transaction, now))
@@ -213,6 +216,7 @@ class Reception:
     async def body(self, chunk: bytes) -> None:
         """A piece of the message."""
         self._hops.add(chunk)
+        self._tls_required.add(chunk)
         if self._staged is None:
             return  # without space; the peer has to be heard out before it can be told
         try:
@@ -234,6 +238,11 @@ class Reception:
             refusal = MAIL_LOOP
         transaction = self.transaction
         assert transaction is not None
+        if self._tls_required.says_no and not transaction.envelope.parameters.requiretls:
+            transaction = evolve(
+                transaction, envelope=evolve(transaction.envelope, tls_optional=True)
+            )
+            self.transaction = transaction
         reply = refusal or await self._hand_over(connection, transaction)
         self.messages.add(reply)
         _log(connection, transaction, event.size, reply)

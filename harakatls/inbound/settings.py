@@ -118,6 +118,7 @@ class InboundSettings:
     add_received: bool = True
     smtputf8: bool = True
     peers: PeerLimits = Factory(PeerLimits)
+    requiretls: bool = True
 
     @classmethod
     def load(cls, config: ConfigDirectory) -> "InboundSettings":
@@ -161,6 +162,7 @@ class InboundSettings:
             close=_reply_text(message, "close", message.text("close", usual.close)),
             smtputf8=connection.main.boolean("smtputf8", usual.smtputf8),
             peers=PeerLimits.load(connection),
+            requiretls=connection.main.boolean("requiretls", usual.requiretls),
         )
 
 

@@ -22,7 +22,8 @@ class TraceFields:
         Received: from client.example ([192.0.2.1])
                 by mx.example (harakatls/1.0) with ESMTPS id 4C1F….1
                 (envelope-from <a@b.example>)
-                tls TLS_AES_256_GCM_SHA384 (TLSv1.3 X25519 sni=mx.example);
+                tls TLS_AES_256_GCM_SHA384 (TLSv1.3 X25519 sni=mx.example)
+                (REQUIRETLS);
                 Sun, 23 Nov 2025 04:01:00 +0000
     """
 
@@ -39,10 +40,12 @@ class TraceFields:
             self._remember(connection)
         envelope = transaction.envelope
         utf8 = "UTF8" if envelope.parameters.smtputf8 else ""
+        # RFC 8689 has no clause for it.
+        requiretls = "\r\n\t(REQUIRETLS)" if envelope.parameters.requiretls else ""
         protocol = self._protocol.removeprefix("E") if utf8 else self._protocol
         return (
             f"{self._from_and_by} with {utf8}{protocol} id {transaction.id}\r\n"
-            f"\t(envelope-from <{_path(envelope.reverse_path)}>){self._tls};\r\n"
+            f"\t(envelope-from <{_path(envelope.reverse_path)}>){self._tls}{requiretls};\r\n"
             f"\t{_date(int(now))}\r\n"
         ).encode("utf-8", "replace")
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from zope.interface import Interface
 
 from harakatls.interfaces.spool import IStagedMessage
-from harakatls.mail.envelope import Envelope, Recipient
+from harakatls.mail.envelope import Envelope, Recipient, TLSWish
 from harakatls.mail.route import BackEndOptions, NextHop
 from harakatls.queued import Delivered, Outcome
 from harakatls.smtp.reply import Reply
@@ -15,7 +15,8 @@ class BackEndFailed(Exception):
     """
     The conversation with a back end ended without an answer that could be passed on.
 
-    @ivar reply: 4yz, for the client; it does not tell who or where the back end is.
+    @ivar reply: for the client, 4yz; 5yz where nothing is wrong with the back end, but it must not
+        have this message (RFC 8689). It does not tell who or where the back end is.
     @ivar reached: it was there, and has refused no mail from us as a whole.
     """
 
@@ -59,10 +60,12 @@ class IBackEnds(Interface):
         @raise ConfigError: OpenSSL refuses a value in it.
         """
 
-    async def open(hop: NextHop, options: BackEndOptions) -> IBackEnd:
+    async def open(hop: NextHop, options: BackEndOptions, wish: TLSWish = TLSWish.NONE) -> IBackEnd:
         """
         Connected, greeted, with TLS and logged in, as *hop* and *options* want it.
 
+        @param wish: of the messages it is for. Where it has been opened without C{REQUIRED}, MAIL
+            with REQUIRETLS raises C{BackEndFailed}, and the other way round.
         @raise BackEndFailed: no mail can be sent there.
         """
 

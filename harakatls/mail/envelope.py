@@ -1,5 +1,7 @@
 """The envelope of a message: what MAIL and RCPT say (RFC 5321 section 2.3.1)."""
 
+from enum import Enum
+
 from attrs import frozen
 
 from harakatls.mail.address import Address
@@ -18,7 +20,7 @@ class MailParameters:
     @ivar smtputf8: the message needs SMTPUTF8 (RFC 6531).
     @ivar ret: "FULL" or "HDRS" (RFC 3461), or None.
     @ivar envid: the envelope identifier, xtext decoded (RFC 3461), or None.
-    @ivar requiretls: RFC 8689.
+    @ivar requiretls: REQUIRETLS was said (RFC 8689).
     """
 
     size: int | None = None
@@ -30,6 +32,19 @@ class MailParameters:
 
 
 NO_PARAMETERS = MailParameters()
+
+
+class TLSWish(Enum):
+    """
+    What the sender of a message wants of TLS on its way (RFC 8689).
+
+    NONE: nothing was said. REQUIRED: the option REQUIRETLS. OPTIONAL: the header field
+    C{TLS-Required: No}.
+    """
+
+    NONE = "none"
+    REQUIRED = "required"
+    OPTIONAL = "optional"
 
 
 @frozen
@@ -52,9 +67,19 @@ class Envelope:
     @ivar reverse_path: None is the null reverse-path, ``<>``.
     @ivar route: where a plugin wants it to go, as a word that the plugin knows; never a login. ""
         leaves that to others.
+    @ivar tls_optional: its header says C{TLS-Required: No} (RFC 8689 section 3), which counts for
+        nothing beside REQUIRETLS.
     """
 
     reverse_path: Address | None
     recipients: tuple[Recipient, ...] = ()
     parameters: MailParameters = NO_PARAMETERS
     route: str = ""
+    tls_optional: bool = False
+
+    @property
+    def tls_wish(self) -> TLSWish:
+        """REQUIRETLS counts more than the header (RFC 8689 section 3)."""
+        if self.parameters.requiretls:
+            return TLSWish.REQUIRED
+        return TLSWish.OPTIONAL if self.tls_optional else TLSWish.NONE

@@ -1,5 +1,7 @@
 """Where a message goes next."""
 
+from collections.abc import Iterator
+
 from attrs import field, frozen
 
 SMTP_PORT = 25
@@ -91,3 +93,11 @@ class NextHop:
     def name(self) -> str:
         """For those who read about it: the name, or the address where only that is known."""
         return self.mx_name or self.host
+
+    @property
+    def identities(self) -> Iterator[str]:
+        """By which lists of hosts may mean it, the nearest first."""
+        yield self.host
+        if self.mx_name is not None:
+            yield self.mx_name
+        yield self.domain

@@ -27,6 +27,7 @@ from harakatls.smtp.events import Asked
 from harakatls.smtp.parameters import mail_parameters, rcpt_parameters
 from harakatls.smtp.reply import Reply
 from harakatls.smtp.states import READY
+from harakatls.tls.wishes import as_told
 
 log = Logger()
 
@@ -36,17 +37,23 @@ MAY_BE_THERE = Reply.of(
     451, "4.4.2", "The mail server behind this one is gone; try later, though it may arrive twice"
 )
 DAMAGED = Reply.of(451, "4.3.0", "The message cannot be read any more, send it again")
+_OTHER_CONNECTION = Reply.of(451, "4.3.0", "REQUIRETLS needs a connection of its own, try later")
 _NOT_7BIT = Reply.of(554, "5.6.3", "The message is 8-bit, which the mail server does not take")
 
 
 @implementer(IBackEnd)
 @define(eq=False)
 class BackEnd:
-    """One conversation, at the client's own pace."""
+    """
+    One conversation, at the client's own pace.
+
+    @ivar _requires_tls: it was opened for mail with REQUIRETLS.
+    """
 
     _connector: Connector
     _opened: Opened
     _hop: NextHop
+    _requires_tls: bool = False
     _envelope: Envelope | None = None
 
     @property
@@ -57,6 +64,9 @@ class BackEnd:
     async def mail(self, envelope: Envelope) -> Reply:
         """As `IBackEnd.mail`."""
         session = self._opened.protocol.session
+        if envelope.parameters.requiretls is not self._requires_tls:
+            raise BackEndFailed(_OTHER_CONNECTION, reached=False)
+        envelope = as_told(envelope, self._opened.decision)
         with self._telling():
             if session.state is not READY:
                 reset = await self._ask(Asked.RSET, session.reset())

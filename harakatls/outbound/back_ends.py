@@ -9,12 +9,13 @@ from zope.interface import implementer
 
 from harakatls.config.errors import ConfigError
 from harakatls.interfaces import BackEndFailed, IBackEnds, IStagedMessage, SpoolDamaged
-from harakatls.mail.envelope import Envelope, Recipient
+from harakatls.mail.envelope import Envelope, Recipient, TLSWish
 from harakatls.mail.route import BackEndOptions, NextHop
 from harakatls.outbound.back_end import DAMAGED, GONE, MAY_BE_THERE, BackEnd
 from harakatls.outbound.broken import ConnectionBroken
 from harakatls.outbound.connector import Connector, Opened, Unusable
 from harakatls.outbound.host import bounded, decided
+from harakatls.outbound.misses import UNMET_BEHIND, is_unmet
 from harakatls.outbound.reach import other_family
 from harakatls.outbound.refused_logins import RefusedLogins
 from harakatls.outbound.routing import Routing, Skipped
@@ -25,6 +26,7 @@ from harakatls.queued import Outcome
 from harakatls.smtp.reply import Reply
 from harakatls.tls.client import ClientTLS
 from harakatls.tls.settings import OutboundTLS
+from harakatls.tls.wishes import as_told
 
 log = Logger()
 
@@ -83,22 +85,25 @@ class BackEnds:
         for connector in self._connectors.values():
             connector.close()
 
-    async def open(self, hop: NextHop, options: BackEndOptions) -> "BackEnd":
+    async def open(
+        self, hop: NextHop, options: BackEndOptions, wish: TLSWish = TLSWish.NONE
+    ) -> "BackEnd":
         """As `IBackEnds.open`; never a connection that was used before."""
         connector = self.connector(options)
-        opened, at = await self._opened(connector, hop, afresh=True)
-        return BackEnd(connector, opened, at)
+        opened, at = await self._opened(connector, hop, wish, afresh=True)
+        return BackEnd(connector, opened, at, wish is TLSWish.REQUIRED)
 
     async def deliver(
         self, hop: NextHop, options: BackEndOptions, envelope: Envelope, message: IStagedMessage
     ) -> Mapping[Recipient, Outcome]:
         """As `IBackEnds.deliver`."""
         connector = self.connector(options)
-        opened, at = await self._opened(connector, hop, afresh=False)
+        wish = envelope.tls_wish
+        opened, at = await self._opened(connector, hop, wish, afresh=False)
         try:
             return await self._transaction(connector, opened, at, envelope, message)
         except _Stale:
-            opened, at = await self._opened(connector, hop, afresh=True)
+            opened, at = await self._opened(connector, hop, wish, afresh=True)
             return await self._transaction(connector, opened, at, envelope, message)
 
     async def _transaction(
@@ -112,7 +117,7 @@ class BackEnds:
         transaction = Transaction(
             opened.protocol,
             connector.settings,
-            envelope,
+            as_told(envelope, opened.decision),
             envelope.recipients,
             message.size,
             b"",
@@ -141,7 +146,7 @@ class BackEnds:
     # -- opening ------------------------------------------------------------------------------
 
     async def _opened(
-        self, connector: Connector, hop: NextHop, afresh: bool
+        self, connector: Connector, hop: NextHop, wish: TLSWish, afresh: bool
     ) -> tuple[Opened, NextHop]:
         """
         @return: with the address that it came to.
@@ -151,11 +156,12 @@ class BackEnds:
         for skipped in found.skipped:
             _log_skipped(skipped)
         tried = set()
+        failures = [skipped.reply for skipped in found.skipped]
         for number, each in enumerate(found.hops, 1):
             if each in tried:
                 continue
             other = other_family(each, found.hops[number:])
-            opened = await connector.open(each, 0, afresh, other)
+            opened = await connector.open(each, 0, afresh, other, wish)
             at = each
             if opened.instead is not None:
                 at = opened.instead.hop
@@ -164,6 +170,9 @@ class BackEnds:
             if isinstance(opened, Opened):
                 return opened, at
             _log_unusable(at, opened)
+            failures.append(opened.reply)
+        if failures and all(map(is_unmet, failures)):
+            raise BackEndFailed(UNMET_BEHIND[str(failures[-1].enhanced)], reached=False)
         raise BackEndFailed(UNUSABLE, reached=False)
 
     def connector(self, options: BackEndOptions) -> Connector:

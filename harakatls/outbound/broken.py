@@ -10,6 +10,7 @@ class ConnectionBroken(Exception):
     @ivar resuming: in one that was to resume a session.
     @ivar unsecured: it broke where the answer to STARTTLS should have come, or that was neither yes
         nor no.
+    @ivar untrusted: in one that failed since the certificate is not good enough.
     @ivar injected: what came was an attacker's.
     """
 
@@ -21,6 +22,7 @@ class ConnectionBroken(Exception):
         resuming: bool = False,
         unsecured: bool = False,
         injected: bool = False,
+        untrusted: bool = False,
     ) -> None:
         super().__init__(problem)
         self.securing = securing
@@ -28,3 +30,4 @@ class ConnectionBroken(Exception):
         self.resuming = resuming
         self.unsecured = unsecured
         self.injected = injected
+        self.untrusted = untrusted

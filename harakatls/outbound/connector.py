@@ -13,9 +13,11 @@ from twisted.logger import Logger
 
 from harakatls.connection import TLSSummary
 from harakatls.interfaces import ITLSMemory
+from harakatls.mail.envelope import TLSWish
 from harakatls.mail.route import NextHop
 from harakatls.outbound.broken import ConnectionBroken
 from harakatls.outbound.dead_hosts import DeadHosts
+from harakatls.outbound.misses import Miss, missed, needed
 from harakatls.outbound.opening import HostRefused, Opening, TLSClient
 from harakatls.outbound.pool import Line, LineKey, Pool
 from harakatls.outbound.protocol import OutboundProtocol
@@ -26,8 +28,9 @@ from harakatls.outbound.tcp import Connect
 from harakatls.smtp.events import Asked
 from harakatls.smtp.reply import Reply
 from harakatls.smtp.states import READY
-from harakatls.tls.policy import Decision, SecurityLevel, moment, outbound_decision
+from harakatls.tls.policy import Decision, SecurityLevel, moment
 from harakatls.tls.settings import NoGoSettings, OutboundTLS
+from harakatls.tls.wishes import decision_for
 
 log = Logger()
 
@@ -125,6 +128,7 @@ class Connector:
         earlier_attempts: int,
         afresh: bool = False,
         other: NextHop | None = None,
+        wish: TLSWish = TLSWish.NONE,
     ) -> Opened | Unusable:
         """
         A connection that was kept, or a new one. It is to be given back with `leave`, where
@@ -134,10 +138,11 @@ class Connector:
         @param earlier_attempts: how often the message has been tried before.
         @param afresh: none that was kept.
         @param other: the same host by the other address family, for a connection that takes long.
+        @param wish: what the sender of the message wants of TLS.
         """
-        decision = await self._decide(hop)
+        decision = await self._decide(hop, wish)
         if decision.refusal is not None:
-            return Unusable(Reply.of(451, "4.7.4", decision.refusal), decision)
+            return Unusable(missed(decision, Miss.FORBIDDEN, decision.refusal), decision)
         line = None if afresh else await self._kept(LineKey.of(hop, decision, self.me))
         if line is not None:
             return Opened(line.protocol, decision, line.secured, line, line.messages)
@@ -156,20 +161,22 @@ class Connector:
         if reached.problem is None:
             return await self._new(hop, decision, earlier_attempts, reached.protocol)
         reply = Reply.of(451, "4.4.1", f"{hop.name}: {reached.problem}")
-        there = await self._at_other(reached, earlier_attempts)
+        there = await self._at_other(reached, earlier_attempts, wish)
         return evolve(there, instead=Instead(other, reply))
 
-    async def _at_other(self, reached: Reached, earlier_attempts: int) -> Opened | Unusable:
+    async def _at_other(
+        self, reached: Reached, earlier_attempts: int, wish: TLSWish
+    ) -> Opened | Unusable:
         """What is decided by address is decided for this one."""
         hop, protocol = reached.hop, reached.protocol
         try:
-            decision = await self._decide(hop)
+            decision = await self._decide(hop, wish)
         except BaseException:
             protocol.abort()
             raise
         if decision.refusal is not None:
             protocol.abort()
-            return Unusable(Reply.of(451, "4.7.4", decision.refusal), decision)
+            return Unusable(missed(decision, Miss.FORBIDDEN, decision.refusal), decision)
         return await self._new(hop, decision, earlier_attempts, protocol)
 
     async def _new(
@@ -238,12 +245,12 @@ class Connector:
 
     # -- how much TLS -------------------------------------------------------------------------
 
-    async def _decide(self, hop: NextHop) -> Decision:
-        return self.tls.identified(hop, await self._level(hop))
+    async def _decide(self, hop: NextHop, wish: TLSWish) -> Decision:
+        return self.tls.identified(hop, await self._level(hop, wish))
 
-    async def _level(self, hop: NextHop) -> Decision:
+    async def _level(self, hop: NextHop, wish: TLSWish) -> Decision:
         enabled = self.settings.enable_tls
-        decision = outbound_decision(hop, self.tls_settings, None, enabled)
+        decision = decision_for(wish, hop, self.tls_settings, None, enabled)
         if self.memory is None or not self.nogo.enabled or not decision.may_forgo:
             return decision
         failed_at = await self.memory.failed_at(hop.host)
@@ -255,7 +262,7 @@ class Connector:
             mx=hop.mx_name,
             when=moment(failed_at),
         )
-        return outbound_decision(hop, self.tls_settings, failed_at, enabled)
+        return decision_for(wish, hop, self.tls_settings, failed_at, enabled)
 
     async def _without_tls(
         self,
@@ -267,11 +274,11 @@ class Connector:
         """After a handshake that failed, or could not begin: the fallback, where there is one."""
         problem = str(failed)
         if not decision.may_fall_back:
-            return _insecure(hop, decision, problem)
+            return _insecure(hop, decision, failed)
         if failed.securing:
             await self._remember_failure(hop)
         if not earlier_attempts:
-            return _insecure(hop, decision, problem)
+            return _insecure(hop, decision, failed)
         reason = f"in the clear, since TLS failed just now: {problem}"
         decision = evolve(decision, level=SecurityLevel.NONE, reasons=(*decision.reasons, reason))
         try:
@@ -332,7 +339,8 @@ def _broken(hop: NextHop, problem: ConnectionBroken, decision: Decision) -> Unus
     return Unusable(Reply.of(451, problem.status, f"{hop.name}: {problem}"), decision)
 
 
-def _insecure(hop: NextHop, decision: Decision, problem: str) -> Unusable:
-    required = "TLS is required, but it" if decision.authenticated else "TLS"
+def _insecure(hop: NextHop, decision: Decision, problem: ConnectionBroken) -> Unusable:
+    required = "TLS" if decision.may_fall_back else f"{needed(decision)}, but it"
     text = f"{required} failed with {hop.name}: {problem}"
-    return Unusable(Reply.of(451, "4.7.5", text), decision)
+    miss = Miss.CERTIFICATE if problem.untrusted else Miss.HANDSHAKE
+    return Unusable(missed(decision, miss, text), decision)

@@ -23,7 +23,7 @@ from twisted.logger import Logger
 
 from harakatls.connection import TLSSummary
 from harakatls.interfaces import ISpool, SpoolDamaged
-from harakatls.mail.envelope import Recipient
+from harakatls.mail.envelope import Recipient, TLSWish
 from harakatls.mail.header import field as header_field
 from harakatls.mail.route import BackEndOptions, NextHop
 from harakatls.outbound.connector import Opened, Unusable
@@ -53,6 +53,7 @@ class Opener(Protocol):
         earlier_attempts: int,
         afresh: bool = False,
         other: NextHop | None = None,
+        wish: TLSWish = TLSWish.NONE,
     ) -> Awaitable[Opened | Unusable]: ...
     def leave(self, opened: Opened) -> None: ...
     def forget_failures(self) -> None: ...
@@ -277,7 +278,8 @@ class _Attempt:
         """@return: None where the host could not be used."""
         delivery = self.delivery
         connector = delivery.opener(hop)
-        opened = await connector.open(hop, self.queued.attempts, afresh, other)
+        wish = self.queued.envelope.tls_wish
+        opened = await connector.open(hop, self.queued.attempts, afresh, other, wish)
         if opened.instead is not None:
             self._not_used(_NotUsed(hop, opened.instead.reply))
             hop = opened.instead.hop

@@ -30,6 +30,7 @@ from harakatls.outbound.templates import (
 from harakatls.outbound.words import MOST_TOLD, further_words, subject, words
 from harakatls.queued import QueuedMessage
 
+_TLS_OPTIONAL = field("TLS-Required", "No")  # RFC 8689 section 3, as the message had it
 _SHORT_VALUE = 500  # where there are many: a report must not become too large to arrive
 
 
@@ -78,6 +79,7 @@ class Reporter:
             *self._fields(queued, told, now, msgid, given),
             *_references(original.header),
             field("Auto-Submitted", "auto-replied"),  # RFC 3834 section 5
+            *((_TLS_OPTIONAL,) if queued.envelope.tls_optional else ()),
             b"MIME-Version: 1.0\r\n",
             b"Content-Type: multipart/report; report-type=delivery-status;\r\n"
             b'\tboundary="=_' + token.encode() + b'"\r\n' + encoding,
@@ -135,13 +137,19 @@ class Reporter:
 
 
 def report_envelope(queued: QueuedMessage, report: bytes) -> Envelope:
-    """From nobody to the sender. The message must have one."""
+    """
+    From nobody to the sender. The message must have one.
+
+    Without REQUIRETLS: it returns no content of a message that had it, and is better than silence.
+    What a message said of doing without TLS counts for what is said of it.
+    """
     sender = queued.envelope.reverse_path
     assert sender is not None, "a message without a sender is never reported"
     parameters = MailParameters(
         body=None if report.isascii() else "8BITMIME", smtputf8=not sender.is_ascii
     )
-    return Envelope(None, (Recipient(sender),), parameters)
+    optional = queued.envelope.tls_optional
+    return Envelope(None, (Recipient(sender),), parameters, tls_optional=optional)
 
 
 def _references(header: bytes) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from harakatls.smtp.events import Asked
 from harakatls.smtp.reply import Reply
 from harakatls.smtp.states import CLOSED, READY
 from harakatls.tls.policy import Decision
+from harakatls.tls.wishes import as_told
 
 # RFC 5321 section 4.5.3.2 limits each answer. A server that takes all the time for each of a
 # hundred recipients would have a message for half a day.
@@ -126,7 +127,7 @@ class AtHost:
         return Transaction(
             self.opened.protocol,
             self.settings,
-            self.queued.envelope,
+            as_told(self.queued.envelope, self.opened.decision),
             batch,
             self.queued.size + len(self.top),
             self.top,

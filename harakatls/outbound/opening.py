@@ -15,6 +15,7 @@ from harakatls.mail.route import NextHop
 from harakatls.outbound.broken import ConnectionBroken
 from harakatls.outbound.dead_hosts import DeadHosts
 from harakatls.outbound.login import log_in
+from harakatls.outbound.misses import Miss, missed, needed
 from harakatls.outbound.protocol import OutboundProtocol
 from harakatls.outbound.reach import Reach
 from harakatls.outbound.refused_logins import RefusedLogins
@@ -22,6 +23,7 @@ from harakatls.outbound.settings import OutboundSettings
 from harakatls.smtp.events import Asked
 from harakatls.smtp.reply import Reply
 from harakatls.tls.policy import Decision, SecurityLevel
+from harakatls.tls.requiretls import RequireTLS
 
 
 class TLSClient(TypingProtocol):
@@ -80,6 +82,8 @@ class Opening:
         try:
             await self._greeted(protocol, hop)
             secured = await self._secured(protocol, hop, decision, resume)
+            if decision.requiretls is RequireTLS.ENFORCE:
+                self._demand_requiretls(protocol, hop, decision, secured)
             refusal = await log_in(
                 protocol, hop, secured, self.settings.command_timeout, self.logins
             )
@@ -135,14 +139,26 @@ class Opening:
             except ConnectionBroken as problem:
                 raise _explained(problem, creator) from None
         if decision.level > SecurityLevel.MAY:
-            text = f"TLS is required, but {hop.name} {refusal}"
-            raise HostRefused(Reply.of(451, "4.7.4", text))
+            miss, what = refusal
+            raise HostRefused(missed(decision, miss, f"{needed(decision)}, but {hop.name} {what}"))
         return None
 
-    async def _asked_for_tls(self, protocol: OutboundProtocol) -> str | None:
+    def _demand_requiretls(
+        self,
+        protocol: OutboundProtocol,
+        hop: NextHop,
+        decision: Decision,
+        secured: TLSSummary | None,
+    ) -> None:
+        """RFC 8689 section 4.2.1: in the answer to the EHLO within TLS."""
+        if secured is None or "REQUIRETLS" not in protocol.session.capabilities:
+            text = f"REQUIRETLS is required, but {hop.name} does not offer it"
+            raise HostRefused(missed(decision, Miss.NO_REQUIRETLS, text), secured)
+
+    async def _asked_for_tls(self, protocol: OutboundProtocol) -> tuple[Miss, str] | None:
         """@return: None where the handshake may begin, else why not."""
         if "STARTTLS" not in protocol.session.capabilities:
-            return "does not offer STARTTLS"
+            return Miss.NO_STARTTLS, "does not offer STARTTLS"
         protocol.send(protocol.session.start_tls())
         try:
             reply = await protocol.answer(Asked.STARTTLS, self.settings.command_timeout)
@@ -150,7 +166,7 @@ class Opening:
             raise ConnectionBroken(str(problem), unsecured=not problem.injected) from None
         if reply.closes:
             raise HostRefused(reply)
-        return None if reply.code == 220 else f"refused STARTTLS: {reply}"
+        return None if reply.code == 220 else (Miss.STARTTLS_REFUSED, f"refused STARTTLS: {reply}")
 
     async def _handshake(
         self,
@@ -163,7 +179,8 @@ class Opening:
         secured = self.tls.summary(layer, decision)
         if decision.authenticated and not secured.verified:
             # The handshake itself should have failed; nothing is left to a mistake there.
-            raise ConnectionBroken(secured.verify_error or "not verified", securing=True)
+            problem = secured.verify_error or "not verified"
+            raise ConnectionBroken(problem, securing=True, untrusted=True)
         protocol.session.tls_started()
         try:
             await self._hello(protocol, hop)
@@ -184,9 +201,11 @@ def _explained(
     """What is known of a handshake that failed, if it was that."""
     if not problem.securing:
         return problem
-    words = getattr(creator, "failure", None) or str(problem)
+    failure = getattr(creator, "failure", None)
+    words = failure or str(problem)
     remark = getattr(creator, "remark", None)
     if remark is not None:
         words = f"{words}; {remark}"
     resuming = getattr(creator, "resuming", False)
-    return ConnectionBroken(words, securing=True, resuming=resuming)
+    untrusted = problem.untrusted or failure is not None
+    return ConnectionBroken(words, securing=True, resuming=resuming, untrusted=untrusted)

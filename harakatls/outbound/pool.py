@@ -13,6 +13,7 @@ from harakatls.connection import TLSSummary
 from harakatls.mail.route import Credentials, NextHop
 from harakatls.outbound.protocol import OutboundProtocol
 from harakatls.tls.policy import Decision, SecurityLevel
+from harakatls.tls.requiretls import RequireTLS
 
 MOST_MESSAGES = 100  # on one connection; some servers count them
 LONGEST = 300.0  # seconds since it was opened, after which no further message is sent on it
@@ -37,6 +38,7 @@ class LineKey:
     identity: tuple[str, ...]
     credentials: Credentials | None
     bind: str | None
+    requiretls: RequireTLS | None
 
     @classmethod
     def of(cls, hop: NextHop, decision: Decision, me: str) -> "LineKey":
@@ -53,6 +55,7 @@ class LineKey:
             decision.identity,
             hop.credentials,
             hop.bind,
+            decision.requiretls,
         )
 
 

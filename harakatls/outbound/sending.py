@@ -11,6 +11,7 @@ from harakatls.interfaces import ISpool, IStagedMessage
 from harakatls.mail.address import Address, parse_address
 from harakatls.mail.envelope import NO_PARAMETERS, Envelope, MailParameters, Recipient
 from harakatls.mail.header import HEADER_OCTETS, header_length
+from harakatls.mail.tls_required import TLSRequiredField
 from harakatls.outbound.reports import Takers, hand_over, unique_id
 from harakatls.smtp.parameters import needs_smtputf8
 
@@ -50,8 +51,8 @@ class Mailer:
         envelope = Envelope(_sender(sender), _recipients(recipients), parameters)
         staged = await self.spool.stage(f"{self.new_id()}.1")
         try:
-            is_ascii = await _write(staged, content, remove, dot_stuffed)
-            envelope = _fitting(envelope, is_ascii)
+            wire = await _write(staged, content, remove, dot_stuffed)
+            envelope = _fitting(envelope, wire)
             await hand_over(self.takers, staged, envelope, None, dict(notes or {}))
         finally:
             await staged.abort()
@@ -89,12 +90,12 @@ def _recipients(recipients: Iterable[str | Address | Recipient]) -> tuple[Recipi
     return tuple(found.values())
 
 
-def _fitting(envelope: Envelope, is_ascii: bool) -> Envelope:
+def _fitting(envelope: Envelope, wire: "_Wire") -> Envelope:
     """What the message needs, which who has written it need not know."""
     given = envelope.parameters
-    body = given.body or (None if is_ascii else "8BITMIME")
+    body = given.body or (None if wire.is_ascii else "8BITMIME")
     parameters = evolve(given, smtputf8=needs_smtputf8(envelope), body=body)
-    return evolve(envelope, parameters=parameters)
+    return evolve(envelope, parameters=parameters, tls_optional=wire.tls_required.says_no)
 
 
 # -- the message ----------------------------------------------------------------------------------
@@ -105,8 +106,8 @@ async def _write(
     content: bytes | str | AsyncIterable[bytes],
     remove: Collection[str],
     dot_stuffed: bool,
-) -> bool:
-    """@return: it is ASCII alone."""
+) -> "_Wire":
+    """@return: what was learned of it."""
     wire = _Wire(frozenset(name.lower().encode() for name in remove))
     if isinstance(content, bytes | str):
         octets = content.encode() if isinstance(content, str) else content
@@ -120,7 +121,7 @@ async def _write(
         async for piece in content:
             await staged.write(wire.add(piece))
     await staged.write(wire.end())
-    return wire.is_ascii
+    return wire
 
 
 @define
@@ -133,6 +134,7 @@ class _Wire:
 
     remove: frozenset[bytes] = frozenset()
     is_ascii: bool = True
+    tls_required: TLSRequiredField = Factory(TLSRequiredField)
     _held: bytes = b""  # a CR whose LF may follow
     _header: bytes | None = Factory(bytes)  # what is there of it; None behind its end
     _last: bytes = b""
@@ -146,7 +148,9 @@ class _Wire:
     def end(self) -> bytes:
         rest = self._out(b"\r\n" if self._held else b"")
         if self._header is not None:
-            rest += self._without(self._header)
+            header = self._without(self._header)
+            self.tls_required.add(header)
+            rest += header
             self._header = None
         last = (self._last + rest)[-2:]
         return rest if last == b"\r\n" else rest + b"\r\n"
@@ -161,6 +165,7 @@ class _Wire:
             octets = self._without(self._header[:end]) + self._header[end:]
             self._header = None
         self._last = (self._last + octets)[-2:]
+        self.tls_required.add(octets)
         return octets
 
     def _without(self, header: bytes) -> bytes:

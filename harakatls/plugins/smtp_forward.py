@@ -256,8 +256,10 @@ class SMTPForward:
             try:
                 answers = await self.back_ends.deliver(hop, back_end.options, envelope, message)
             except BackEndFailed as problem:
-                pool.failed(hop)
-                failure = problem
+                if problem.reply.is_transient:
+                    pool.failed(hop)
+                if failure is None or failure.reply.is_permanent:
+                    failure = problem
                 if problem.reached:
                     break  # it may have the message
             else:

@@ -82,7 +82,7 @@ class SMTPProxy:
         try:
             reply = await self._begun(connection, transaction.id, transaction.envelope)
         except BackEndFailed as problem:
-            return TempFail(_quiet(problem.reply))
+            return _verdict(problem.reply)
         # Its yes is not the last word: plugins behind this one may still object.
         return CONTINUE if reply.is_positive else _verdict(reply)
 
@@ -147,13 +147,15 @@ class SMTPProxy:
         failure = None
         for hop in self.pool.hosts():
             try:
-                back_end = await self.back_ends.open(hop, self.settings.options)
+                back_end = await self.back_ends.open(hop, self.settings.options, envelope.tls_wish)
                 talk = self._talks[connection.id] = _Talk(back_end)
                 reply = await self._mail(talk, number, envelope)
             except BackEndFailed as problem:
                 self._lost(connection)
-                self.pool.failed(hop)
-                failure = problem
+                if problem.reply.is_transient:
+                    self.pool.failed(hop)
+                if failure is None or failure.reply.is_permanent:
+                    failure = problem
             else:
                 self.pool.worked(hop)
                 return reply

@@ -7,6 +7,8 @@ from harakatls.outbound.settings import OutboundSettings
 from harakatls.tls.files import GroupFile, PEMFile
 from harakatls.tls.mutual import EVERYWHERE, EXCLUDED, HOSTS, HostRule, MutualTLS
 from harakatls.tls.parameters import ContextParameters, TLSVersion, version_name
+from harakatls.tls.requiretls import HOSTS as LEVEL_HOSTS
+from harakatls.tls.requiretls import NAMES, OPTION, SECURE_MX, RequireTLSPolicy
 from harakatls.tls.settings import InboundTLS, NoGoSettings, OutboundTLS
 
 Facts = dict[str, Any]
@@ -54,6 +56,7 @@ def servers_of(settings: OutboundTLS) -> Facts:
         "force_tls_hosts": list(settings.force_tls_hosts.entries),
         "no_tls_hosts": list(settings.no_tls_hosts.entries),
         **_mutual(settings.mutual),
+        **_requiretls(settings.requiretls),
     }
 
 
@@ -97,6 +100,14 @@ def _mutual(mutual: MutualTLS) -> Facts:
         EVERYWHERE: mutual.everywhere,
         HOSTS: [_entry(rule) for rule in mutual.rules],
         EXCLUDED: list(mutual.excluded.entries),
+    }
+
+
+def _requiretls(policy: RequireTLSPolicy) -> Facts:
+    return {
+        OPTION: NAMES[policy.usual],
+        SECURE_MX: policy.secure_mx,
+        LEVEL_HOSTS: [f"{rule.entry}={NAMES[rule.level]}" for rule in policy.rules],
     }
 
 

@@ -6,17 +6,20 @@ from collections.abc import Iterator, Mapping
 from attrs import frozen
 
 from harakatls.config.directory import ConfigDirectory
+from harakatls.mail.envelope import TLSWish
 from harakatls.mail.route import NextHop
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import QueuedMessage, Trial
-from harakatls.tls.policy import Decision, outbound_decision
+from harakatls.tls.policy import Decision
+from harakatls.tls.requiretls import HOSTS, OPTION, SECURE_MX
 from harakatls.tls.sections import OUTBOUND
 from harakatls.tls.settings import OutboundTLS, TLSSettings
+from harakatls.tls.wishes import decision_for
 
 # As `outbound.host.trial` writes it.
 _HOST = re.compile(r"(?:(?P<name>\S+) )?\[(?P<address>[^\]\s]+)\]:(?P<port>[0-9]{1,5})")
 # RFC 3463 section 3.8: security features not supported, cryptographic failure; said by us.
-_HELD_BACK = re.compile(r"451 4\.7\.[45] TLS")
+_HELD_BACK = re.compile(r"451 4\.7\.[45] TLS|(?:451 4\.7\.5|550 5\.7\.(?:10|30)) REQUIRETLS")
 
 
 @frozen
@@ -37,8 +40,11 @@ class Rules:
         tls = TLSSettings.load(config)
         return cls(OutboundSettings.load(config), {OUTBOUND: tls.outbound, **tls.plugins})
 
-    def decision(self, trial: Trial, domain: str) -> tuple[str, Decision | None]:
+    def decision(
+        self, trial: Trial, domain: str, wish: TLSWish = TLSWish.NONE
+    ) -> tuple[str, Decision | None]:
         """
+        @param wish: of the message.
         @return: the section of tls.ini that the host of *trial* is about: the one that still says
             what was decided then; and how much TLS it would have to have now, None where there was
             no host.
@@ -53,11 +59,11 @@ class Rules:
             domain=domain,
             mx_name=found["name"],
         )
-        usual = outbound_decision(hop, self.tls[OUTBOUND], None, self.outbound.enable_tls)
+        usual = decision_for(wish, hop, self.tls[OUTBOUND], None, self.outbound.enable_tls)
         if usual.reasons[:1] != trial.reasons[:1]:
             for section, tls in self.tls.items():
-                decision = outbound_decision(hop, tls, None)
-                same = decision.authenticated and decision.reasons[:1] == trial.reasons[:1]
+                decision = decision_for(wish, hop, tls, None)
+                same = not decision.may_fall_back and decision.reasons[:1] == trial.reasons[:1]
                 if same and section != OUTBOUND:
                     return section, decision
         return OUTBOUND, usual
@@ -90,12 +96,15 @@ def advice(queued: QueuedMessage, rules: Rules) -> Iterator[Advice]:
 
 
 def _remedies(trial: Trial, queued: QueuedMessage, rules: Rules) -> Iterator[str]:
-    section, now = rules.decision(trial, queued.domain)
+    section, now = rules.decision(trial, queued.domain, queued.envelope.tls_wish)
     reason = trial.reasons[0] if trial.reasons else ""
     if now is not None and now.reasons and now.reasons[0] != reason:
         yield f"the configuration has changed since: for the next attempt, {now.reasons[0]}"
         return
     name = (now.reference if now is not None else None) or "the name of the host"
+    if reason.startswith("REQUIRETLS"):
+        yield from _for_requiretls(trial.result, section, name)
+        return
     forced = re.match(r"force_tls_hosts lists (\S+)", reason)
     if forced is not None and section == OUTBOUND and not rules.outbound.enable_tls:
         yield "enable_tls = true in outbound.ini, so that TLS is spoken at all"
@@ -117,3 +126,23 @@ def _remedies(trial: Trial, queued: QueuedMessage, rules: Rules) -> Iterator[str
         )
     elif queued.attempts == 1:
         yield "nothing needs to: if TLS fails at the next attempt as well, that one goes on without"
+
+
+def _for_requiretls(result: str, section: str, name: str) -> Iterator[str]:
+    """@param name: for which the certificate has to be."""
+    if "enable_tls" in result:
+        yield "enable_tls = true in outbound.ini, so that TLS is spoken at all"
+    elif SECURE_MX in result:
+        yield f"{SECURE_MX} = false in tls.ini [{section}]: a host that the DNS names will do then"
+    elif "STARTTLS" in result:
+        yield "the host offers STARTTLS"
+    elif "does not offer it" in result:
+        yield "the host offers REQUIRETLS"
+    else:
+        yield f"the host shows a valid certificate for {name}, from an authority that is trusted"
+        if "certificate is for" not in result:
+            yield f"ca in tls.ini [{section}] names the authority that has issued its certificate"
+    yield (
+        f"{OPTION} in tls.ini [{section}], or [{HOSTS}] for this host alone, demands less: then "
+        "the message goes less safely than its sender has asked for"
+    )

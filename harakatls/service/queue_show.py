@@ -5,7 +5,7 @@ from typing import Any
 
 from attrs import frozen
 
-from harakatls.mail.envelope import MailParameters, Recipient
+from harakatls.mail.envelope import Envelope, Recipient
 from harakatls.outbound.retry import last_attempt
 from harakatls.queued import QueuedMessage
 from harakatls.service.queue_advice import Advice, Rules, advice
@@ -101,7 +101,7 @@ def shown_lines(shown: Shown) -> Iterator[str]:
     yield entry.id
     if queued is not None:
         yield f"  from      <{queued.envelope.reverse_path or ''}>"
-        parameters = _parameters(queued.envelope.parameters)
+        parameters = _parameters(queued.envelope)
         if parameters:
             yield f"  with      {parameters}"
     yield f"  domain    {entry.domain or '(postmaster)'}"
@@ -147,8 +147,8 @@ def _recipient_state(queued: QueuedMessage, recipient: Recipient) -> str:
     return "delivered" if reply.is_positive else "failed"
 
 
-def _parameters(parameters: MailParameters) -> str:
-    words = []
+def _parameters(envelope: Envelope) -> str:
+    words, parameters = [], envelope.parameters
     if parameters.body is not None:
         words.append(f"BODY={parameters.body}")
     if parameters.smtputf8:
@@ -159,6 +159,8 @@ def _parameters(parameters: MailParameters) -> str:
         words.append(f"ENVID={parameters.envid}")
     if parameters.requiretls:
         words.append("REQUIRETLS")
+    if envelope.tls_optional:
+        words.append("TLS-Required: No")
     return " ".join(words)
 
 

@@ -181,6 +181,9 @@ class ClientSession:
         if asked is Asked.HELLO:
             lines = reply.lines[1:] if self._extended else ()
             self.capabilities = Capabilities.parse(lines)
+            if not self._secured:
+                # RFC 8689 section 2: nobody who keeps to it offers it in the clear.
+                self.capabilities = self.capabilities.without("REQUIRETLS")
         elif asked is Asked.MAIL:
             self._accepted.clear()
         elif asked is Asked.RCPT and recipient is not None:

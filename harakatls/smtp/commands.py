@@ -59,10 +59,12 @@ class Grammar:
 
     @ivar offered: what the answer to EHLO named; nothing after HELO.
     @ivar utf8: the sender of this transaction was given with SMTPUTF8.
+    @ivar secured: the session is inside TLS.
     """
 
     offered: Capabilities = field(factory=Capabilities)
     utf8: bool = False
+    secured: bool = False
 
 
 NOTHING_OFFERED = Grammar()
@@ -198,7 +200,9 @@ def _mail(argument: str, grammar: Grammar) -> MailReceived:
         reverse_path = parse_reverse_path(path)
     except AddressError as problem:
         refuse(Reply.of(501, "5.1.7", f"Bad sender address: {problem}"))
-    parameters = read_mail_parameters(rest, grammar.offered) if rest else NO_PARAMETERS
+    parameters = NO_PARAMETERS
+    if rest:
+        parameters = read_mail_parameters(rest, grammar.offered, grammar.secured)
     if not path.isascii() and not parameters.smtputf8:
         refuse(SENDER_NOT_ASCII)
     return MailReceived(reverse_path, parameters)

@@ -11,8 +11,16 @@ from harakatls.smtp.commands import Grammar
 from harakatls.smtp.reply import Reply
 
 # What an offered extension adds to the length of a command line: RFC 1870 section 3, RFC 6152
-# section 2, RFC 6531 section 3.1, RFC 4954 section 5; NOTIFY and ORCPT at their longest.
-_LONGER_LINES = {"SIZE": 26, "8BITMIME": 17, "SMTPUTF8": 10, "AUTH": 500, "DSN": 537}
+# section 2, RFC 6531 section 3.1, RFC 4954 section 5, RFC 8689 section 2; NOTIFY and ORCPT at their
+# longest.
+_LONGER_LINES = {
+    "SIZE": 26,
+    "8BITMIME": 17,
+    "SMTPUTF8": 10,
+    "AUTH": 500,
+    "DSN": 537,
+    "REQUIRETLS": 11,
+}
 
 _OK = 250
 
@@ -29,6 +37,7 @@ class SessionLimits:
     @ivar errors: commands that are unknown, malformed or out of order since the last message;
         then comes 421. 0: any number.
     @ivar smtputf8: non-ASCII addresses are taken, if SMTPUTF8 was offered.
+    @ivar requiretls: REQUIRETLS is offered, within TLS.
     """
 
     line: int = 512
@@ -37,13 +46,16 @@ class SessionLimits:
     recipients: int = 10000
     errors: int = 20
     smtputf8: bool = True
+    requiretls: bool = True
 
     @property
     def capabilities(self) -> Capabilities:
         """What a session with these limits does by itself, to be offered."""
         utf8 = ("SMTPUTF8",) if self.smtputf8 else ()
+        requiretls = ("REQUIRETLS",) if self.requiretls else ()
+        size = f"SIZE {self.message}"
         return Capabilities.of(
-            "PIPELINING", "8BITMIME", *utf8, f"SIZE {self.message}", "ENHANCEDSTATUSCODES", "DSN"
+            "PIPELINING", "8BITMIME", *utf8, size, "ENHANCEDSTATUSCODES", "DSN", *requiretls
         )
 
 
@@ -65,9 +77,11 @@ class Offer(NamedTuple):
 @lru_cache(maxsize=64)  # there are two or three, unless a plugin makes more
 def offer_of(items: tuple[tuple[str, str], ...], secured: bool, utf8: bool) -> Offer:
     """@param items: the extensions with their parameters, some of which may not be had now."""
-    # RFC 4954 section 4: a password that was sent in the clear is known to others.
-    possible = Capabilities(dict(items))
-    capabilities = possible.without("STARTTLS" if secured else "AUTH")
+    # RFC 4954 section 4: a password that was sent in the clear is known to others. RFC 8689 section
+    # 2: what came in the clear cannot be protected by what comes after.
+    possible = capabilities = Capabilities(dict(items))
+    for keyword in ("STARTTLS",) if secured else ("AUTH", "REQUIRETLS"):
+        capabilities = capabilities.without(keyword)
     auth_refusal = None
     if "AUTH" not in capabilities:
         auth_refusal = refusals.AUTH_NEEDS_TLS if "AUTH" in possible else refusals.NO_AUTH
@@ -76,4 +90,4 @@ def offer_of(items: tuple[tuple[str, str], ...], secured: bool, utf8: bool) -> O
     longer = sum(octets for name, octets in _LONGER_LINES.items() if name in capabilities)
     _, *lines = capabilities.to_reply("").lines
     wire = Reply(_OK, None, tuple(lines)).wire if lines else b""
-    return Offer(Grammar(capabilities), longer, wire, auth_refusal)
+    return Offer(Grammar(capabilities, secured=secured), longer, wire, auth_refusal)

@@ -10,7 +10,7 @@ from harakatls.mail import xtext
 from harakatls.mail.envelope import NO_PARAMETERS, Envelope, MailParameters, Recipient
 from harakatls.smtp.capabilities import Capabilities
 from harakatls.smtp.errors import LocalProtocolError
-from harakatls.smtp.refusals import refuse
+from harakatls.smtp.refusals import REQUIRETLS_IN_THE_CLEAR, refuse
 from harakatls.smtp.reply import Reply
 
 _SIZE_DIGITS = 20  # RFC 1870 section 4
@@ -49,7 +49,7 @@ def _read_body(value: str | None, _: bool) -> str:
     return value.upper()
 
 
-def _read_smtputf8(value: str | None, _: bool) -> bool:
+def _read_nothing(value: str | None, _: bool) -> bool:
     if value is not None:
         raise ValueError("no value")
     return True
@@ -76,20 +76,25 @@ _FORGOTTEN = ""
 _OF_MAIL: Mapping[str, _Parameter] = {
     "SIZE": _Parameter("SIZE", "size", _read_size),
     "BODY": _Parameter("8BITMIME", "body", _read_body),
-    "SMTPUTF8": _Parameter("SMTPUTF8", "smtputf8", _read_smtputf8),
+    "SMTPUTF8": _Parameter("SMTPUTF8", "smtputf8", _read_nothing),
     # RFC 4954 section 5: who is not trusted to say so is taken to have said <>.
     "AUTH": _Parameter("AUTH", _FORGOTTEN, _read_auth),
     "RET": _Parameter("DSN", "ret", _read_ret),
     "ENVID": _Parameter("DSN", "envid", _read_envid),
+    "REQUIRETLS": _Parameter("REQUIRETLS", "requiretls", _read_nothing),
 }
 
 
-def read_mail_parameters(text: str, offered: Capabilities) -> MailParameters:
+def read_mail_parameters(text: str, offered: Capabilities, secured: bool = False) -> MailParameters:
     """
     What stands behind the path of MAIL.
 
-    @raise RemoteProtocolError: 555 for what was not offered, 501 for what cannot be read.
+    @param secured: the session is inside TLS.
+    @raise RemoteProtocolError: 555 for what was not offered, 501 for what cannot be read; 523 for
+        REQUIRETLS in the clear.
     """
+    if not secured and "REQUIRETLS" in _keywords(text):
+        refuse(REQUIRETLS_IN_THE_CLEAR)
     return MailParameters(**_read("MAIL", _OF_MAIL, text, offered))
 
 
@@ -153,6 +158,10 @@ def _read(
     return given
 
 
+def _keywords(text: str) -> set[str]:
+    return {word.partition("=")[0].upper() for word in text.split()}
+
+
 def _unsupported(verb: str, word: str) -> NoReturn:
     keyword = ascii(word.partition("=")[0][:40])[1:-1]
     refuse(Reply.of(555, "5.5.4", f"Unsupported parameter of {verb}: {keyword}"))
@@ -198,6 +207,8 @@ def mail_parameters(envelope: Envelope, size: int, capabilities: Capabilities) -
             words.append(f" RET={given.ret}")
         if given.envid is not None:
             words.append(f" ENVID={xtext.encode(given.envid)}")
+    if given.requiretls and "REQUIRETLS" in capabilities:
+        words.append(" REQUIRETLS")
     return "".join(words)
 
 

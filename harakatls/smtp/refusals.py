@@ -53,6 +53,10 @@ SERVER_BEGINS = Reply.of(501, "5.5.4", "In this AUTH mechanism the server speaks
 TLS_FIRST = Reply.of(530, "5.7.0", "Must issue a STARTTLS command first")
 WITHOUT_TLS = frozenset({"NOOP", "EHLO", "STARTTLS", "QUIT"})
 
+# RFC 8689 section 2 offers it within TLS alone; RFC 5248 section 2.4 has the codes of a client that
+# has to come back with TLS.
+REQUIRETLS_IN_THE_CLEAR = Reply.of(523, "5.7.10", "REQUIRETLS is for mail that comes over TLS")
+
 # -- messages
 
 TOO_MANY_RECIPIENTS = Reply.of(452, "4.5.3", "Too many recipients")

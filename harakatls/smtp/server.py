@@ -2,15 +2,11 @@
 
 from typing import NoReturn
 
+from attrs import evolve
+
 from harakatls.smtp import refusals
 from harakatls.smtp.capabilities import Capabilities
-from harakatls.smtp.commands import (
-    COMMANDS,
-    NOTHING_OFFERED,
-    Grammar,
-    parse_response,
-    split_command,
-)
+from harakatls.smtp.commands import COMMANDS, NOTHING_OFFERED, parse_response, split_command
 from harakatls.smtp.data import DotDecoder
 from harakatls.smtp.errors import LocalProtocolError, RemoteProtocolError
 from harakatls.smtp.events import (
@@ -337,7 +333,7 @@ class ServerSession:
         elif type(event) is MailReceived:
             self._refused = None
             if event.parameters.smtputf8:
-                self._grammar = Grammar(self._grammar.offered, utf8=True)
+                self._grammar = evolve(self._grammar, utf8=True)
         elif kind is DataReceived:
             self._decoder = DotDecoder(self._limits.data_line, self._limits.message)
         elif kind is BodyEnded:
@@ -361,7 +357,7 @@ class ServerSession:
         self._recipients = 0
         self._refused = None
         if self._grammar.utf8:
-            self._grammar = Grammar(self._grammar.offered)
+            self._grammar = evolve(self._grammar, utf8=False)
 
 
 def _check_answer(event: ServerEvent, code: int) -> None:

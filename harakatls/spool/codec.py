@@ -38,6 +38,8 @@ def encode(queued: QueuedMessage) -> str:
         parts.append(f'"parameters":{_to_text(_parameters(envelope.parameters))}')
     if envelope.route:
         parts.append(f'"route":{_quoted(envelope.route)}')
+    if envelope.tls_optional:
+        parts.append('"tls_optional":true')
     if queued.pending != envelope.recipients:
         parts.append(f'"pending":{_recipients(queued.pending)}')
     if queued.attempts:
@@ -94,6 +96,7 @@ def _queued(document: dict[str, Any]) -> QueuedMessage:
             recipients,
             NO_PARAMETERS if parameters is None else _to_parameters(parameters),
             _text(document.get("route", "")),
+            _truth(document.get("tls_optional", False)),
         ),
         domain=_text(document["domain"]),
         arrived=_number(document["arrived"]),

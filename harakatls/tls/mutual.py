@@ -5,12 +5,11 @@ Only what the text of tls.ini says; whether there is such a certificate shows wh
 """
 
 from collections.abc import Iterable
-from ipaddress import ip_network
 
 from attrs import field, frozen
 
 from harakatls.config.errors import shown
-from harakatls.config.hosts import HostList
+from harakatls.config.hosts import HostList, narrowness
 from harakatls.config.ini import Ini
 from harakatls.config.section import Section
 from harakatls.tls.certificates import spelled_in_file
@@ -19,9 +18,6 @@ from harakatls.tls.parameters import Role
 EVERYWHERE = "mutual_tls"
 HOSTS = "mutual_auth_hosts"
 EXCLUDED = "mutual_auth_hosts_exclude"
-
-_EXACT = 1000
-"""Above the length of any prefix, and above the number of labels of any name."""
 
 
 @frozen
@@ -45,16 +41,6 @@ class HostRule:
     def __contains__(self, value: object) -> bool:
         return value in self._hosts
 
-    @property
-    def narrowness(self) -> int:
-        """The narrowest of several that hold counts: a host before a network or a wildcard."""
-        if self.entry.startswith("*."):
-            return self.entry.count(".")
-        if "/" in self.entry:
-            network = ip_network(self.entry)
-            return network.prefixlen + (96 if network.version == 4 else 0)
-        return _EXACT
-
 
 @frozen
 class MutualTLS:
@@ -75,7 +61,7 @@ class MutualTLS:
     def make(cls, everywhere: bool, rules: tuple[HostRule, ...], excluded: HostList) -> "MutualTLS":
         """@param rules: in any order."""
         listed = HostList.parse(rule.entry for rule in rules)
-        narrowest = sorted(rules, key=lambda rule: rule.narrowness, reverse=True)
+        narrowest = sorted(rules, key=lambda rule: narrowness(rule.entry), reverse=True)
         return cls(everywhere, tuple(narrowest), excluded, listed)
 
     def __bool__(self) -> bool:

@@ -5,7 +5,6 @@ Other sources of policy (MTA-STS, DANE) may later raise a level; nothing but the
 may lower it.
 """
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import Enum, IntEnum, auto
 
@@ -15,6 +14,7 @@ from harakatls.config.hosts import HostList, host_address, host_name
 from harakatls.mail.route import NextHop
 from harakatls.tls.certificates import CertificateStore, KeyPair
 from harakatls.tls.mutual import EVERYWHERE, EXCLUDED, HOSTS, MutualTLS
+from harakatls.tls.requiretls import RequireTLS
 from harakatls.tls.settings import InboundTLS, OutboundTLS
 
 
@@ -55,6 +55,8 @@ class Decision:
         without; None where there is no such reason.
     @ivar identity: the SHA-256 of each of our certificates that may be shown, one of each kind of
         key; empty where none may be.
+    @ivar requiretls: what REQUIRETLS demands of the host; None where the message goes there without
+        the option.
     """
 
     level: SecurityLevel
@@ -64,6 +66,7 @@ class Decision:
     authenticated: bool = False
     refusal: str | None = None
     identity: tuple[str, ...] = ()
+    requiretls: RequireTLS | None = None
 
     @property
     def may_fall_back(self) -> bool:
@@ -76,8 +79,13 @@ class Decision:
 
     @property
     def may_forgo(self) -> bool:
-        """Whether TLS would be used, yet need not be: so that an earlier failure counts."""
-        return self.level is SecurityLevel.MAY and not self.authenticated
+        """
+        Whether TLS would be used, yet need not be: so that an earlier failure counts.
+
+        For a message with REQUIRETLS it never does: at least this much it asks for.
+        """
+        free = not self.authenticated and self.requiretls is None
+        return free and self.level is SecurityLevel.MAY
 
 
 def offers_starttls(peer: str, port: int, settings: InboundTLS) -> bool:
@@ -142,11 +150,11 @@ def outbound_decision(
         return Decision(SecurityLevel.NONE, (f"no_tls_hosts lists {excluded}",))
     if settings.reject_unauthorized:
         reason = "rejectUnauthorized: TLS if it is offered, with a valid certificate alone"
-        return evolve(_with_tls(hop, SecurityLevel.MAY, reason), authenticated=True)
+        return evolve(with_tls(hop, SecurityLevel.MAY, reason), authenticated=True)
     if failed_at is not None:
         reason = f"disable_for_failed_hosts: TLS failed with this host at {moment(failed_at)}"
         return Decision(SecurityLevel.NONE, (reason,))
-    return _with_tls(hop, SecurityLevel.MAY, "no rule for this host: TLS if it is offered")
+    return with_tls(hop, SecurityLevel.MAY, "no rule for this host: TLS if it is offered")
 
 
 @frozen
@@ -177,7 +185,7 @@ def client_identity(
     @param certificates: client certificates; the default one, and those by name.
     @param now: a certificate that is not valid by then is shown to nobody.
     """
-    rules = ((value, mutual.rule(value)) for value in _identities(hop))
+    rules = ((value, mutual.rule(value)) for value in hop.identities)
     listed = next(((value, rule) for value, rule in rules if rule is not None), None)
     if listed is None and not mutual.everywhere:
         return ClientIdentity()
@@ -229,11 +237,12 @@ def _forced(hop: NextHop, forced: str, excluded: str | None, enabled: bool) -> D
     if not enabled:
         reasons.append("enable_tls is off")
         refusal = f"TLS is required by force_tls_hosts ({forced}), but enable_tls is off"
-    decision = _with_tls(hop, SecurityLevel.VERIFY, *reasons)
+    decision = with_tls(hop, SecurityLevel.VERIFY, *reasons)
     return evolve(decision, authenticated=True, refusal=refusal)
 
 
-def _with_tls(hop: NextHop, level: SecurityLevel, *reasons: str) -> Decision:
+def with_tls(hop: NextHop, level: SecurityLevel, *reasons: str) -> Decision:
+    """TLS at *level*, with the names that belong to *hop*."""
     name = _server_name(hop)
     return Decision(level, reasons, name, name or _address(hop))
 
@@ -260,11 +269,4 @@ def _address(hop: NextHop) -> str | None:
 
 def _listed(hop: NextHop, hosts: HostList) -> str | None:
     """Which of the hop's names and addresses is listed; None where none is."""
-    return next((value for value in _identities(hop) if value in hosts), None)
-
-
-def _identities(hop: NextHop) -> Iterator[str]:
-    yield hop.host
-    if hop.mx_name is not None:
-        yield hop.mx_name
-    yield hop.domain
+    return next((value for value in hop.identities if value in hosts), None)

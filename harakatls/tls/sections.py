@@ -7,6 +7,7 @@ from ipaddress import ip_network
 from harakatls.config.errors import MAIN, shown
 from harakatls.config.ini import Ini
 from harakatls.config.section import Section
+from harakatls.tls import requiretls
 from harakatls.tls.certificates import spelled_in_file
 from harakatls.tls.mutual import EVERYWHERE, EXCLUDED, HOSTS
 
@@ -31,13 +32,18 @@ _NOWHERE = {
     "ALPNProtocols": "",
     "session": "",
 }
+_UNDER_OUTBOUND = "write it under [outbound], or in the section of a plugin"
 _NOT_IN_MAIN = {
+    requiretls.OPTION: _UNDER_OUTBOUND,
+    requiretls.SECURE_MX: _UNDER_OUTBOUND,
     "no_tls_hosts": "write it under [outbound], or, for clients, as the section [no_tls_hosts]",
 }
 _NOT_IN_INBOUND = {
     "no_tls_hosts": "for clients, write the section [no_tls_hosts]",
     "force_tls_hosts": f"{_ABOUT_SERVERS}; require_tls_hosts is about these",
     EVERYWHERE: _ABOUT_SERVERS,
+    requiretls.OPTION: f"{_ABOUT_SERVERS}; for clients, write it in connection.ini",
+    requiretls.SECURE_MX: _ABOUT_SERVERS,
 }
 _NOT_FOR_SERVERS = {
     "dhparam": "the other server chooses",
@@ -60,7 +66,7 @@ _NOT_FOR_A_NAME = {
     "force_tls_hosts": _ABOUT_SERVERS,
     EVERYWHERE: _ABOUT_SERVERS,
 }
-_KNOWN = (MAIN, INBOUND, OUTBOUND, REDIS, NO_TLS_HOSTS, HOSTS, EXCLUDED)
+_KNOWN = (MAIN, INBOUND, OUTBOUND, REDIS, NO_TLS_HOSTS, HOSTS, EXCLUDED, requiretls.HOSTS)
 
 
 def certificate_sections(ini: Ini) -> Mapping[str, Section]:

@@ -22,6 +22,7 @@ from harakatls.tls.certificates import wildcard_for
 from harakatls.tls.files import GroupFile, PEMFile, files_of_directory, group_file, named_files
 from harakatls.tls.mutual import MutualTLS, read_mutual, tell_of_exclusions, tell_of_unused
 from harakatls.tls.parameters import FILE, ContextParameters, Role, read_parameters
+from harakatls.tls.requiretls import IN_OUR_HOUSE, RequireTLSPolicy, read_requiretls
 from harakatls.tls.sections import (
     INBOUND,
     NO_TLS_HOSTS,
@@ -123,6 +124,7 @@ class OutboundTLS:
     @ivar reject_unauthorized: where TLS is used, the certificate has to be valid.
     @ivar force_tls_hosts: hosts and domains that get nothing without TLS and a valid certificate.
     @ivar no_tls_hosts: hosts and domains with which TLS is not tried.
+    @ivar requiretls: how strictly REQUIRETLS is kept to, and with whom.
     @ivar section: the section that was read last, for messages.
     """
 
@@ -135,6 +137,7 @@ class OutboundTLS:
     reject_unauthorized: bool = False
     force_tls_hosts: HostList = field(factory=HostList)
     no_tls_hosts: HostList = field(factory=HostList)
+    requiretls: RequireTLSPolicy = field(factory=RequireTLSPolicy)
     section: str = field(default=OUTBOUND, eq=False)
 
 
@@ -167,7 +170,9 @@ class TLSSettings:
     outbound: OutboundTLS = OutboundTLS()
     nogo: NoGoSettings = NoGoSettings()
     plugins: Mapping[str, OutboundTLS] = field(
-        factory=lambda: {plugin: OutboundTLS(section=plugin) for plugin in PLUGINS}
+        factory=lambda: {
+            plugin: OutboundTLS(section=plugin, requiretls=IN_OUR_HOUSE) for plugin in PLUGINS
+        }
     )
 
     @classmethod
@@ -179,9 +184,10 @@ class TLSSettings:
         """
         ini = config.ini(FILE)
         tell_what_is_unused(ini)
-        outbound = _outbound(config, ini, ini.section(OUTBOUND))
+        outbound = _outbound(config, ini, ini.section(OUTBOUND), RequireTLSPolicy())
         plugins = {
-            plugin: _outbound(config, ini, plugin_section(ini, plugin)) for plugin in PLUGINS
+            plugin: _outbound(config, ini, plugin_section(ini, plugin), IN_OUR_HOUSE)
+            for plugin in PLUGINS
         }
         tell_of_exclusions(ini, (role.mutual for role in (outbound, *plugins.values())))
         return cls(
@@ -321,8 +327,13 @@ def _staples(role: Role) -> bool:
     return bool(former) if given is None else given
 
 
-def _outbound(config: ConfigDirectory, ini: Ini, own: Section) -> OutboundTLS:
-    """@param own: the section of what connects to others."""
+def _outbound(
+    config: ConfigDirectory, ini: Ini, own: Section, requiretls: RequireTLSPolicy
+) -> OutboundTLS:
+    """
+    @param own: the section of what connects to others.
+    @param requiretls: where that says nothing of it.
+    """
     role = Role(ini.main, own)
     only_own = Role(own)
     mutual = read_mutual(ini, role)
@@ -346,6 +357,7 @@ def _outbound(config: ConfigDirectory, ini: Ini, own: Section) -> OutboundTLS:
         reject_unauthorized=role.boolean("rejectUnauthorized", False),
         force_tls_hosts=forced,
         no_tls_hosts=excluded,
+        requiretls=read_requiretls(ini, own, requiretls),
         section=own.name,
     )
 

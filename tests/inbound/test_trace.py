@@ -58,6 +58,13 @@ class ReceivedTests(SynchronousTestCase):
             value(received(connection(secured=older))),
         )
 
+    def test_requiretls(self) -> None:
+        """Who reads the trace sees which hosts knew that TLS is required (RFC 8689)."""
+        mail = transaction(envelope=evolve(envelope(), parameters=MailParameters(requiretls=True)))
+        field = value(received(connection(secured=SUMMARY), mail))
+        self.assertIn(" sni=mx.example) (REQUIRETLS); ", field)
+        self.assertNotIn("REQUIRETLS", received(connection(secured=SUMMARY)))
+
     def test_protocols(self) -> None:
         """RFC 3848 and RFC 6531 name each way of transmission."""
         helo = Hello("client.example", extended=False)

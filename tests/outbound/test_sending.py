@@ -13,7 +13,7 @@ from harakatls.hooks.chain import HookChain
 from harakatls.hooks.stages import LoadedPlugin
 from harakatls.interfaces import SpoolFull
 from harakatls.mail.address import AddressError
-from harakatls.mail.envelope import MailParameters, Recipient
+from harakatls.mail.envelope import MailParameters, Recipient, TLSWish
 from harakatls.outbound.sending import Mailer
 from harakatls.plugins.discard import Discard
 from harakatls.plugins.spool import Completion, DurableQueue
@@ -90,6 +90,21 @@ class EnvelopeTests(SendingTestCase):
         self.assertEqual(queued.envelope.parameters.body, "8BITMIME")
         (queued,), _ = self.send("j\u00fcrgen@one.example")
         self.assertTrue(queued.envelope.parameters.smtputf8)
+
+    def test_what_it_wants_of_tls(self) -> None:
+        """REQUIRETLS as a parameter, TLS-Required: No in the header; unless that is removed."""
+        (queued,), _ = self.send(parameters=MailParameters(requiretls=True))
+        self.assertIs(queued.envelope.tls_wish, TLSWish.REQUIRED)
+        optional = f"TLS-Required: No\n{TEXT}"
+        (queued,), octets = self.send(content=optional)
+        self.assertIs(queued.envelope.tls_wish, TLSWish.OPTIONAL)
+        self.assertIn(b"TLS-Required: No\r\n", octets)
+        (queued,), _ = self.send(content="TLS-Required: No\n")  # a header and nothing else
+        self.assertIs(queued.envelope.tls_wish, TLSWish.OPTIONAL)
+        (queued,), _ = self.send(content=optional, remove=("TLS-Required",))
+        self.assertIs(queued.envelope.tls_wish, TLSWish.NONE)
+        (queued,), _ = self.send(content=optional, parameters=MailParameters(requiretls=True))
+        self.assertIs(queued.envelope.tls_wish, TLSWish.REQUIRED)
 
     def test_mistakes(self) -> None:
         """They are told, and nothing is queued."""

@@ -2,10 +2,12 @@
 
 from attrs import evolve
 
+from harakatls.config.directory import ConfigDirectory
 from harakatls.mail.address import parse_address
 from harakatls.mail.envelope import Envelope, MailParameters, Recipient
 from harakatls.mail.route import NextHop
 from harakatls.queued import Attempt, Delayed, Delivered, Failed, Trial
+from harakatls.service.queue_advice import Rules, advice
 from harakatls.smtp.reply import Reply
 from tests.contracts.spool import ARRIVED, BODY
 from tests.service.queue_case import QueueCase
@@ -191,6 +193,36 @@ class AdviceTests(ShowCase):
         reason = "rejectUnauthorized: TLS if it is offered, with a valid certificate alone"
         self.attempted(evolve(FORCED, reasons=(reason,)))
         self.assertIn("rejectUnauthorized = false in tls.ini [outbound]", self.remedies()[-1])
+
+    def test_requiretls(self) -> None:
+        """What its sender asks for (RFC 8689), and where the operator may ask for less."""
+        needs = "REQUIRETLS: TLS with a valid certificate, and REQUIRETLS there as well"
+        self.configure("")
+        [queued] = self.claim()
+        tagged = evolve(queued.envelope, parameters=MailParameters(requiretls=True))
+        queued = evolve(queued, envelope=tagged)
+        for result, remedy in (
+            ("550 5.7.30 REQUIRETLS needs TLS, but mx does not offer STARTTLS", "STARTTLS"),
+            ("550 5.7.30 REQUIRETLS is required, but mx does not offer it", "offers REQUIRETLS"),
+            (
+                "550 5.7.10 REQUIRETLS needs TLS, but it failed with mx: expired",
+                "valid certificate",
+            ),
+            ("451 4.7.5 REQUIRETLS needs TLS, but it failed with mx: alert", "valid certificate"),
+        ):
+            trial = Trial(PLACE, result, "", (f"{needs} (requiretls is enforce)",))
+            shown = list(
+                advice(evolve(queued, history=(Attempt(ARRIVED, (trial,)),)), self.rules())
+            )
+            self.assertEqual([one.host for one in shown], [PLACE])
+            self.assertIn(remedy, shown[0].remedies[0])
+            self.assertIn("[requiretls_hosts] for this host alone", shown[0].remedies[-1])
+        self.configure("[outbound]\nrequiretls=opportunistic\n")
+        (shown_now,) = advice(evolve(queued, history=(Attempt(ARRIVED, (trial,)),)), self.rules())
+        self.assertIn("the configuration has changed since", shown_now.remedies[0])
+
+    def rules(self) -> Rules:
+        return Rules.load(ConfigDirectory(self.config))
 
     def test_by_itself(self) -> None:
         """A first handshake that failed, where TLS is no must."""

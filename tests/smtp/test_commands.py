@@ -187,7 +187,6 @@ class CommandTests(SynchronousTestCase):
         for words in (
             "RET=HDRS",
             "ENVID=x",
-            "REQUIRETLS",
             "X",
             "=",
             "=1",

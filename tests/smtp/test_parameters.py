@@ -136,6 +136,13 @@ class ToTheNextHopTests(SynchronousTestCase):
             self.assertFalse(needs_smtputf8(envelope))
             self.assertEqual(self.said(envelope, "SMTPUTF8"), "")
 
+    def test_requiretls(self) -> None:
+        """It goes on where it is offered (RFC 8689 section 4.2.1)."""
+        tagged = Envelope(JOE, (ANN,), MailParameters(requiretls=True))
+        self.assertEqual(self.said(tagged, "REQUIRETLS", "SIZE"), " SIZE=1000 REQUIRETLS")
+        self.assertEqual(self.said(tagged, "SIZE"), " SIZE=1000")
+        self.assertEqual(self.said(Envelope(JOE, (ANN,)), "REQUIRETLS"), "")
+
     def test_reports(self) -> None:
         """The sender's wishes about reports go on to a server that knows what to do with them."""
         told = Envelope(JOE, (ANN,), MailParameters(ret="HDRS", envid="a+b c"))

@@ -211,10 +211,17 @@ class HelloTests(SynchronousTestCase):
         self.assertEqual(
             SessionLimits(message=1000).capabilities,
             Capabilities.of(
-                "PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 1000", "ENHANCEDSTATUSCODES", "DSN"
+                "PIPELINING",
+                "8BITMIME",
+                "SMTPUTF8",
+                "SIZE 1000",
+                "ENHANCEDSTATUSCODES",
+                "DSN",
+                "REQUIRETLS",
             ),
         )
         self.assertNotIn("SMTPUTF8", SessionLimits(smtputf8=False).capabilities)
+        self.assertNotIn("REQUIRETLS", SessionLimits(requiretls=False).capabilities)
 
 
 class TransactionTests(SynchronousTestCase):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.mail.address import Address, parse_address
-from harakatls.mail.envelope import Envelope, MailParameters, Recipient
+from harakatls.mail.envelope import Envelope, MailParameters, Recipient, TLSWish
 from harakatls.queued import Attempt, QueuedMessage, Trial
 from harakatls.smtp.reply import EnhancedStatus, Reply
 from harakatls.spool.codec import FORMAT, UndecodableMessage, decode, encode
@@ -33,7 +33,12 @@ parameters = st.builds(
     st.booleans(),
 )
 envelopes = st.builds(
-    Envelope, st.none() | addresses, st.lists(recipients, max_size=4).map(tuple), parameters
+    Envelope,
+    st.none() | addresses,
+    st.lists(recipients, max_size=4).map(tuple),
+    parameters,
+    texts,
+    st.booleans(),
 )
 statuses = st.builds(EnhancedStatus, st.integers(2, 5), st.integers(0, 999), st.integers(0, 999))
 replies = st.builds(
@@ -104,6 +109,18 @@ class CodecTests(SynchronousTestCase):
         self.assertTrue(decode(encode(evolve(PLAIN, warned=True))).warned)
         self.assertNotIn("warned", encode(PLAIN))
         self.assertFalse(decode(encode(PLAIN)).warned)
+
+    def test_tls_on_its_way(self) -> None:
+        """What the sender wants of TLS counts after a restart (RFC 8689 section 4.1)."""
+        tagged = evolve(PLAIN.envelope, parameters=MailParameters(requiretls=True))
+        written = encode(evolve(PLAIN, envelope=tagged))
+        self.assertEqual(json.loads(written)["parameters"], {"requiretls": True})
+        self.assertIs(decode(written).envelope.tls_wish, TLSWish.REQUIRED)
+        optional = evolve(PLAIN.envelope, tls_optional=True)
+        written = encode(evolve(PLAIN, envelope=optional))
+        self.assertTrue(json.loads(written)["tls_optional"])
+        self.assertIs(decode(written).envelope.tls_wish, TLSWish.OPTIONAL)
+        self.assertIs(decode(encode(PLAIN)).envelope.tls_wish, TLSWish.NONE)
 
     def test_whole_seconds(self) -> None:
         """A time that somebody wrote without a fraction is a time."""

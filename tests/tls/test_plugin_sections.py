@@ -5,6 +5,7 @@ from OpenSSL import SSL
 from harakatls.config.errors import ConfigError
 from harakatls.tls.client import ClientTLS
 from harakatls.tls.policy import outbound_decision
+from harakatls.tls.requiretls import IN_OUR_HOUSE
 from harakatls.tls.settings import OutboundTLS
 from tests.tls.options_case import ECDSA_PEER, HOP, PEER, OptionsTestCase
 from tests.tls.peers import TLS_1_2, TLS_1_3, Outcome, from_us, plain_server
@@ -36,7 +37,8 @@ class PluginSectionTests(OptionsTestCase):
             self.assertFalse(found.reject_unauthorized)
             self.assertEqual(found.no_tls_hosts.entries, ())
             self.assertEqual(found.anchors, ())  # those of the top are for clients
-        self.assertEqual(self.settings("").plugins["smtp_proxy"], OutboundTLS())
+        usual = OutboundTLS(requiretls=IN_OUR_HOUSE)
+        self.assertEqual(self.settings("").plugins["smtp_proxy"], usual)
 
     def test_own(self) -> None:
         """A plugin's section counts for it alone, in each spelling, on real handshakes."""
