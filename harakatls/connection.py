@@ -69,6 +69,12 @@ class Connection:
     @ivar errors: commands so far that were unknown, malformed or out of order.
     @ivar early_talker: the peer did not wait for the greeting, or for an answer although PIPELINING
         was not offered to it (RFC 5321 section 3.1, RFC 2920).
+    @ivar peer: where a proxy in front, or XCLIENT, has told an address, it is that.
+    @ivar local: the address that the peer has connected to, which may be that of a proxy.
+    @ivar peer_name: the peer's name, as XCLIENT told it; None where nobody did.
+    @ivar proxied_by: the proxy that has passed the connection on with a PROXY header; the same as
+        *peer* where it did not tell for whom. None without one.
+    @ivar xclient_by: who told all that by XCLIENT; None where nobody did.
     @ivar notes: for plugins only; the same dictionary for the life of the connection, so across
         STARTTLS: not for what the peer says.
     @ivar password: with which the user has logged in, where the mechanism tells it (PLAIN, LOGIN).
@@ -87,6 +93,14 @@ class Connection:
     errors: int = 0
     password: str | None = field(default=None, repr=False)
     early_talker: bool = False
+    peer_name: str | None = None
+    proxied_by: Endpoint | None = None
+    xclient_by: Endpoint | None = None
+
+    @property
+    def is_anonymous(self) -> bool:
+        """The peer's address is a proxy's, which did not tell for whom it speaks."""
+        return self.proxied_by is not None and self.peer == self.proxied_by
 
     def after_hello(self, hello: Hello) -> "Connection":
         """The peer has said HELO or EHLO."""
@@ -103,6 +117,9 @@ class Connection:
             self.errors,
             self.password,
             self.early_talker,
+            self.peer_name,
+            self.proxied_by,
+            self.xclient_by,
         )
 
     def after_login(self, user: str, password: str | None) -> "Connection":
@@ -117,10 +134,14 @@ class Connection:
             self.local,
             self.implicit_tls,
             secured=secured,
-            relaying=self.relaying,
+            # A login in the clear, told by XCLIENT, is forgotten with the right that came with it.
+            relaying=self.relaying and self.authenticated_as is None,
             notes=self.notes,
             errors=self.errors,
             early_talker=self.early_talker,
+            peer_name=self.peer_name,
+            proxied_by=self.proxied_by,
+            xclient_by=self.xclient_by,
         )
 
 

@@ -15,6 +15,12 @@ ALL_KNOWN = Connection(
     "bob",
     True,
     {"karma": 1},
+    2,
+    "secret",
+    True,
+    "client.example",
+    Endpoint("10.0.0.5", 50000),
+    Endpoint("10.0.0.6", 50001),
 )
 
 
@@ -30,6 +36,15 @@ class FactTests(SynchronousTestCase):
         """Nothing that was said in the clear is known after the handshake."""
         summary = TLSSummary("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256)
         connection = ALL_KNOWN.after_handshake(summary)
-        expected = evolve(ALL_KNOWN, hello=None, secured=summary, authenticated_as=None)
+        expected = evolve(
+            ALL_KNOWN,
+            hello=None,
+            secured=summary,
+            authenticated_as=None,
+            password=None,
+            relaying=False,
+        )
         self.assertEqual(connection, expected)
         self.assertIs(connection.notes, ALL_KNOWN.notes)
+        known = evolve(ALL_KNOWN, authenticated_as=None)
+        self.assertTrue(known.after_handshake(summary).relaying)

@@ -57,6 +57,8 @@ class HookChain(DeliveryStages):
 
     async def relaying(self, connection: Connection) -> bool:
         """One yes is enough; a hook that fails has not said yes."""
+        if connection.is_anonymous and connection.authenticated_as is None:
+            return False  # its address is the proxy's, and everybody comes by that
         for hook in self._hooks["relaying"]:
             try:
                 if await ask(hook, self._clock, connection) is True:

@@ -65,6 +65,17 @@ class Admission:
         self._by_network[network] = count + 1
         return None
 
+    def move(self, admitted: str, host: str) -> Reply | None:
+        """
+        Who was admitted from one host speaks for another from now on.
+
+        @return: what it is sent away with; then it is counted as before.
+        """
+        refusal = self.admit(host)
+        if refusal is None:
+            self._release(admitted)
+        return refusal
+
     def leave(self, admitted: str | None) -> None:
         """
         A connection has gone.
@@ -72,8 +83,10 @@ class Admission:
         @param admitted: the host it was admitted from, if it was.
         """
         self._total -= 1
-        if admitted is None:
-            return
+        if admitted is not None:
+            self._release(admitted)
+
+    def _release(self, admitted: str) -> None:
         network = _network(admitted)
         count = self._by_network[network] - 1
         if count:

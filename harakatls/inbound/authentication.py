@@ -118,6 +118,11 @@ class Authentication:
         """The login under way, if there is one, has come to nothing."""
         self._steps = None
 
+    def begin_anew(self) -> None:
+        """It is another client that speaks from now on."""
+        self.forget()
+        self._failures = 0
+
     async def _advance(self, connection: Connection, known: Any) -> LoginAnswer:
         steps, self._steps = self._steps, None
         assert steps is not None, "there is no login under way"

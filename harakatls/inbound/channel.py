@@ -5,6 +5,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from harakatls.connection import Connection, TLSSummary
+from harakatls.smtp.reply import Reply
 
 
 class HandshakeFailed(Exception):
@@ -33,6 +34,13 @@ class Channel(Protocol):
 
     def rest(self) -> Deferred[None]:
         """Fires when others have had their turn, and the peer takes what it is sent."""
+
+    def now_from(self, host: str) -> Reply | None:
+        """
+        The peer speaks for *host*, an IP address, from now on, and is counted as that.
+
+        @return: what it is sent away with.
+        """
 
     def secure(self, connection: Connection) -> Deferred[TLSSummary]:
         """

@@ -1,7 +1,6 @@
 """What is said: every event of the session gets its answer, after the hooks were asked."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from functools import lru_cache
 from typing import Any
 
 from attrs import evolve
@@ -12,10 +11,12 @@ from harakatls.hooks.chain import HookChain
 from harakatls.inbound import replies
 from harakatls.inbound.authentication import Authentication, LoginAnswer
 from harakatls.inbound.channel import Channel, HandshakeFailed
-from harakatls.inbound.log import secured_words
+from harakatls.inbound.log import NOT_A_PROXY, secured_words
+from harakatls.inbound.offered import offered_always
 from harakatls.inbound.pace import COUNTED, Patience
 from harakatls.inbound.reception import YES, Reception
 from harakatls.inbound.settings import InboundSettings
+from harakatls.inbound.xclient import told_by_xclient
 from harakatls.interfaces import IServerTLS
 from harakatls.smtp.capabilities import Capabilities
 from harakatls.smtp.errors import LocalProtocolError, RemoteProtocolError
@@ -37,8 +38,8 @@ from harakatls.smtp.events import (
     StartTLSReceived,
     UnrecognizedReceived,
     VerifyReceived,
+    XClientReceived,
 )
-from harakatls.smtp.offer import SessionLimits
 from harakatls.smtp.refusals import TLS_FIRST
 from harakatls.smtp.reply import Reply
 from harakatls.smtp.server import ServerSession
@@ -93,28 +94,30 @@ class Dialogue:
         """From the connection to the greeting, and what the peer may have said meanwhile."""
         if self.connection.implicit_tls and not await self._secure():
             return
+        self._replies.append(self._session.greet(await self._greeting()))
+        await self.answer()
+
+    async def _greeting(self) -> Reply:
+        """What the hooks make of who has come."""
         connection = self.connection
-        if self._tls is not None and self._tls.requires(connection):
-            # Without a certificate it is our fault: then no mail is to be returned to its sender.
-            ready = self._tls.ready()
-            self._session.tls_first = TLS_FIRST if ready else replies.TLS_NOT_AVAILABLE
+        required = self._tls is not None and self._tls.requires(connection)
+        # Without a certificate it is our fault: then no mail is to be returned to its sender.
+        ready = self._tls is not None and self._tls.ready()
+        first = TLS_FIRST if ready else replies.TLS_NOT_AVAILABLE
+        self._session.tls_first = first if required else None
         verdict = await self._chain.connect(connection)
         if isinstance(verdict, YES):
             relaying = await self._chain.relaying(connection)
             if relaying:
                 self.connection = evolve(self.connection, relaying=True)
-            if self._is_refused_as_early():
-                reply = replies.TALKS_TOO_SOON
-                self.end(None, "early talker")
-            else:
-                reply = replies.banner(self._settings, connection.id)
-        else:
-            # The session gives it again in answer to all that follows, but QUIT.
-            reply = replies.reply_to("connect", verdict)
-            if isinstance(verdict, Disconnect):
-                self.end(None, "refused")
-        self._replies.append(self._session.greet(reply))
-        await self.answer()
+            if not self._is_refused_as_early():
+                return replies.banner(self._settings, connection.id)
+            self.end(None, "early talker")
+            return replies.TALKS_TOO_SOON
+        if isinstance(verdict, Disconnect):
+            self.end(None, "refused")
+        # The session gives it again in answer to all that follows, but QUIT.
+        return replies.reply_to("connect", verdict)
 
     async def answer(self) -> None:
         """Answer all that the session has received."""
@@ -336,7 +339,26 @@ class Dialogue:
         if answer.reply.closes:
             self.end(None, "refused")
 
+    async def _xclient(self, event: XClientReceived) -> None:
+        """Who has come is somebody else: hooks are asked as for a new connection."""
+        await self._reception.begin_anew()
+        await self._chain.disconnected(self.connection)
+        self.connection = told_by_xclient(self.connection, event)
+        self._authentication.begin_anew()
+        self._patience = Patience(self._settings.peers, self._settings.max_recipients)
+        self._offered, self.must_wait = Capabilities(), True
+        greeting = self._channel.now_from(event.host)
+        if greeting is None:
+            greeting = await self._greeting()
+        else:
+            self.end(None, "turned away")
+        self._replies.append(self._session.greet_again(greeting, event.login is not None))
+
     async def _unrecognized(self, event: UnrecognizedReceived) -> None:
+        if event.verb == "PROXY":
+            self._say(replies.proxy_not_allowed(self.connection))
+            self.end(None, NOT_A_PROXY)
+            return
         about = self.connection, self._reception.transaction, event.verb, event.argument
         verdict = await self._chain.unrecognized(*about)
         if not self._say_verdict("unrecognized", verdict).is_positive:
@@ -347,25 +369,6 @@ class Dialogue:
             await self._chain.quit(self.connection, self._reception.transaction)
         self._say(replies.farewell(self._settings))
         self.end(None, "quit", linger=False)
-
-
-def session_limits(settings: InboundSettings) -> SessionLimits:
-    """What the session is to hold the peer to."""
-    return SessionLimits(
-        line=settings.max_line_length,
-        data_line=settings.max_data_line_length,
-        message=settings.max_bytes,
-        recipients=settings.max_recipients,
-        errors=settings.max_bad_commands,
-        smtputf8=settings.smtputf8,
-        requiretls=settings.requiretls,
-    )
-
-
-@lru_cache(maxsize=4)
-def offered_always(settings: InboundSettings) -> Capabilities:
-    """In the answer to EHLO, before plugins edit it."""
-    return session_limits(settings).capabilities
 
 
 _ANSWERS: Mapping[type, Callable[[Dialogue, Any], Awaitable[None]]] = {
@@ -382,6 +385,7 @@ _ANSWERS: Mapping[type, Callable[[Dialogue, Any], Awaitable[None]]] = {
     NoopReceived: Dialogue._noop,
     VerifyReceived: Dialogue._verify,
     HelpReceived: Dialogue._help,
+    XClientReceived: Dialogue._xclient,
     UnrecognizedReceived: Dialogue._unrecognized,
     QuitReceived: Dialogue._quit,
 }

@@ -5,6 +5,7 @@ from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
+from harakatls.inbound.haproxy import ProxiedProtocol
 from harakatls.inbound.port import Port
 from harakatls.inbound.protocol import InboundProtocol
 
@@ -18,19 +19,22 @@ class InboundFactory(Factory):
 
     def __init__(self, port: Port) -> None:
         self.port = port
-        self.connections: set[InboundProtocol] = set()
+        self.connections: set[InboundProtocol | ProxiedProtocol] = set()
         self._stopping = False
         self._emptied: Deferred[None] | None = None
 
-    def buildProtocol(self, addr: IAddress | None) -> InboundProtocol:
-        protocol = InboundProtocol(self.port, self.forget)
+    def buildProtocol(self, addr: IAddress | None) -> InboundProtocol | ProxiedProtocol:
+        proxies = self.port.settings.proxies
+        by_proxy = bool(proxies) and getattr(addr, "host", None) in proxies
+        kind = ProxiedProtocol if by_proxy else InboundProtocol
+        protocol: InboundProtocol | ProxiedProtocol = kind(self.port, self.forget)
         protocol.factory = self
         self.connections.add(protocol)
         if self._stopping:
             self.port.clock.callLater(0, protocol.stop)
         return protocol
 
-    def forget(self, protocol: InboundProtocol) -> None:
+    def forget(self, protocol: InboundProtocol | ProxiedProtocol) -> None:
         """Its conversation has ended."""
         self.connections.discard(protocol)
         if not self.connections and self._emptied is not None:

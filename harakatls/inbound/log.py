@@ -1,6 +1,9 @@
 """What the log is told of clients, in Haraka's words."""
 
-from harakatls.connection import TLSSummary
+from harakatls.connection import Connection, TLSSummary
+
+NOT_A_PROXY = "a PROXY header, and connection.ini [haproxy] hosts has no such peer"
+"""How the connection of one ended that sent a header nobody awaited."""
 
 
 def secured_words(summary: TLSSummary) -> str:
@@ -19,6 +22,14 @@ def secured_words(summary: TLSSummary) -> str:
     words.append(f"cn={_quoted(','.join(summary.peer_names))}")
     words.append(f"fingerprint={summary.fingerprint}")
     return " ".join(words)
+
+
+def by_proxy(connection: Connection) -> str:
+    """Who has told the peer's address, with a blank before; "" where nobody did."""
+    proxy, speaker = connection.proxied_by, connection.xclient_by
+    return (f" proxy={proxy}" if proxy is not None else "") + (
+        f" xclient={speaker}" if speaker is not None else ""
+    )
 
 
 def _quoted(text: str) -> str:

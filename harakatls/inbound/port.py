@@ -5,8 +5,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from harakatls.hooks.chain import HookChain
 from harakatls.inbound.admission import Admission
-from harakatls.inbound.dialogue import session_limits
 from harakatls.inbound.failed_logins import FailedLogins
+from harakatls.inbound.offered import session_limits
 from harakatls.inbound.settings import InboundSettings, ListenerSettings
 from harakatls.interfaces import IServerTLS, ISpool
 from harakatls.smtp.offer import SessionLimits

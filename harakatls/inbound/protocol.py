@@ -1,6 +1,5 @@
 """ESMTP over a connection of the reactor's: octets in and out, TLS, time limits."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +15,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from harakatls.connection import Connection, Endpoint, TLSSummary
+from harakatls.inbound import replies
 from harakatls.inbound.channel import HandshakeFailed
 from harakatls.inbound.conversation import Conversation
+from harakatls.inbound.identity import new_id
+from harakatls.inbound.log import NOT_A_PROXY
 from harakatls.inbound.port import Port
+from harakatls.inbound.proxy_header import SIGNATURE, ProxyHeader
 from harakatls.smtp.reply import Reply
 from harakatls.smtp.server import ServerSession
 from harakatls.tls.channel_binding import tls_exporter
@@ -30,8 +33,6 @@ log = Logger()
 
 CLOSE_TIMEOUT = 10.0  # seconds that a peer has to take our last reply
 LINGER_OCTETS = 1 << 20  # and how much it may still send meanwhile
-_UUID_FIXED = 0xF << 76 | 0x3 << 62  # the bits that are not random: version and variant
-_UUID_VERSION_4 = 0x4 << 76 | 0x2 << 62
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
@@ -47,11 +48,20 @@ class InboundProtocol(Protocol):
     _link: Link
     _conversation: Conversation
 
-    def __init__(self, port: Port, forget: Callable[["InboundProtocol"], None]) -> None:
-        """@param forget: told when nothing of the conversation is left."""
+    def __init__(
+        self,
+        port: Port,
+        forget: Callable[["InboundProtocol"], None],
+        header: ProxyHeader | None = None,
+    ) -> None:
+        """
+        @param forget: told when nothing of the conversation is left.
+        @param header: what a proxy in front has told; None where there is none.
+        """
         self._port = port
         self._forget = forget
         self._admitted: str | None = None  # from this host; then there is a conversation
+        self._header = header
         self._handshake: Deferred[TLSSummary] | None = None
         self._client_hello: bytes | None = None  # while it is being gathered
         self._securing: Connection | None = None
@@ -70,7 +80,7 @@ class InboundProtocol(Protocol):
     def connectionMade(self) -> None:
         transport = self.transport
         self._link = Link(transport)
-        peer = _endpoint(transport.getPeer())
+        peer = endpoint(transport.getPeer())
         refusal = self._port.admission.enter(peer)
         if refusal is not None:
             self._turn_away(refusal)
@@ -78,10 +88,14 @@ class InboundProtocol(Protocol):
         # Replies are written in one piece, so there is nothing to wait for to join them with.
         transport.setTcpNoDelay(True)
         transport.setTcpKeepAlive(True)
-        self._begin(peer, _endpoint(transport.getHost()))
+        local, header = endpoint(transport.getHost()), self._header
+        if header is None:
+            self._begin(peer, local, None)
+        else:
+            self._begin(header.peer or peer, header.local or local, peer)
 
-    def _begin(self, peer: Endpoint, local: Endpoint) -> None:
-        """Whose connection it is, is known."""
+    def _begin(self, peer: Endpoint, local: Endpoint, proxy: Endpoint | None) -> None:
+        """Whose connection it is, is known: a proxy's header has been read before."""
         port = self._port
         refusal = port.admission.admit(peer.host)
         if refusal is not None:
@@ -89,7 +103,8 @@ class InboundProtocol(Protocol):
             return
         self._admitted = peer.host
         self.transport.registerProducer(self, True)
-        connection = Connection(_new_id(), peer, local, port.listener.implicit_tls)
+        implicit_tls = port.listener.implicit_tls
+        connection = Connection(new_id(), peer, local, implicit_tls, proxied_by=proxy)
         self._conversation = Conversation(
             ServerSession(port.limits, connection.implicit_tls),
             port.chain,
@@ -231,6 +246,13 @@ class InboundProtocol(Protocol):
         if self._handshake is not None:
             self.abort()
 
+    def now_from(self, host: str) -> Reply | None:
+        assert self._admitted is not None
+        refusal = self._port.admission.move(self._admitted, host)
+        if refusal is None:
+            self._admitted = host
+        return refusal
+
     # -- TLS --------------------------------------------------------------------------------
 
     def secure(self, connection: Connection) -> Deferred[TLSSummary]:
@@ -255,7 +277,16 @@ class InboundProtocol(Protocol):
         self._client_hello += data
         if is_hello_enough(self._client_hello):
             octets, self._client_hello = self._client_hello, None
-            self._begin_handshake(octets)
+            if octets.startswith((b"PROXY ", SIGNATURE)):
+                self._refuse_proxy()
+            else:
+                self._begin_handshake(octets)
+
+    def _refuse_proxy(self) -> None:
+        """It is not TLS that the peer speaks, so it is told in the clear."""
+        assert self._securing is not None
+        self.write(replies.proxy_not_allowed(self._securing).wire)
+        self._fail_handshake(NOT_A_PROXY)
 
     def _begin_handshake(self, client_hello: bytes) -> None:
         """@param client_hello: or garbage, to which OpenSSL has the right answer."""
@@ -334,14 +365,7 @@ class InboundProtocol(Protocol):
             self._deadline.cancel()
 
 
-def _new_id() -> str:
-    """A random UUID (RFC 9562 section 5.4). Python's class for them takes four times as long."""
-    bits = int.from_bytes(os.urandom(16)) & ~_UUID_FIXED | _UUID_VERSION_4
-    text = f"{bits:032X}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def _endpoint(address: Any) -> Endpoint:
+def endpoint(address: Any) -> Endpoint:
     """Of an IPv4Address or IPv6Address; an IPv4 peer of an IPv6 socket is written as IPv4."""
     host = address.host.partition("%")[0]  # without the interface of a link-local address
     if host.startswith("::ffff:") and "." in host:

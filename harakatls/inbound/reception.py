@@ -101,6 +101,11 @@ class Reception:
         self.messages = Tally()
         self.recipients = Tally()
 
+    async def begin_anew(self) -> None:
+        """The connection gets another id, under which transactions are counted from the start."""
+        await self.forget()
+        self._begun = 0
+
     def abandon(self) -> None:
         """The peer has gone: what is not ours yet will not be."""
         self._abandoned = True

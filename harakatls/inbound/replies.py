@@ -106,6 +106,10 @@ TALKS_TOO_SOON = Reply.of(554, "5.5.1", "You talk too soon")
 SHUTTING_DOWN = Reply.of(421, "4.3.2", "Server is shutting down, closing connection")
 TOO_MANY_CONNECTIONS = Reply.of(421, "4.3.2", "Too many connections, try later")
 TOO_MANY_OF_YOURS = Reply.of(421, "4.7.0", "Too many connections from your address, try later")
+# Said instead of the greeting, so that no enhanced status goes with it.
+PROXY_TIMEOUT = Reply.of(421, None, "PROXY timeout")
+PROXY_INVALID = Reply.of(421, None, "Invalid PROXY format")
+STOPPING_BEFORE_GREETING = Reply.of(421, None, "Server is shutting down, closing connection")
 INTERNAL_ERROR = Reply.of(421, "4.3.0", "Internal Server Error")
 
 # What the reply that a plugin gives along with its verdict may be: the first digits of its code.
@@ -215,7 +219,14 @@ def banner(settings: InboundSettings, connection_id: str) -> Reply:
 
 def welcome(settings: InboundSettings, connection: Connection) -> str:
     """The first line of the answer to HELO and EHLO."""
-    return f"{settings.me} Hello [{connection.peer.host}], {settings.helo}"
+    host = f"[{connection.peer.host}]"
+    who = host if connection.peer_name is None else f"{connection.peer_name} {host}"
+    return f"{settings.me} Hello {who}, {settings.helo}"
+
+
+def proxy_not_allowed(connection: Connection) -> Reply:
+    """To a PROXY header of somebody who is not to send one."""
+    return Reply.of(421, "4.7.0", f"PROXY not allowed from {connection.peer.host}")
 
 
 @lru_cache(maxsize=4)

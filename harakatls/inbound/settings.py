@@ -7,9 +7,11 @@ from attrs import Factory, frozen
 
 from harakatls.config.directory import ConfigDirectory
 from harakatls.config.errors import shown
+from harakatls.config.hosts import HostList
 from harakatls.config.section import HIGHEST_PORT, Section
 from harakatls.config.timeouts import plugin_timeout
 from harakatls.inbound.limits import PeerLimits
+from harakatls.inbound.trusted_proxies import trusted_proxies
 
 _EXPECTED = "expected addresses with ports, such as 127.0.0.1:2525, [::1]:2525"
 
@@ -32,7 +34,6 @@ _CONNECTION_INI_WITHOUT_EFFECT = {
         "strict_rfc1869": "addresses are always read as RFC 5321 writes them",
         "postel": "addresses are always read as RFC 5321 writes them",
     },
-    "haproxy": {"hosts": _NOT_YET, "enabled": _NOT_YET},
     "headers": {"clean_auth_results": _NOT_YET, "max_lines": _NOT_YET},
     "max": {"mime_parts": _NOT_YET},
     "uuid": {"banner_chars": _NOT_YET, "deny_chars": _NOT_YET},
@@ -49,7 +50,7 @@ _FILES_WITHOUT_EFFECT = {
     "connection_close_message": "set close in connection.ini [message]",
     "banner_includes_uuid": _NOT_YET,
     "deny_includes_uuid": _NOT_YET,
-    "haproxy_hosts": _NOT_YET,
+    "haproxy_hosts": "list them as hosts[] in connection.ini [haproxy]",
 }
 
 
@@ -93,6 +94,7 @@ class InboundSettings:
     @ivar greeting: lines of the banner that come behind our name; empty for the usual one.
     @ivar helo: what the first line of the answer to EHLO ends with.
     @ivar close: the text of the answer to QUIT.
+    @ivar proxies: from these a PROXY header is awaited, and believed.
     @ivar show_version: whether banner and Received field tell our version.
     """
 
@@ -119,6 +121,7 @@ class InboundSettings:
     smtputf8: bool = True
     peers: PeerLimits = Factory(PeerLimits)
     requiretls: bool = True
+    proxies: HostList = Factory(HostList)
 
     @classmethod
     def load(cls, config: ConfigDirectory) -> "InboundSettings":
@@ -163,6 +166,7 @@ class InboundSettings:
             smtputf8=connection.main.boolean("smtputf8", usual.smtputf8),
             peers=PeerLimits.load(connection),
             requiretls=connection.main.boolean("requiretls", usual.requiretls),
+            proxies=trusted_proxies(connection.section("haproxy")),
         )
 
 

@@ -54,7 +54,7 @@ class TraceFields:
         hello = connection.hello
         self._from_and_by = (
             f"Received: from {_host(hello.name if hello else '')}"
-            f" ([{_literal(connection.peer.host)}])\r\n\tby {self._by}"
+            f" ({_told_name(connection)}[{_literal(connection.peer.host)}])\r\n\tby {self._by}"
         )
         self._protocol = with_protocol(connection)
         self._tls = "" if connection.secured is None else tls_clause(connection.secured)
@@ -72,6 +72,10 @@ def with_protocol(connection: Connection) -> str:
 def _host(name: str) -> str:
     """A HELO name is whatever the peer likes, so only what a name is made of is repeated."""
     return name if _HOST.match(name) else _NOT_IN_HOST.sub("?", name[:255]) or "unknown"
+
+
+def _told_name(connection: Connection) -> str:
+    return "" if connection.peer_name is None else f"{_host(connection.peer_name)} "
 
 
 def _literal(host: str) -> str:

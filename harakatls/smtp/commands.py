@@ -24,6 +24,7 @@ from harakatls.smtp.events import (
     StartTLSReceived,
     UnrecognizedReceived,
     VerifyReceived,
+    XClientReceived,
 )
 from harakatls.smtp.parameters import read_mail_parameters, read_rcpt_parameters
 from harakatls.smtp.refusals import (
@@ -44,6 +45,7 @@ from harakatls.smtp.refusals import (
 )
 from harakatls.smtp.reply import Reply
 from harakatls.smtp.sasl_server import MECHANISMS
+from harakatls.smtp.xclient import parse_xclient
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # A path ends at the first > that no quotes hold.
@@ -255,5 +257,6 @@ COMMANDS: Mapping[str, Command] = {
     "NOOP": Command(NoopReceived, lambda _, __: NoopReceived()),
     "VRFY": _verify("VRFY", expand=False),
     "EXPN": _verify("EXPN", expand=True),
+    "XCLIENT": Command(XClientReceived, lambda argument, _: parse_xclient(argument)),
     "HELP": Command(HelpReceived, lambda argument, _: HelpReceived(argument)),
 }

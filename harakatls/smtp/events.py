@@ -126,6 +126,28 @@ class HelpReceived:
     argument: str
 
 
+@frozen(kw_only=True)
+class XClientReceived:
+    """
+    XCLIENT: what a proxy tells of its client (Postfix's XCLIENT_README); None where it does not.
+
+    @ivar host: the client's IP address, IPv6 without a prefix.
+    @ivar name: what the client's address is called in the DNS.
+    @ivar hello: what the client has said at HELO, or EHLO where *extended*.
+    @ivar login: as whom the client has authenticated itself.
+    @ivar local_host: the address that the client has connected to.
+    """
+
+    host: str
+    port: int | None = None
+    name: str | None = None
+    hello: str | None = None
+    extended: bool = True
+    login: str | None = None
+    local_host: str | None = None
+    local_port: int | None = None
+
+
 @frozen
 class UnrecognizedReceived:
     """A verb that no table knows; the last word is a plugin's. @ivar verb: upper case."""
@@ -153,6 +175,7 @@ ServerEvent = (
     | NoopReceived
     | VerifyReceived
     | HelpReceived
+    | XClientReceived
     | UnrecognizedReceived
     | QuitReceived
 )

@@ -12,7 +12,7 @@ from harakatls.smtp.reply import Reply
 
 # What an offered extension adds to the length of a command line: RFC 1870 section 3, RFC 6152
 # section 2, RFC 6531 section 3.1, RFC 4954 section 5, RFC 8689 section 2; NOTIFY and ORCPT at their
-# longest.
+# longest; XCLIENT has room for three names.
 _LONGER_LINES = {
     "SIZE": 26,
     "8BITMIME": 17,
@@ -20,6 +20,7 @@ _LONGER_LINES = {
     "AUTH": 500,
     "DSN": 537,
     "REQUIRETLS": 11,
+    "XCLIENT": 1536,
 }
 
 _OK = 250

@@ -12,6 +12,7 @@ from harakatls.smtp.events import (
     RcptReceived,
     ServerEvent,
     StartTLSReceived,
+    XClientReceived,
 )
 from harakatls.smtp.reply import Reply
 from harakatls.smtp.states import State
@@ -49,6 +50,10 @@ AUTH_CANCELLED = Reply.of(501, "5.7.0", "AUTH cancelled")
 RESPONSE_NOT_BASE64 = Reply.of(501, "5.5.2", "The response is not base64; AUTH is over")
 SERVER_BEGINS = Reply.of(501, "5.5.4", "In this AUTH mechanism the server speaks first")
 
+XCLIENT_NOT_ALLOWED = Reply.of(550, "5.5.0", "Not authorized")
+XCLIENT_SYNTAX = Reply.of(501, "5.5.4", "Syntax: XCLIENT attribute=value...")
+XCLIENT_NO_ADDRESS = Reply.of(501, "5.5.4", "No valid IP address found")
+
 # RFC 3207 section 4, and the commands it lets through.
 TLS_FIRST = Reply.of(530, "5.7.0", "Must issue a STARTTLS command first")
 WITHOUT_TLS = frozenset({"NOOP", "EHLO", "STARTTLS", "QUIT"})
@@ -73,6 +78,7 @@ _OUT_OF_ORDER = Reply.of(503, "5.5.1", "Bad sequence of commands")
 _NO_HELLO = Reply.of(503, "5.5.1", "Use EHLO/HELO first")
 _NO_SENDER = Reply.of(503, "5.5.1", "MAIL required first")
 _SECOND_SENDER = Reply.of(503, "5.5.1", "Use RSET before another MAIL")
+_IN_TRANSACTION = Reply.of(503, "5.5.0", "Mail transaction in progress")
 _OUT_OF_ORDER_IN: Mapping[tuple[State, type[ServerEvent]], Reply] = {
     (State.GREETED, MailReceived): _NO_HELLO,
     (State.GREETED, RcptReceived): _NO_HELLO,
@@ -84,6 +90,8 @@ _OUT_OF_ORDER_IN: Mapping[tuple[State, type[ServerEvent]], Reply] = {
     (State.SENDER_GIVEN, DataReceived): Reply.of(503, "5.5.1", "RCPT required first"),
     (State.SENDER_GIVEN, MailReceived): _SECOND_SENDER,
     (State.RECIPIENTS_GIVEN, MailReceived): _SECOND_SENDER,
+    (State.SENDER_GIVEN, XClientReceived): _IN_TRANSACTION,
+    (State.RECIPIENTS_GIVEN, XClientReceived): _IN_TRANSACTION,
 }
 _ERRORS = frozenset({500, 501, 502, 503, 504, 555})  # of syntax and order
 
@@ -96,7 +104,8 @@ def refuse(reply: Reply) -> NoReturn:
 def is_error(reply: Reply) -> bool:
     """The client does not know the rules; it did not just have bad luck."""
     # Who pipelines sends RCPT and DATA before knowing that the sender is refused.
-    return reply.code in _ERRORS and reply is not SENDER_REFUSED
+    wrong = reply.code in _ERRORS or reply is XCLIENT_NOT_ALLOWED
+    return wrong and reply is not SENDER_REFUSED
 
 
 def out_of_order(

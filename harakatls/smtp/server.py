@@ -5,6 +5,7 @@ from typing import NoReturn
 from attrs import evolve
 
 from harakatls.smtp import refusals
+from harakatls.smtp.answers import CHALLENGE, check_answer
 from harakatls.smtp.capabilities import Capabilities
 from harakatls.smtp.commands import COMMANDS, NOTHING_OFFERED, parse_response, split_command
 from harakatls.smtp.data import DotDecoder
@@ -26,6 +27,7 @@ from harakatls.smtp.events import (
     ServerEvent,
     StartTLSReceived,
     UnrecognizedReceived,
+    XClientReceived,
 )
 from harakatls.smtp.lines import BadLine, LineBuffer
 from harakatls.smtp.offer import SessionLimits, offer_of
@@ -42,6 +44,7 @@ from harakatls.smtp.states import (
     SECURING,
     SERVER_MOVES,
     starttls_is_legal,
+    xclient_is_legal,
 )
 
 # Octets of a message that are given out at once, at most.
@@ -53,13 +56,11 @@ AUTH_LINE = 12288
 ABSURD_MESSAGE = 20
 
 _TLS_HANDSHAKE = b"\x16\x03"  # record type and the major version of TLS
+_PROXY_HEADER = b"\r\n\r\n\0\r\nQUIT\n"  # version 2 of HAProxy's PROXY protocol
 _WEB_VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "OPTIONS", "CONNECT", "TRACE", "PRI"})
 
 _OK = 250
-_INTERMEDIATE = 300
 _NEGATIVE = 400
-_CHALLENGE = 334
-_EXPECTED = {DataReceived: 354, StartTLSReceived: 220}  # 2yz accepts the rest
 
 
 class ServerSession:
@@ -147,8 +148,13 @@ class ServerSession:
         if state is AUTHENTICATING or (state is READY and self._auth_refusal is None):
             limit = AUTH_LINE
         try:
-            if state is GREETED and not self.secured and self._lines.starts_with(_TLS_HANDSHAKE):
-                self._close(refusals.NOT_SMTP)
+            if state is GREETED and not self.secured:
+                if self._lines.starts_with(_TLS_HANDSHAKE):
+                    self._close(refusals.NOT_SMTP)
+                if self._lines.starts_with(_PROXY_HEADER):
+                    self._lines.clear()
+                    self._awaiting = UnrecognizedReceived("PROXY", "")
+                    return self._awaiting
             line = self._lines.next_line(limit)
             if line is None:
                 return NEED_DATA
@@ -194,6 +200,8 @@ class ServerSession:
             refuse(refusals.NO_STARTTLS)
         elif kind is AuthReceived and self._auth_refusal is not None:
             refuse(self._auth_refusal)
+        elif kind is XClientReceived and not xclient_is_legal(self._grammar.offered):
+            refuse(refusals.XCLIENT_NOT_ALLOWED)
         event = command.parse(argument, self._grammar)
         if type(event) is RcptReceived:
             if self._recipients >= self._limits.recipients:
@@ -210,12 +218,15 @@ class ServerSession:
             self.secured
             or verb in refusals.WITHOUT_TLS
             or verb in _WEB_VERBS
+            or verb == "PROXY"
             or self.state is REFUSED
         )
 
     def _out_of_order(self, kind: type[ServerEvent]) -> Reply:
         if self.state is REFUSED and self._greeting is not None:
             return greeting_again(self._greeting, kind)
+        if kind is XClientReceived and not xclient_is_legal(self._grammar.offered):
+            return refusals.XCLIENT_NOT_ALLOWED
         return out_of_order(self.state, kind, self._refused)
 
     def _next_of_message(self) -> ServerEvent | Pause:
@@ -261,6 +272,20 @@ class ServerSession:
         self.state = GREETED if reply.is_positive else REFUSED
         return reply.wire
 
+    def greet_again(self, reply: Reply, authenticated: bool) -> bytes:
+        """
+        Answer XCLIENT: it is somebody else who speaks from now on, and all begins anew.
+
+        @param authenticated: that one has been by the proxy, so AUTH is not for it.
+        """
+        if type(self._awaiting) is not XClientReceived:
+            raise LocalProtocolError("nobody has said XCLIENT")
+        self._awaiting = None
+        self._forget_hello()
+        self._auth_refusal = refusals.SECOND_AUTH if authenticated else refusals.NO_AUTH
+        self.state = CONNECTED
+        return self.greet(reply)
+
     def reply(self, reply: Reply) -> bytes:
         """
         Answer the last event, or say 421 at any time. 421 is the end.
@@ -274,8 +299,8 @@ class ServerSession:
             if not reply.closes or self.state is SECURING or self.state is CLOSED:
                 raise LocalProtocolError(f"there is nothing to answer with {reply}")
         elif reply.code < _NEGATIVE:
-            _check_answer(event, reply.code)
-            if reply.code == _CHALLENGE:
+            check_answer(event, reply.code)
+            if reply.code == CHALLENGE:
                 self.state = AUTHENTICATING
             else:
                 self._accepted(event)
@@ -347,10 +372,13 @@ class ServerSession:
             # RFC 3207 section 4.2: whatever came before the handshake may be an attacker's, so
             # neither what he sent behind STARTTLS nor what he said before it survives.
             self._lines.clear()
-            self._grammar = NOTHING_OFFERED
-            self._line_limit = self._limits.line
             self._auth_refusal = refusals.NO_AUTH
-            self._end_transaction()
+            self._forget_hello()
+
+    def _forget_hello(self) -> None:
+        self._grammar = NOTHING_OFFERED
+        self._line_limit = self._limits.line
+        self._end_transaction()
 
     def _end_transaction(self) -> None:
         self._decoder = None
@@ -358,15 +386,3 @@ class ServerSession:
         self._refused = None
         if self._grammar.utf8:
             self._grammar = evolve(self._grammar, utf8=False)
-
-
-def _check_answer(event: ServerEvent, code: int) -> None:
-    kind = type(event)
-    if kind is HelloReceived:
-        raise LocalProtocolError("accept_hello says yes to HELO and EHLO")
-    expected = _EXPECTED.get(kind)
-    is_right = code < _INTERMEDIATE if expected is None else code == expected
-    if code == _CHALLENGE:
-        is_right = kind is AuthReceived or kind is ResponseReceived
-    if not is_right or (type(event) is BodyEnded and event.refusal is not None):
-        raise LocalProtocolError(f"{kind.__name__} cannot be answered with {code}")

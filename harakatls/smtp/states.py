@@ -27,6 +27,7 @@ from harakatls.smtp.events import (
     StartTLSReceived,
     UnrecognizedReceived,
     VerifyReceived,
+    XClientReceived,
 )
 
 
@@ -71,6 +72,7 @@ _TRANSACTION: Mapping[State, Mapping[type[ServerEvent], State]] = {
         HelloReceived: READY,
         StartTLSReceived: SECURING,
         AuthReceived: READY,
+        XClientReceived: GREETED,
         MailReceived: SENDER_GIVEN,
         ResetReceived: READY,
         QuitReceived: CLOSED,
@@ -142,3 +144,8 @@ CLIENT_MOVES: Mapping[State, Mapping[Asked, State]] = {
 def starttls_is_legal(offered: Capabilities, secured: bool) -> bool:
     """It was offered, and there is no TLS yet (RFC 3207 section 4)."""
     return "STARTTLS" in offered and not secured
+
+
+def xclient_is_legal(offered: Capabilities) -> bool:
+    """It was offered: to others it does not exist."""
+    return "XCLIENT" in offered

@@ -11,7 +11,7 @@ from harakatls.config.directory import ConfigDirectory, queue_directory
 from harakatls.config.timeouts import plugin_timeout
 from harakatls.inbound.settings import InboundSettings, ListenerSettings
 from harakatls.outbound.settings import OutboundSettings
-from harakatls.plugins import lmtp, quarantine, smtp_proxy, toobusy
+from harakatls.plugins import lmtp, quarantine, smtp_proxy, toobusy, xclient
 from harakatls.plugins.aliases import read_aliases
 from harakatls.plugins.host_list import LocalDomains
 from harakatls.plugins.limit_settings import LimitSettings
@@ -44,6 +44,7 @@ def read_all(config: ConfigDirectory) -> tuple[object, ...]:
         LogSettings.load(config),
         RelaySettings.load(config),
         LocalDomains.load(config),
+        xclient.speakers(config),
         maildir_path(config).name,
         ForwardSettings.load(config),
         smtp_proxy.read_settings(config),
@@ -127,7 +128,7 @@ class SampleTests(SynchronousTestCase):
     def test_lists_name_nothing(self) -> None:
         """No host may relay, and no domain is taken in, until the operator says so."""
         config = write_config(self, {name: sample(name) for name in NAMES})
-        for name in ("host_list", "host_list_regex", "relay_acl_allow", "me", "queue_dir"):
+        for name in ("host_list", "host_list_regex", "relay_acl_allow", "xclient.hosts", "me"):
             self.assertEqual(config.lines(name), (), name)
 
     def test_plugins(self) -> None:

@@ -76,6 +76,7 @@ class ReceivingTests(SynchronousTestCase):
         factory = InboundFactory(port)
         transport = MemoryTransport()
         protocol = factory.buildProtocol(None)
+        assert isinstance(protocol, InboundProtocol)
         transport.connect(protocol)
         return protocol, transport
 

@@ -11,12 +11,13 @@ from harakatls.connection import Connection, Endpoint, TLSSummary
 from harakatls.hooks.chain import HookChain
 from harakatls.inbound.channel import HandshakeFailed
 from harakatls.inbound.conversation import Conversation
-from harakatls.inbound.dialogue import session_limits
 from harakatls.inbound.failed_logins import FailedLogins
 from harakatls.inbound.limits import PeerLimits
+from harakatls.inbound.offered import session_limits
 from harakatls.inbound.settings import InboundSettings
 from harakatls.interfaces import IQueueHook, IServerTLS, ISpool
 from harakatls.plugins.spool import DurableQueue
+from harakatls.smtp.reply import Reply
 from harakatls.smtp.server import ServerSession
 from harakatls.spool.memory import MemorySpool
 from tests.hooks.plugins import loaded
@@ -42,6 +43,7 @@ class RecordingChannel:
 
     @ivar written: one entry for each write.
     @ivar closed: "close", "linger" or "abort"; None while it is open.
+    @ivar refusal: what a peer hears that speaks for another host.
     @ivar handshake: what `secure` waits for.
     @ivar exporter: the channel binding.
     """
@@ -52,6 +54,7 @@ class RecordingChannel:
         self.closed: str | None = None
         self.handshake: Deferred[TLSSummary] | None = None
         self.resting: Deferred[None] | None = None
+        self.refusal: Reply | None = None
         self.log: list[str] = []
         self.exporter: bytes | None = None
 
@@ -68,6 +71,10 @@ class RecordingChannel:
     def rest(self) -> Deferred[None]:
         self.resting = Deferred()
         return self.resting
+
+    def now_from(self, host: str) -> Reply | None:
+        self.log.append(f"now from {host}")
+        return self.refusal
 
     def secure(self, connection: Connection) -> Deferred[TLSSummary]:
         self.log.append("secure")

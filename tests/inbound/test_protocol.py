@@ -75,6 +75,7 @@ class ProtocolTestCase(SynchronousTestCase):
     ) -> tuple[InboundProtocol, MemoryTransport]:
         transport = transport or MemoryTransport()
         protocol = (factory or self.factory()).buildProtocol(transport.getPeer())
+        assert isinstance(protocol, InboundProtocol)
         transport.connect(protocol)
         return protocol, transport
 

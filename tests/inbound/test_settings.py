@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.config.errors import ConfigError
+from harakatls.config.hosts import HostList
 from harakatls.inbound.settings import InboundSettings, ListenerSettings
 from tests.config.files import write_config
 
@@ -219,6 +220,44 @@ class LimitTests(SettingsTestCase):
         )
 
 
+class ProxyTests(SettingsTestCase):
+    def proxies(self, *lines: str) -> HostList:
+        text = "\n".join(("[haproxy]", *lines))
+        return InboundSettings.load(write_config(self, {"connection.ini": text})).proxies
+
+    def test_hosts(self) -> None:
+        """As in Haraka, an IPv4 address is itself, and an IPv6 address its /64."""
+        proxies = self.proxies(
+            "hosts[]=10.0.0.5", "hosts[]=2001:db8::7, 192.0.2.0/24", "hosts[]=2001:db8:1::/128"
+        )
+        for host, trusted in (
+            ("10.0.0.5", True),
+            ("::ffff:10.0.0.5", True),
+            ("10.0.0.6", False),
+            ("2001:db8::ffff", True),
+            ("2001:db8:0:1::7", False),
+            ("192.0.2.200", True),
+            ("2001:db8:1::", True),
+            ("2001:db8:1::1", False),
+        ):
+            self.assertEqual(host in proxies, trusted, host)
+
+    def test_none(self) -> None:
+        """Nobody is trusted unless somebody is named, or when all is switched off."""
+        self.assertFalse(self.proxies())
+        self.assertFalse(self.proxies("hosts[]=10.0.0.5", "enabled=false"))
+
+    def test_wrong(self) -> None:
+        """A name is refused, and what is nothing at all; even while it is switched off."""
+        for text in ("proxy.example", "10.0.0.0/33", "10.0.0", "*.example", "[::1]:25"):
+            with self.assertRaises(ConfigError) as caught:
+                self.proxies(f"hosts[]={text}", "enabled=false")
+            self.assertIn("connection.ini [haproxy] hosts: ", str(caught.exception))
+            self.assertIn(
+                f"'{text}' is neither an address nor a network; expected", str(caught.exception)
+            )
+
+
 class WarningTests(SettingsTestCase):
     def warnings(self, files: dict[str, str]) -> tuple[str, ...]:
         config = write_config(self, {"me": "mx.example", **files})
@@ -243,8 +282,6 @@ class WarningTests(SettingsTestCase):
             ("main", "spool_after=-1"),
             ("main", "strict_rfc1869=true"),
             ("main", "postel=true"),
-            ("haproxy", "hosts[]=10.0.0.1"),
-            ("haproxy", "enabled=true"),
             ("headers", "clean_auth_results=true"),
             ("headers", "max_lines=1000"),
             ("max", "mime_parts=1000"),

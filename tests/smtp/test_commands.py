@@ -65,7 +65,7 @@ class CommandTests(SynchronousTestCase):
 
     def test_unknown(self) -> None:
         """A plugin is told of verbs that nobody knows."""
-        self.understood("xclient NAME=x  ", UnrecognizedReceived("XCLIENT", "NAME=x"))
+        self.understood("xforward NAME=x  ", UnrecognizedReceived("XFORWARD", "NAME=x"))
         self.understood("BDAT 10 LAST", UnrecognizedReceived("BDAT", "10 LAST"))
         self.understood("MAILX", UnrecognizedReceived("MAILX", ""))
 

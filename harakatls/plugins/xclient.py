@@ -1,0 +1,65 @@
+"""Offers XCLIENT to proxies that may speak for their clients (Haraka's xclient)."""
+
+from ipaddress import ip_address
+
+from attrs import frozen
+from zope.interface import implementer
+
+from harakatls.config.directory import ConfigDirectory
+from harakatls.config.errors import ConfigError, shown
+from harakatls.config.hosts import HostList
+from harakatls.connection import Connection
+from harakatls.interfaces import ICapabilitiesHook, Site
+from harakatls.smtp.capabilities import Capabilities
+from harakatls.smtp.xclient import ATTRIBUTES
+
+FILE = "xclient.hosts"
+ALWAYS = ("127.0.0.1", "::1")
+
+
+def load(site: Site) -> "XClientOffer":
+    """From xclient.hosts."""
+    return XClientOffer(speakers(site.config))
+
+
+def speakers(config: ConfigDirectory) -> HostList:
+    """
+    Who may use XCLIENT: the hosts of xclient.hosts and this machine.
+
+    @raise ConfigError: there is a name in it. A peer is known by its address alone, so the name
+        would never match.
+    """
+    hosts = config.hosts(FILE)
+    for entry in hosts.entries:
+        if "/" not in entry:
+            try:
+                ip_address(entry)
+            except ValueError:
+                raise ConfigError(
+                    FILE,
+                    None,
+                    None,
+                    f"{shown(entry)} is a name; expected an address or a network, such as "
+                    "192.0.2.10 or 192.0.2.0/24",
+                ) from None
+    return HostList.parse((*ALWAYS, *hosts.entries))
+
+
+@implementer(ICapabilitiesHook)
+@frozen
+class XClientOffer:
+    """@ivar hosts: who may speak for others."""
+
+    hosts: HostList
+
+    async def capabilities(self, connection: Connection, offered: Capabilities) -> Capabilities:
+        """
+        To whom it is not offered, the session refuses it.
+
+        Who has used it before may do so again, whatever address it has told; but the address of a
+        proxy that does not say for whom it speaks is nobody's permission.
+        """
+        speaker = connection.xclient_by or connection.peer
+        if speaker.host in self.hosts and speaker != connection.proxied_by:
+            return offered.adding("XCLIENT", " ".join(ATTRIBUTES))
+        return offered

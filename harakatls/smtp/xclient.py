@@ -1,0 +1,109 @@
+"""
+The argument of XCLIENT: what a proxy tells of the client that it speaks for.
+
+Postfix's XCLIENT_README is its specification; the names of the attributes are from there.
+"""
+
+import re
+from ipaddress import IPv4Address, IPv6Address
+
+from harakatls.mail.xtext import XtextError, decode
+from harakatls.smtp.events import XClientReceived
+from harakatls.smtp.refusals import XCLIENT_NO_ADDRESS, XCLIENT_SYNTAX, refuse
+from harakatls.smtp.reply import Reply
+
+ATTRIBUTES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT")
+
+_NOT_TOLD = frozenset({"[UNAVAILABLE]", "[TEMPUNAVAIL]"})
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}\Z")
+_HELO = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}\Z")  # an address literal, too
+_PORT = re.compile(r"[0-9]{1,5}\Z")
+_LONGEST_LOGIN = 255
+
+
+def parse_xclient(argument: str) -> XClientReceived:
+    """
+    @param argument: C{NAME=client.example ADDR=192.0.2.1}; the values are xtext.
+    @raise RemoteProtocolError: it is malformed, or holds no address. A value ends up in header
+        fields, replies and the log, so it is what it says it is, or refused.
+    """
+    told = _attributes(argument)
+    host = _address(told.get("ADDR"))
+    if host is None:
+        refuse(XCLIENT_NO_ADDRESS)
+    destination = told.get("DESTADDR")
+    local_host = _address(destination)
+    if destination is not None and local_host is None:
+        refuse(_bad("DESTADDR"))
+    protocol = told.get("PROTO")
+    if protocol is not None and protocol.upper() not in ("SMTP", "ESMTP"):
+        refuse(_bad("PROTO"))
+    login = told.get("LOGIN")
+    if login is not None and not 0 < len(login) <= _LONGEST_LOGIN:
+        refuse(_bad("LOGIN"))
+    return XClientReceived(
+        host=host,
+        port=_port("PORT", told),
+        name=_matching(_NAME, "NAME", told),
+        hello=_matching(_HELO, "HELO", told),
+        extended=protocol is None or protocol.upper() == "ESMTP",
+        login=login,
+        local_host=local_host,
+        local_port=_port("DESTPORT", told),
+    )
+
+
+def _attributes(argument: str) -> dict[str, str | None]:
+    """By their names in upper case; None where the proxy does not know."""
+    told: dict[str, str | None] = {}
+    for word in argument.split():
+        name, equals, text = word.partition("=")
+        name = name.upper()
+        if not equals or name not in ATTRIBUTES or name in told:
+            refuse(XCLIENT_SYNTAX)
+        try:
+            told[name] = None if text.upper() in _NOT_TOLD else decode(text)
+        except XtextError:
+            refuse(_bad(name))
+    if not told:
+        refuse(XCLIENT_SYNTAX)
+    return told
+
+
+def _address(text: str | None) -> str | None:
+    """As `Endpoint` has it; None where *text* is no address."""
+    if text is None:
+        return None
+    if text[:5].upper() == "IPV6:":
+        text = text[5:]
+        if ":" not in text:
+            return None
+    try:
+        if ":" not in text:
+            return str(IPv4Address(text))
+        address = IPv6Address(text)
+    except ValueError:
+        return None
+    if "%" in text:
+        return None
+    return str(address.ipv4_mapped or address)
+
+
+def _port(name: str, told: dict[str, str | None]) -> int | None:
+    text = told.get(name)
+    if text is None:
+        return None
+    if not _PORT.match(text) or int(text) > 0xFFFF:
+        refuse(_bad(name))
+    return int(text)
+
+
+def _matching(pattern: re.Pattern[str], name: str, told: dict[str, str | None]) -> str | None:
+    text = told.get(name)
+    if text is not None and not pattern.match(text):
+        refuse(_bad(name))
+    return text
+
+
+def _bad(name: str) -> Reply:
+    return Reply.of(501, "5.5.4", f"Bad {name} value")
