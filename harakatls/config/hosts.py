@@ -3,6 +3,7 @@
 import re
 import socket
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import idna
@@ -25,6 +26,7 @@ _MAPPED = bytes(10) + b"\xff\xff"
 _MAPPED_BITS = 96
 
 
+@lru_cache(2048)  # the next hop of each message is compared with all lists
 def host_name(text: str) -> str:
     """
     The one spelling of a host name or domain by which two are compared.
@@ -45,6 +47,7 @@ def host_name(text: str) -> str:
     raise ValueError(f"{shown(text)} is not a host name")
 
 
+@lru_cache(2048)
 def host_address(text: str) -> _Address:
     """
     The one value of an IP address by which two are compared.
