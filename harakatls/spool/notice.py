@@ -10,6 +10,8 @@ log = Logger()
 
 ROUND = 1.0
 """Seconds between two looks; each is one row of a page that is always in memory."""
+GLANCE = 0.01
+"""Seconds between two looks before attempts, which may be a thousand in a second."""
 
 
 def give_notice(connection: sqlite3.Connection) -> None:
@@ -29,7 +31,7 @@ class Notice:
     """
     Looks every second whether something was changed.
 
-    @ivar recalls: how many there have been; None where that cannot be read now.
+    @ivar recalls: how many there have been, as of `GLANCE` seconds ago or later.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Notice:
         self._told = told
         self._told_of_recall = told_of_recall
         self._seen, self._seen_recalls = self._counts()
+        self._recalls, self._glanced = self._seen_recalls, clock.seconds()
         self._next: IDelayedCall = clock.callLater(ROUND, self._look)
 
     def stop(self) -> None:
@@ -56,11 +59,15 @@ class Notice:
         self._next.cancel()
 
     @property
-    def recalls(self) -> int | None:
-        try:
-            return self._counts()[1]
-        except sqlite3.Error:
-            return None
+    def recalls(self) -> int:
+        now = self._clock.seconds()
+        if not 0 <= now - self._glanced < GLANCE:
+            self._glanced = now
+            try:
+                self._recalls = self._counts()[1]
+            except sqlite3.Error:
+                pass  # whoever needs the queue will tell
+        return self._recalls
 
     def _look(self) -> None:
         self._next = self._clock.callLater(ROUND, self._look)

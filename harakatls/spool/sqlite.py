@@ -43,6 +43,7 @@ from harakatls.spool.picking import Wanted, first_due, hasten
 from harakatls.spool.requests import Addition, Claim, Errand, Found, Item, Request, Settlement
 from harakatls.spool.space import FreeSpace
 from harakatls.spool.staged import StagedMessage
+from harakatls.spool.unhurried import PATIENCE, Submission
 from harakatls.spool.upkeep import LEASE, Upkeep
 from harakatls.spool.writer import GroupWriter
 
@@ -51,6 +52,7 @@ __all__ = ["LEASE", "SQLiteSpool", "broken", "listing", "open_spool"]
 log = Logger()
 
 _ROUNDS = 32  # transactions after which a claim is content with what it has found
+_PLENTY = 10  # messages in hand; whoever has these does not need the next ones at once
 _SLICE = 1000  # rows that are changed while others wait for their commit
 
 
@@ -90,6 +92,7 @@ class SQLiteSpool:
         self.writer = GroupWriter(
             writing, path, ledger, self._finished, space.fits, threaded=threaded
         )
+        self._submission = Submission(self.writer.submit, clock, PATIENCE if threaded else 0.0)
         self.upkeep = Upkeep(
             clock,
             self._ask,
@@ -177,7 +180,7 @@ class SQLiteSpool:
         lease = self.upkeep.lease()
         request = Claim(wanted, limit, lease)
         request.unwanted = lambda found: self.upkeep.give_back(found.items)
-        found: Found = await self._ask(request)
+        found: Found = await self._ask(request, unhurried=len(self._claims) >= _PLENTY)
         if lease is not None:
             self.upkeep.lease_until = lease
         return found
@@ -194,7 +197,7 @@ class SQLiteSpool:
     def recalled(self) -> Collection[str]:
         """See `ISpool.recalled`."""
         recalls = self._notice.recalls
-        if recalls is None or recalls == self._recalls:
+        if recalls == self._recalls:
             return ()
         try:
             found = self._ledger.recalled(self._reading)
@@ -275,10 +278,13 @@ class SQLiteSpool:
 
     # ------------------------------------------------------------------------- the writer
 
-    def _ask(self, request: Request[Any]) -> Deferred[Any]:
+    def _ask(self, request: Request[Any], unhurried: bool = False) -> Deferred[Any]:
         if self._closed:
             raise SpoolDamaged("the queue is closed")
-        self.writer.submit(request)
+        if unhurried:
+            self._submission.submit_unhurried(request)
+        else:
+            self._submission.submit(request)
         return request.outcome
 
     def _finished(self, group: list[Request[Any]]) -> None:
@@ -323,7 +329,7 @@ class SQLiteSpool:
         if settlement is None:
             return
         try:
-            await self._ask(settlement)
+            await self._ask(settlement, unhurried=True)
         except Exception:
             # Whoever had it in hand may not come back.
             self._claims.not_settled(queued.id, self.seconds() + LEASE)

@@ -9,10 +9,10 @@ from harakatls.outbound.runner import QueueRunner
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import Delayed, Delivered, QueuedMessage
 from harakatls.smtp.reply import Reply
-from harakatls.spool.notice import ROUND
+from harakatls.spool.notice import GLANCE, ROUND
 from harakatls.testing.values import NEXT_HOP
 from tests.flows.test_queue_runs import Deaf
-from tests.service.queue_case import QueueCase
+from tests.service.queue_case import Done, QueueCase
 
 LATER = Reply.of(451, "4.2.1", "Later")
 OK = Reply.of(250, "2.0.0", "Kept")
@@ -79,6 +79,12 @@ class RunningTests(QueueCase):
             for end in self.deliveries.ends.values():
                 end.callback(Delayed)
             self.successResultOf(stopped)
+
+    def command(self, *arguments: object, answer: str | None = None) -> Done:
+        """The time that it takes to come back is no less than this."""
+        done = super().command(*arguments, answer=answer)
+        self.clock.advance(GLANCE)
+        return done
 
     def begun(self) -> list[str]:
         """The attempts since this was last asked."""
