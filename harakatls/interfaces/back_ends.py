@@ -60,6 +60,13 @@ class IBackEnds(Interface):
         @raise ConfigError: OpenSSL refuses a value in it.
         """
 
+    async def knows(hop: NextHop, options: BackEndOptions) -> bool:
+        """
+        Whether the login of *hop* is right there. Nothing is remembered of it.
+
+        @raise BackEndFailed: that cannot be found out now.
+        """
+
     async def open(hop: NextHop, options: BackEndOptions, wish: TLSWish = TLSWish.NONE) -> IBackEnd:
         """
         Connected, greeted, with TLS and logged in, as *hop* and *options* want it.

@@ -40,7 +40,7 @@ class BackEndOptions:
     """
     How to talk to a back end.
 
-    @ivar section: of tls.ini, without C{queue/}: C{smtp_forward} or C{smtp_proxy}.
+    @ivar section: of tls.ini, without C{queue/}: C{smtp_forward}, C{smtp_proxy} and the like.
     @ivar use_tls: STARTTLS where it is offered; hosts in C{force_tls_hosts} get nothing without.
     @ivar connect_timeout: seconds.
     @ivar timeout: seconds for each answer.

@@ -66,6 +66,8 @@ class BackEnds:
 
     def prepare(self, section: str) -> None:
         """As `IBackEnds.prepare`."""
+        if section in self._clients:
+            return
         client = self._clients[section] = ClientTLS(self._tls[section])
         for problem in client.problems:
             log.error("TLS: {problem}", problem=problem)
@@ -84,6 +86,20 @@ class BackEnds:
         """Give all connections up."""
         for connector in self._connectors.values():
             connector.close()
+
+    async def knows(self, hop: NextHop, options: BackEndOptions) -> bool:
+        """As `IBackEnds.knows`."""
+        # What is known of our own logins is not for those to push out who guess at others.
+        logins = RefusedLogins(self._clock.seconds)
+        connector = self._made(options, logins)
+        try:
+            opened, _ = await self._opened(connector, hop, TLSWish.NONE, afresh=True)
+        except BackEndFailed:
+            if logins.problem(hop) is None:
+                raise
+            return False
+        opened.protocol.quit()
+        return True
 
     async def open(
         self, hop: NextHop, options: BackEndOptions, wish: TLSWish = TLSWish.NONE
@@ -179,27 +195,30 @@ class BackEnds:
         """For mail that waits in the queue as well. The section has to be prepared."""
         connector = self._connectors.get(options)
         if connector is None:
-            client = self._clients[options.section]
-            settings = evolve(
-                self._settings,
-                enable_tls=options.use_tls,
-                connect_timeout=options.connect_timeout,
-                greeting_timeout=options.timeout,
-                command_timeout=options.timeout,
-                data_timeout=options.timeout,
-                # A client waits, and plugins know for themselves which host to ask last.
-                dead_host_retry=0.0,
-            )
-            connector = self._connectors[options] = Connector(
-                self._connect,
-                settings,
-                self._me,
-                self._clock,
-                client,
-                client.settings,
-                logins=self.logins,
-            )
+            connector = self._connectors[options] = self._made(options, self.logins)
         return connector
+
+    def _made(self, options: BackEndOptions, logins: RefusedLogins) -> Connector:
+        client = self._clients[options.section]
+        settings = evolve(
+            self._settings,
+            enable_tls=options.use_tls,
+            connect_timeout=options.connect_timeout,
+            greeting_timeout=options.timeout,
+            command_timeout=options.timeout,
+            data_timeout=options.timeout,
+            # A client waits, and plugins know for themselves which host to ask last.
+            dead_host_retry=0.0,
+        )
+        return Connector(
+            self._connect,
+            settings,
+            self._me,
+            self._clock,
+            client,
+            client.settings,
+            logins=logins,
+        )
 
 
 class _Stale(Exception):

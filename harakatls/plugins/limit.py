@@ -105,7 +105,7 @@ class Limit:
             if there > settings.concurrency:
                 return await self._refuse(connection, TOO_MANY_CONNECTIONS)
         if settings.rate_conn is not None:
-            what = settings.rate_conn.of_host(host, getattr(connection, "peer_name", None))
+            what = settings.rate_conn.of_host(host, connection.peer_name)
             if await self._is_over("rate_conn", *what):
                 return await self._refuse(connection, CONNECTIONS_TOO_FAST)
         return CONTINUE
@@ -190,7 +190,7 @@ class Limit:
     ) -> Iterator[tuple[str, str, Rate, TempFail]]:
         settings, sender = self.settings, transaction.envelope.reverse_path
         if settings.rate_rcpt_host is not None:
-            host = connection.peer.host, getattr(connection, "peer_name", None)
+            host = connection.peer.host, connection.peer_name
             yield "rate_rcpt_host", *settings.rate_rcpt_host.of_host(*host), HOST_TOO_FAST
         if settings.rate_rcpt_sender is not None and sender is not None:
             yield "rate_rcpt_sender", *settings.rate_rcpt_sender.of_address(sender), SENDER_TOO_FAST

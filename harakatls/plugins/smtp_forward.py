@@ -1,6 +1,6 @@
 """Hands messages on to a back end while the client waits (Haraka's queue/smtp_forward)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from attrs import evolve, frozen
 from twisted.logger import Logger
@@ -23,6 +23,7 @@ from harakatls.interfaces import (
 from harakatls.mail.address import Address, AddressError, parse_address, to_a_label
 from harakatls.mail.envelope import RECIPIENTS, Envelope, Recipient
 from harakatls.mail.route import NextHop
+from harakatls.plugins.answers import refused
 from harakatls.plugins.back_end_settings import BackEndSettings, read_back_end
 from harakatls.plugins.host_list import LocalDomains
 from harakatls.plugins.host_pool import HostPool
@@ -184,11 +185,11 @@ class SMTPForward:
                     outcomes = await self._hand_on(back_end, part, message)
                 except BackEndFailed as problem:
                     if not taken:
-                        return _refused([problem.reply])
+                        return refused([problem.reply])
                     outcomes = {}
                 taken |= {who: o for who, o in outcomes.items() if isinstance(o, Delivered)}
                 if not taken and outcomes:
-                    return _refused([outcome.reply for outcome in outcomes.values()])
+                    return refused([outcome.reply for outcome in outcomes.values()])
                 if any(recipient not in taken for recipient in batch):
                     log.warn("{id}: a part waits in the queue", id=transaction.id)
                     break
@@ -296,11 +297,3 @@ def _batches(
 ) -> list[tuple[Recipient, ...]]:
     size = 1 if back_end.one_message_per_rcpt else RECIPIENTS
     return [tuple(recipients[at : at + size]) for at in range(0, len(recipients), size)]
-
-
-def _refused(answers: Iterable[Reply]) -> Verdict:
-    """A passing failure counts before a lasting one: then the client comes back."""
-    reply = min((reply for reply in answers if not reply.accepts), key=lambda each: each.code)
-    if reply.is_permanent:
-        return Reject(evolve(reply, code=550))
-    return TempFail(evolve(reply, code=450 if reply.heard else 451))

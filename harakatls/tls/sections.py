@@ -13,10 +13,12 @@ from harakatls.tls.mutual import EVERYWHERE, EXCLUDED, HOSTS
 
 INBOUND, OUTBOUND, REDIS, NO_TLS_HOSTS = "inbound", "outbound", "redis", "no_tls_hosts"
 
-PLUGINS = ("smtp_forward", "smtp_proxy")
-"""The plugins that hand mail on by themselves, each with a section of its own."""
+PLUGINS = ("smtp_forward", "smtp_proxy", "smtp_bridge", "auth_proxy")
+"""The plugins that speak to servers by themselves, each with a section of its own."""
 
-_QUEUE = "queue/"  # where Haraka has these plugins, so that many write it with the name
+# Where Haraka has these plugins, so that many write it with the name.
+_FOLDERS = ("queue/", "auth/")
+_WRITTEN = frozenset(f"{folder}{plugin}" for folder in ("", *_FOLDERS) for plugin in PLUGINS)
 
 _NOT_YET = "it is not built yet"
 _ABOUT_CLIENTS = "it is about incoming connections"
@@ -80,7 +82,7 @@ def certificate_sections(ini: Ini) -> Mapping[str, Section]:
     found: dict[str, Section] = {}
     for written in ini.sections():
         name = spelled_in_file(written)
-        if name is None or written in _KNOWN or written.removeprefix(_QUEUE) in PLUGINS:
+        if name is None or written in _KNOWN or written in _WRITTEN:
             continue
         if "." not in name and get_close_matches(name, (*_KNOWN, *PLUGINS), 1, 0.8):
             continue
@@ -93,11 +95,12 @@ def certificate_sections(ini: Ini) -> Mapping[str, Section]:
 
 def plugin_section(ini: Ini, plugin: str) -> Section:
     """
-    With C{queue/} before the name or without.
+    With its folder before the name, as in C{queue/smtp_proxy}, or without.
 
     @raise ConfigError: both are there.
     """
-    written = [name for name in (plugin, _QUEUE + plugin) if name in ini.sections()]
+    names = (plugin, *(folder + plugin for folder in _FOLDERS))
+    written = [name for name in names if name in ini.sections()]
     if len(written) > 1:
         raise ini.section(written[1]).error(
             None, f"is about the same plugin as [{plugin}]; write one of the two"

@@ -162,7 +162,7 @@ class TLSSettings:
     """
     All of tls.ini.
 
-    @ivar plugins: for each plugin that hands mail on by itself (C{smtp_forward}, C{smtp_proxy}),
+    @ivar plugins: for each plugin that hands mail on by itself (C{smtp_forward} and others),
         what it goes by: its own section over the main one.
     """
 

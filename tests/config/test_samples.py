@@ -13,6 +13,8 @@ from harakatls.inbound.settings import InboundSettings, ListenerSettings
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.plugins import lmtp, quarantine, smtp_proxy, toobusy, xclient
 from harakatls.plugins.aliases import read_aliases
+from harakatls.plugins.auth_proxy import AuthProxySettings
+from harakatls.plugins.bridge import read_bridge
 from harakatls.plugins.host_list import LocalDomains
 from harakatls.plugins.limit_settings import LimitSettings
 from harakatls.plugins.maildir import maildir_path
@@ -52,6 +54,8 @@ def read_all(config: ConfigDirectory) -> tuple[object, ...]:
         quarantine.path(config),
         LimitSettings.load(config, 30.0),
         read_aliases(config),
+        AuthProxySettings.load(config),
+        read_bridge(config),
         config.lines("data.signatures"),
         toobusy.max_lag(config),
         plugin_timeout(config, "tls"),
