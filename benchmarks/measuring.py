@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from crowd import crowd_once
 from fairness import fair_once
 from limits import openssl_speed, time_openssl
 from loads import Item
@@ -179,6 +180,14 @@ class Bench:
         for repeat in range(self.options.relay_repeats):
             with exclusive(self.options.lock):
                 self.results["runs"].append(fair_once(self.stage, repeat))
+            self.save()
+
+    def run_crowd(self, servers: list[Server]) -> None:
+        """Row 9: a hundred connections beside 900 slow ones."""
+        for repeat in range(self.options.idle_repeats):
+            with exclusive(self.options.lock):
+                for server in servers:
+                    self.results["runs"].append(crowd_once(self.stage, server, repeat))
             self.save()
 
     def run_openssl(self) -> None:

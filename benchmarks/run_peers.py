@@ -24,7 +24,7 @@ from pathlib import Path
 
 from loads import BY_KEY, Item
 from measuring import Bench
-from servers import OURS, RELAYS, SERVERS, Server, choose
+from servers import CROWDED, OURS, RELAYS, SERVERS, Server, choose
 from tables import make_tables
 from targets import compare
 
@@ -60,7 +60,7 @@ def parse_arguments() -> argparse.Namespace:
         default="all",
         help=f"comma-separated built-in servers, 'all' or 'none'; known: {known}",
     )
-    add("--items", default="1,1p,1d,2,3r,3s,4r,4s,3e,4e,openssl,7,5a,5b,6,8")
+    add("--items", default="1,1p,1d,2,3r,3s,4r,4s,3e,4e,openssl,7,5a,5b,6,8,9")
     add("--server", action="append", default=[], metavar="NAME=COMMAND")
     add("--relay", action="append", default=[], metavar="NAME=COMMAND")
     add(
@@ -83,7 +83,7 @@ def parse_arguments() -> argparse.Namespace:
     options = parser.parse_args()
     for name in ("work", "out", "tools"):
         setattr(options, name, getattr(options, name).resolve())
-    unknown = set(options.items.split(",")) - set(BY_KEY) - {"6", "7", "fair", "openssl"}
+    unknown = set(options.items.split(",")) - set(BY_KEY) - {"6", "7", "9", "fair", "openssl"}
     if unknown:
         parser.error(f"unknown items: {', '.join(sorted(unknown))}")
     names = {server.name for server in SERVERS + RELAYS} | {"all", "none"}
@@ -108,6 +108,10 @@ def run(bench: Bench, keys: list[str], servers: list[Server], relays: list[Serve
             bench.run_idle(servers)
         elif key == "7":
             bench.run_relay(relays)
+        elif key == "9":
+            bench.run_crowd(
+                [CROWDED.get(server.name, server) for server in servers if server.forgets]
+            )
         elif key == "fair":
             bench.run_fair()
 

@@ -66,6 +66,9 @@ SERVERS = [
     Server(OURS, harakatls_instance.discard, DISCARD),
     Server(OURS, harakatls_instance.durable, forgets=False, durable=True),
 ]
+CROWDED = {OURS: Server(OURS, harakatls_instance.bundled, DISCARD)}
+"""In their places for row 9: with all plugins that a server on the open internet may have."""
+
 RELAYS = [
     Server("haraka", haraka_instance.relay),
     Server("postfix", postfix_instance.relay),

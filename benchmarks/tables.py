@@ -58,6 +58,28 @@ def relay_table(by_server: Groups) -> list[str]:
     return table("7: accept, queue, deliver over STARTTLS", columns, rows)
 
 
+def crowd_table(by_server: Groups) -> list[str]:
+    """Row 9."""
+
+    def each(group: list[Run], figure: str, digits: int = 2) -> str:
+        return " | ".join(
+            spread([run[when][figure] for run in group], digits) for when in ("alone", "beside")
+        )
+
+    rows = [
+        f"| {name} | {each(group, 'p99_ms')} | {spread([r['ratio'] for r in group], 2)} | "
+        f"{each(group, 'cpu_s_per_1000', 3)} | {spread([r['mb'] for r in group], 0)} | "
+        f"{spread([r['kb_per_slow'] for r in group], 0)} | "
+        f"{min(r['slow_left'] for r in group)} | {sum(r['errors'] for r in group)} |"
+        for name, group in by_server.items()
+    ]
+    columns = (
+        "p99 alone, ms | beside the slow, ms | ratio | CPU s/1000 alone | beside | MB with all | "
+        "KB per slow one | slow left | errors"
+    )
+    return table("9: 100 connections, 200 messages/s, beside 900 slow ones", columns, rows)
+
+
 def fair_table(by_server: Groups) -> list[str]:
     """Item fair."""
     rows = [
@@ -133,13 +155,15 @@ def make_tables(runs: list[Run]) -> str:
     for run in runs:
         groups.setdefault(run["item"], {}).setdefault(run["server"], []).append(run)
     order = [name for key in BY_KEY for name in (key, f"{key}-memory")]
-    order += ["openssl-rsa", "openssl-ecdsa", "6", "7", "fair"]
+    order += ["openssl-rsa", "openssl-ecdsa", "6", "7", "9", "fair"]
     for key in sorted(groups, key=order.index):
         by_server = groups[key]
         if key == "6":
             lines += idle_table(by_server)
         elif key == "7":
             lines += relay_table(by_server)
+        elif key == "9":
+            lines += crowd_table(by_server)
         elif key == "fair":
             lines += fair_table(by_server)
         elif key.startswith("openssl-"):

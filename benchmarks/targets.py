@@ -83,6 +83,9 @@ TARGETS = [
     Target(
         "7", "delivered/s", "7", delivered_per_s, 600, 1000, False, more_is_better=True, digits=0
     ),
+    Target(
+        "9", "p99 beside 900 slow / alone", "9", lambda run: run["ratio"], 3, 1.5, False, digits=2
+    ),
 ]
 
 

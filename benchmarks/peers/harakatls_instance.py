@@ -7,10 +7,34 @@ forgets; `relay`, which we ship switched on, comes on top for us.
 import subprocess
 from pathlib import Path
 
+from twisted.plugin import getPlugins
+
+from harakatls.interfaces import IPluginFactory
 from peers.preparing import Place
 
 DISCARD = ("tls", "relay", "rcpt_to.in_host_list", "queue/discard")
 SPOOL = ("tls", "relay", "rcpt_to.in_host_list")
+
+# What a server on the open internet may have switched on at once.
+BUNDLED = (
+    "toobusy",
+    "limit",
+    "xclient",
+    "status",
+    "tarpit",
+    "delay_deny",
+    "max_unrecognized_commands",
+    "tls",
+    "relay",
+    "aliases",
+    "rcpt_to.in_host_list",
+    "rcpt_to.max_count",
+    "record_envelope_addresses",
+    "prevent_credential_leaks",
+    "data.signatures",
+    "process_title",
+    "queue/discard",
+)
 
 
 def make_instance(place: Place, plugins: tuple[str, ...], **files: str) -> list[str]:
@@ -41,6 +65,16 @@ def make_instance(place: Place, plugins: tuple[str, ...], **files: str) -> list[
 def discard(place: Place) -> list[str]:
     """Accept mail for sink.test and forget it."""
     return make_instance(place, DISCARD)
+
+
+def bundled(place: Place) -> list[str]:
+    """The same with all plugins that are installed and need no other server."""
+    installed = {factory.name for factory in getPlugins(IPluginFactory)}
+    return make_instance(
+        place,
+        tuple(name for name in BUNDLED if name in installed),
+        data__signatures="a text that is in none of them\n",
+    )
 
 
 def durable(place: Place) -> list[str]:
