@@ -51,6 +51,7 @@ class ConfigDirectory:
         self._texts: dict[str, str | None] = {}
         self._read: dict[Path, None] = {}
         self._missing: dict[Path, None] = {}
+        self._watched: set[Path] = set()
         self._warnings: list[str] = []
         self._stamps: dict[Path, Stamp | None] = {}
         try:
@@ -192,7 +193,11 @@ class ConfigDirectory:
         All files and directories that were asked for so far, with what L{stamp} said of each just
         before it was first read: once it says something else, they should be read anew.
         """
-        return dict(self._stamps)
+        return {path: seen for path, seen in self._stamps.items() if path not in self._watched}
+
+    def watched(self, name: str) -> None:
+        """Its reader sees its changes by itself: L{stamps} leaves it out."""
+        self._watched.add(self.resolve(name))
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -125,16 +125,16 @@ class _Parser:
     def line(self, number: int, line: str) -> None:
         if not line.strip():  # nothing but backslashes
             return
-        header = _header(line)
-        if header is not None:
-            self._name = header
-            self.sections.setdefault(header, {})
+        name = header_name(line)
+        if name is not None:
+            self._name = name
+            self.sections.setdefault(name, {})
             return
         key, equals, text = (part.strip() for part in line.partition("="))
         is_array = key.endswith("[]")
         if is_array:
             key = key[:-2]
-        if not _KEY.fullmatch(key) or (is_array and not equals):
+        if not is_key(key) or (is_array and not equals):
             # Only what stands before "=", or the first word: the rest may be a password.
             start = line.partition("=")[0].strip() if equals else line.split()[0]
             self.warn(number, f"{shown(start)} is neither key=value, key[]=value nor [section]")
@@ -162,7 +162,12 @@ class _Parser:
         self.warnings.append(f"{self.file} line {number}: {problem}")
 
 
-def _header(line: str) -> str | None:
+def is_key(text: str) -> bool:
+    """It can be the name of a key."""
+    return _KEY.fullmatch(text) is not None
+
+
+def header_name(line: str) -> str | None:
     """The name of the section that *line* begins, if it begins one."""
     line = line.strip()
     if line[:1] == "[" and line.find("]") == len(line) - 1:
@@ -184,7 +189,7 @@ def _joined_lines(text: str, parser: _Parser) -> Iterator[tuple[int, str]]:
         if raw.lstrip()[:1] in ("", ";", "#"):
             continue
         line = _INLINE_COMMENT.sub("", raw, count=1).rstrip()
-        if began and _header(line) is not None:
+        if began and header_name(line) is not None:
             parser.warn(began, "the line ends in a backslash, but a section follows")
             yield began, unfinished
             unfinished, began = "", 0

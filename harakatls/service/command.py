@@ -14,7 +14,7 @@ from harakatls.service.instance import InstanceError, make_instance
 from harakatls.spool.errors import SpoolUnusable
 
 EXPECTED = (CommandFailure, ConfigError, InstanceError, SpoolUnusable)
-COMMANDS = ("plugins", "queue", "tls", "nogo")  # each in a module of its own
+COMMANDS = ("plugins", "queue", "tls", "nogo", "passwd")  # each in a module of its own
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

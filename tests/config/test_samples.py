@@ -22,6 +22,7 @@ from harakatls.plugins.relay import RelaySettings
 from harakatls.plugins.smtp_forward import ForwardSettings
 from harakatls.service.logs import LogSettings
 from harakatls.tls.settings import TLSSettings
+from harakatls.users.file import UsersFile
 from tests.config.files import write_config
 
 SAMPLES = files("harakatls.samples")
@@ -58,6 +59,7 @@ def read_all(config: ConfigDirectory) -> tuple[object, ...]:
         read_bridge(config),
         config.lines("data.signatures"),
         toobusy.max_lag(config),
+        UsersFile.load(config),
         plugin_timeout(config, "tls"),
         queue_directory(config).name,
     )

@@ -20,6 +20,7 @@ credential_leaks = PluginFactory(
 )
 relay = PluginFactory("relay", "harakatls.plugins.relay:load")
 limit = PluginFactory("limit", "harakatls.plugins.limit:load")
+auth_flat_file = PluginFactory("auth/flat_file", "harakatls.plugins.auth_flat_file:load")
 host_list = PluginFactory("rcpt_to.in_host_list", "harakatls.plugins.host_list:load")
 smtp_forward = PluginFactory("queue/smtp_forward", "harakatls.plugins.smtp_forward:load")
 smtp_proxy = PluginFactory("queue/smtp_proxy", "harakatls.plugins.smtp_proxy:load")

@@ -1,0 +1,1 @@
+"""Users of this server, and what is kept of their passwords."""
