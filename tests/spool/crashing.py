@@ -1,7 +1,8 @@
 """
 A process that is killed: fills and empties a queue, and says what it has done.
 
-``C id`` is written when a message was committed, ``S id`` before a queued message is settled.
+``C id`` is written when a message was committed, ``S id`` before a queued one is settled, ``B id
+report`` before one is settled in the transaction that queues the report about it.
 """
 
 import os
@@ -16,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from harakatls.mail.envelope import Envelope
+from harakatls.queued import QueuedMessage
 from harakatls.spool.sqlite import SQLiteSpool, open_spool
 from tests.contracts.spool import envelope
 
@@ -53,14 +55,32 @@ async def send(spool: SQLiteSpool, name: str) -> None:
         say("C", message_id)
 
 
+def report(queued: QueuedMessage) -> str:
+    """The id of the report about a message, which is like any other."""
+    return f"R{queued.id.replace('.', '-')}.1"
+
+
+async def give_up(spool: SQLiteSpool, queued: QueuedMessage) -> None:
+    """Done, and whoever sent it is told."""
+    message_id = report(queued)
+    staged = await spool.stage(message_id)
+    await staged.write(content(message_id))
+    say("B", f"{queued.id} {message_id}")
+    await staged.commit(recipients(message_id), settling=evolve(queued, pending=()))
+    say("C", message_id)
+
+
 async def deliver(spool: SQLiteSpool) -> None:
-    """Half of what is claimed is done, the other half is delayed."""
+    """Of what is claimed a half is done, with a report or without; the other half is delayed."""
     while True:
         for queued in await spool.claim(1e11, 5):
             body = spool.open_body(queued)
             while await body.read(262_144):
                 pass
-            if random.random() < 0.5:
+            chance = random.random()
+            if chance < 0.25 and not queued.id.startswith("R"):
+                await give_up(spool, queued)
+            elif chance < 0.5:
                 say("S", queued.id)
                 await spool.settle(evolve(queued, pending=()))
             else:

@@ -17,6 +17,11 @@ from tests.spool.support import new_directory, open_here
 ROUNDS = 5
 
 
+def queued_as(message_id: str) -> set[str]:
+    """The rows of a message."""
+    return {f"{message_id}.{n + 1}" for n in range(len(recipients(message_id).recipients))}
+
+
 class CrashTests(contract.SpoolCase):
     """A process that fills and empties a queue is killed, again and again."""
 
@@ -49,20 +54,31 @@ class CrashTests(contract.SpoolCase):
         seed = random.randrange(10**9)
         chance = random.Random(seed)
         expected: set[str] = set()
-        seen = 0
+        seen = reported = 0
         for run in range(ROUNDS):
+            given_up: dict[str, str] = {}  # with the report about each
+            touched = set[str]()
             for line in self.crash(run, chance.randrange(1, 300)):
-                verb, message_id = line.split(" ")
+                verb, message_id, *report = line.split(" ")
                 if verb == "C":
-                    count = len(recipients(message_id).recipients)
-                    expected |= {f"{message_id}.{number + 1}" for number in range(count)}
+                    expected |= queued_as(message_id)
                 else:
                     expected.discard(message_id)
+                    touched.add(message_id)
+                    given_up.update((message_id, one) for one in report)
             spool = open_here(self.directory, self.clock)
             claimed = self.run_to_end(spool.claim(1e11, 10**6))
             found = {queued.id for queued in claimed}
             self.assertEqual(expected - found, set(), f"seed {seed}, run {run}")
             self.assertEqual(len(found), len(claimed))
+            for message_id, report_id in given_up.items():
+                # Either the message or the report, and that for all of its recipients.
+                reports = queued_as(report_id)
+                is_there = bool(reports & (found | touched))
+                self.assertEqual(is_there, message_id not in found, f"seed {seed}, {message_id}")
+                if is_there:
+                    self.assertEqual(reports - touched - found, set(), f"seed {seed}, run {run}")
+            reported += len(given_up)
             large = set()
             for queued in claimed:
                 message_id = queued.id.rpartition(".")[0]
@@ -78,3 +94,4 @@ class CrashTests(contract.SpoolCase):
             expected = found
             seen += len(found)
         self.assertGreater(seen, 100, f"seed {seed}")
+        self.assertGreater(reported, 5, f"seed {seed}")
