@@ -231,7 +231,7 @@ class Server(Service):
             settings.tls.outbound,
             settings.tls.nogo,
             self._nogo.outbound,
-            self._back_ends.logins,
+            logins=self._back_ends.logins,
         )
         routing = Routing(chain, resolver, outbound, me, is_listener=listens_on(settings))
         delivery = Delivery(

@@ -8,6 +8,7 @@ from tests.interop.postfix import Postfix
 from tests.support import Certificates, Instance, need, temporary_directory
 
 SENDER, RECIPIENT = "sender@client.test", "recipient@dest.test"
+COLLEAGUE = "colleague@dest.test"
 TEXT = "From: {0}\r\nTo: {1}\r\nSubject: {2}\r\n\r\nA line.\r\n.And a dot.\r\n"
 
 
@@ -17,8 +18,11 @@ class BackEndTests(SynchronousTestCase):
     postfix: Postfix
     instance: Instance
 
-    def start(self, plugin: str, trusted: bool = True) -> None:
-        """@param trusted: we know who has issued the certificate of Postfix."""
+    def start(self, plugin: str, trusted: bool = True, **settings: str) -> None:
+        """
+        @param trusted: we know who has issued the certificate of Postfix.
+        @param settings: of Postfix.
+        """
         need("postfix")
         certificates = Certificates()
         cert, key = certificates.write_pair(temporary_directory(), "localhost")
@@ -29,6 +33,7 @@ class BackEndTests(SynchronousTestCase):
                 "smtpd_tls_chain_files": f"{key}, {cert}",
                 "smtpd_recipient_restrictions": "check_recipient_access inline:{"
                 "nobody@dest.test=REJECT}, permit_mynetworks, reject",
+                **settings,
             },
         )
         self.addCleanup(self.postfix.remove)
@@ -68,6 +73,24 @@ class BackEndTests(SynchronousTestCase):
         self.start("smtp_forward")
         self.assertEqual(self.send("forwarded", RECIPIENT), {})
         self.check_taken("forwarded")
+
+    def test_relayed(self) -> None:
+        """A Postfix that tells senders nothing of success leaves that to us."""
+        self.start("smtp_forward", smtpd_discard_ehlo_keywords="dsn")
+        text = TEXT.format(COLLEAGUE, RECIPIENT, "tell me")
+        self.client().sendmail(COLLEAGUE, [RECIPIENT], text, rcpt_options=["NOTIFY=SUCCESS"])
+        report = self.postfix.wait_for_mail("success notice")
+        self.assertIn(f"rfc822; {RECIPIENT}\nAction: relayed", report)
+        self.assertRegex(report, r"Diagnostic-Code: smtp; 250 2\.0\.0 Ok: queued as")
+
+    def test_postfix_reports_itself(self) -> None:
+        """One that offers DSN is told what the sender wants; then we say nothing."""
+        self.start("smtp_forward")
+        text = TEXT.format(COLLEAGUE, RECIPIENT, "tell me")
+        self.client().sendmail(COLLEAGUE, [RECIPIENT], text, rcpt_options=["NOTIFY=SUCCESS"])
+        report = self.postfix.wait_for_mail("Successful Mail Delivery Report")
+        self.assertIn("Action: delivered", report)
+        self.assertNotIn("Action: relayed", report)
 
     def test_forward_refused(self) -> None:
         """Its no is the client's."""
