@@ -3,11 +3,16 @@
 from typing import Any
 
 from attrs import evolve
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
 
-from harakatls.mail.route import LMTP, NextHop
+from harakatls.mail.route import LMTP, LMTP_PORT, NextHop
+from harakatls.outbound.log import log_hop
+from harakatls.outbound.routing import Route
 from harakatls.queued import Delivered, QueuedMessage
+from harakatls.smtp.reply import Reply
 from harakatls.testing.peers import BREAK_OFF, HANG_UP, SILENCE, ObligingPeer
-from harakatls.testing.values import MESSAGE, queued_message
+from harakatls.testing.values import MESSAGE, queued_message, recipient
 from tests.outbound.support import DOMAIN, FIRST, DeliveryTestCase
 
 KEPT = "250 2.1.5 Saved"
@@ -131,3 +136,21 @@ class LMTPTests(DeliveryTestCase):
             self.assertEqual(outcome.will_report, "DSN" in extensions)
             self.assertEqual(outcome.next_hop.protocol, LMTP)
             self.assertIn(command, peer.commands)
+
+
+class SocketTests(SynchronousTestCase):
+    """A store on a Unix socket of this machine, which has neither name nor port."""
+
+    hop = NextHop("/run/dovecot/lmtp", DOMAIN, LMTP_PORT, source="route", protocol=LMTP)
+
+    def test_destination(self) -> None:
+        """What deliveries at the same time are counted by."""
+        self.assertEqual(Route(((self.hop,),)).destination, "/run/dovecot/lmtp")
+
+    def test_log(self) -> None:
+        """The path, where others have a host; no address, no port."""
+        kept = Delivered(recipient(), Reply.of(250, "2.1.5", "Saved"), self.hop)
+        with capturedLogs() as events:
+            log_hop(queued_message(), self.hop, [kept], None, 0.0)
+        (line,) = (str(formatEvent(event)) for event in events)
+        self.assertIn(" host=/run/dovecot/lmtp ip= port= tls=N ", line)

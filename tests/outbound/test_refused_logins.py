@@ -44,7 +44,7 @@ class RefusedTests(DeliveryTestCase):
     def refused(self, times: int = 1) -> None:
         for _ in range(times):
             self.network.serve(FIRST, LoginPeer(login=(NO,)))
-            self.assertIn(DID, self.open())
+            self.assertIn(f"451 4.7.8 mx1.example {DID}", self.open())
 
     @property
     def connections(self) -> int:
@@ -138,7 +138,7 @@ class RefusedTests(DeliveryTestCase):
         """Whatever the server calls it."""
         for code in ("500 5.5.2", "504 5.5.4", "534 5.7.9", "538 5.7.11", "554 5.7.1"):
             self.network.serve(FIRST, LoginPeer(login=(f"{code} No",)))
-            self.assertIn("refused our login", self.open())
+            self.assertIn("4.7.8 mx1.example refused our login", self.open())
             self.assertIn("not asked", self.open())
             self.one.forget_failures()
 
