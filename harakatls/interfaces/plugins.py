@@ -38,8 +38,8 @@ class SendEmail(Protocol):
         @param sender: None is the null reverse-path: nobody hears of a failure.
         @param content: header and body, with any line ends. Date and Message-Id are added where
             they are missing.
-        @param parameters: RET, ENVID and the like; what each recipient's reports are is in
-            L{Recipient}. 8BITMIME and SMTPUTF8 are seen to.
+        @param parameters: RET, ENVID, REQUIRETLS and the like; what each recipient's reports are is
+            in L{Recipient}. 8BITMIME and SMTPUTF8 are seen to.
         @param remove: names of header fields that are to be left out.
         @param dot_stuffed: lines that begin with a dot have another one before it.
         @param notes: of its transaction, for plugins: C{queue.wants}.

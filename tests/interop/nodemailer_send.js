@@ -1,6 +1,6 @@
 'use strict'
 // Send one message with nodemailer. The only argument is JSON: host, port, secure (TLS from the
-// start), ca (a file), servername, from, to, raw.
+// start), ca (a file), servername, from, to, raw, and requiretls (RFC 8689) if that is wanted.
 
 const fs = require('node:fs')
 const nodemailer = require('nodemailer')
@@ -19,7 +19,11 @@ const transport = nodemailer.createTransport({
 })
 
 transport
-    .sendMail({ envelope: { from: task.from, to: [task.to] }, raw: task.raw })
+    .sendMail({
+        envelope: { from: task.from, to: [task.to] },
+        raw: task.raw,
+        requireTLSExtensionEnabled: Boolean(task.requiretls),
+    })
     .then((info) => {
         console.log(info.response)
         transport.close()

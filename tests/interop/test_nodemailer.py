@@ -24,7 +24,7 @@ class NodemailerTests(DeliveryScenarios, SynchronousTestCase):
             raise AssertionError(text) if os.environ.get("CI") else SkipTest(text)
         super().setUp()
 
-    def send(self, subject: str, implicit_tls: bool) -> None:
+    def send(self, subject: str, implicit_tls: bool, requiretls: bool = False) -> None:
         task = {
             "host": "127.0.0.1",
             "port": self.port(implicit_tls),
@@ -34,6 +34,7 @@ class NodemailerTests(DeliveryScenarios, SynchronousTestCase):
             "from": SENDER,
             "to": RECIPIENT,
             "raw": self.text(subject),
+            "requiretls": requiretls,
         }
         done = subprocess.run(
             ["node", str(HERE / "nodemailer_send.js"), json.dumps(task)],
@@ -44,3 +45,11 @@ class NodemailerTests(DeliveryScenarios, SynchronousTestCase):
         )
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertRegex(done.stdout, "^250 ")
+
+    def test_requiretls(self) -> None:
+        """It says REQUIRETLS where it is offered, as it is within TLS (RFC 8689)."""
+        for implicit_tls in (False, True):
+            subject = f"REQUIRETLS {implicit_tls}"
+            self.send(subject, implicit_tls, requiretls=True)
+            received = self.check(subject).get_all("Received", [])[0]
+            self.assertIn("(REQUIRETLS);", received)
