@@ -29,6 +29,7 @@ from harakatls.mail.route import BackEndOptions, NextHop
 from harakatls.outbound.connector import Opened, Unusable
 from harakatls.outbound.host import LONGEST, AtHost, bounded, trial
 from harakatls.outbound.log import log_hop, log_unusable
+from harakatls.outbound.misses import is_unmet
 from harakatls.outbound.reach import other_family
 from harakatls.outbound.routing import Routing
 from harakatls.outbound.settings import OutboundSettings
@@ -285,8 +286,8 @@ class _Attempt:
             hop = opened.instead.hop
             self.tried_before_its_turn.add(hop)
         if isinstance(opened, Unusable):
-            self.strained = True
             reply = bounded(opened.reply)
+            self.strained = not is_unmet(reply)
             self._not_used(_NotUsed(hop, reply, opened.decision, opened.secured))
             return None
         self._tell()

@@ -161,6 +161,28 @@ class EnforcedTests(DeliveryTestCase):
             self.assertIn("delivered", self.only(again))
             self.assertEqual(mails(peers[1]), [" RET=HDRS REQUIRETLS"])
 
+    def test_the_host_is_not_strained(self) -> None:
+        """It is there and well, so other mail for it is not slowed down."""
+        self.exchangers[DOMAIN] = [(10, "mx1.example")]
+        self.serve(ObligingPeer(*NO_OPTION))
+        self.assertIs(self.attempt(tagged(), self.delivery()).strained, False)
+        self.assertIs(self.attempt(tagged(), self.delivery()).strained, True)  # nobody is there
+
+    def test_by_the_other_address(self) -> None:
+        """What is demanded is demanded there as well."""
+        self.exchangers[DOMAIN] = [(10, "mx1.example")]
+        self.hosts["mx1.example"] = ["2001:db8::1", FIRST]
+        self.network.swallow("2001:db8::1")
+        peer = ObligingPeer(*NO_OPTION)
+        self.serve(peer)
+        delivery = self.delivery()
+        running = self.begin(tagged(), delivery)
+        self.pass_time(2.5)
+        told = self.only(self.successResultOf(running))
+        self.assertNotIn("delivered", told)
+        self.assertEqual(mails(peer), [])
+        self.assertEqual(peer.commands[-1], "QUIT")
+
     def test_what_we_may_not_do(self) -> None:
         """Our own settings are in the way: no host is asked."""
         told = self.result(enable_tls=False)

@@ -85,6 +85,16 @@ class ForwardTests(RequireTLSCase):
             self.assertEqual(self.queue(), "Accept 250 2.0.0 Kept")
             self.assertEqual(mails(peer), [expected])
 
+    def test_what_may_come_back(self) -> None:
+        """The header alone, whether the back end knows REQUIRETLS or not."""
+        full = MailParameters(ret="FULL", requiretls=True)
+        for extensions in ((*ALL, "DSN"), (*NO_OPTION, "DSN")):
+            self.setUp()
+            peer = ObligingPeer(*extensions)
+            self.serve(FIRST, peer)
+            self.assertEqual(self.queue(parameters=full), "Accept 250 2.0.0 Kept")
+            self.assertIn(" RET=HDRS", mails(peer)[0])
+
     def test_over_lmtp(self) -> None:
         """The same."""
         peer = ObligingPeer(*ALL, LHLO="250-peer\n250-STARTTLS\n250 REQUIRETLS")
@@ -118,11 +128,11 @@ class ForwardTests(RequireTLSCase):
         self.assertEqual(self.queue(POOL), "Accept 250 2.0.0 Kept")
         self.assertEqual(mails(second), [" REQUIRETLS"])
         self.assertIn("Accept", self.again(MailParameters()))
-        self.network.transports.clear()
-        self.setUp()
-        self.enforce()
-        self.serve(FIRST, ObligingPeer(*NO_OPTION))
-        self.assertIn("TempFail 451 4.3.0", self.queue(POOL))
+        for there in (FIRST, SECOND):
+            self.setUp()
+            self.enforce()
+            self.serve(there, ObligingPeer(*NO_OPTION))
+            self.assertIn("TempFail 451 4.3.0", self.queue(POOL))
 
     def test_no_host_rests_for_it(self) -> None:
         """That a host lacks REQUIRETLS is no reason to ask it last for other mail."""
@@ -140,8 +150,8 @@ class ProxyTests(RequireTLSCase):
         self.connection = connection_from()
         self.number = 0
 
-    def load(self) -> None:
-        self.plugin = smtp_proxy.load(self.site(smtp_proxy=INI))
+    def load(self, ini: str = INI) -> None:
+        self.plugin = smtp_proxy.load(self.site(smtp_proxy=ini))
         self.pretend("smtp_proxy")
 
     def mail(self, parameters: MailParameters = TAGGED) -> Verdict:
@@ -152,13 +162,16 @@ class ProxyTests(RequireTLSCase):
 
     def test_passed_on(self) -> None:
         """Where it is offered over TLS."""
-        for extensions, expected in ((ALL, " REQUIRETLS"), (NO_OPTION, "")):
+        for extensions, expected in (
+            ((*ALL, "DSN"), " RET=HDRS REQUIRETLS"),
+            ((*NO_OPTION, "DSN"), " RET=HDRS"),
+        ):
             self.setUp()
             self.load()
             peer = ObligingPeer(*extensions)
             self.serve(FIRST, peer)
             self.assertEqual(self.mail(), CONTINUE)
-            self.assertEqual([m.replace(" RET=HDRS", "") for m in mails(peer)], [expected])
+            self.assertEqual(mails(peer), [expected])
 
     def test_enforced(self) -> None:
         """Refused at MAIL, for good."""
@@ -172,6 +185,15 @@ class ProxyTests(RequireTLSCase):
         self.enforce()
         self.load()
         self.assertIn("TempFail 451", self.words(self.mail()))
+
+    def test_of_a_pool(self) -> None:
+        """One that is away may know REQUIRETLS: the client comes back."""
+        for there in (FIRST, SECOND):
+            self.setUp()
+            self.enforce()
+            self.load(POOL)
+            self.serve(there, ObligingPeer(*NO_OPTION))
+            self.assertIn("TempFail 451", self.words(self.mail()))
 
     def test_another_message_of_the_client(self) -> None:
         """A connection that was made for other mail is left for a new one, and back."""
