@@ -74,8 +74,10 @@ class Refusal:
     @ivar stage: of the hook that said so, such as "mail".
     @ivar plugin: as config/plugins names it.
     @ivar verdict: with its reply, which is None where it is to be the stage's own.
+    @ivar recipient: at rcpt and accepted_rcpt, who was refused; else None.
     """
 
     stage: str
     plugin: str
     verdict: Reject | TempFail | Disconnect
+    recipient: Recipient | None = None

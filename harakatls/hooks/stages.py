@@ -171,7 +171,8 @@ class Stages:
         connection, *others = arguments
         # Every stage names its transaction second, if it has one.
         transaction = others[0] if others and isinstance(others[0], Transaction) else None
-        refusal = Refusal(hook.stage, hook.plugin, verdict)
+        recipient = others[-1] if others and isinstance(others[-1], Recipient) else None
+        refusal = Refusal(hook.stage, hook.plugin, verdict, recipient)
         return await self.refused(connection, transaction, refusal)
 
     async def refused(

@@ -11,13 +11,25 @@ from harakatls.config.directory import ConfigDirectory, queue_directory
 from harakatls.config.timeouts import plugin_timeout
 from harakatls.inbound.settings import InboundSettings, ListenerSettings
 from harakatls.outbound.settings import OutboundSettings
-from harakatls.plugins import lmtp, quarantine, smtp_proxy, toobusy, xclient
+from harakatls.plugins import (
+    block_me,
+    delay_deny,
+    lmtp,
+    max_count,
+    max_unrecognized,
+    quarantine,
+    smtp_proxy,
+    tarpit,
+    toobusy,
+    xclient,
+)
 from harakatls.plugins.aliases import read_aliases
 from harakatls.plugins.auth_proxy import AuthProxySettings
 from harakatls.plugins.bridge import read_bridge
 from harakatls.plugins.host_list import LocalDomains
 from harakatls.plugins.limit_settings import LimitSettings
 from harakatls.plugins.maildir import maildir_path
+from harakatls.plugins.numbers import whole_number
 from harakatls.plugins.relay import RelaySettings
 from harakatls.plugins.smtp_forward import ForwardSettings
 from harakatls.service.logs import LogSettings
@@ -60,6 +72,11 @@ def read_all(config: ConfigDirectory) -> tuple[object, ...]:
         config.lines("data.signatures"),
         toobusy.max_lag(config),
         UsersFile.load(config),
+        tarpit.chosen_hooks(config),
+        delay_deny.read_entries(config),
+        whole_number(config, max_unrecognized.FILE, max_unrecognized.DEFAULT),
+        whole_number(config, max_count.FILE, max_count.DEFAULT),
+        block_me.Addresses.load(config),
         plugin_timeout(config, "tls"),
         queue_directory(config).name,
     )

@@ -60,7 +60,9 @@ class RefusedTests(SynchronousTestCase):
                 chain = self.chain(first, second)
                 self.assertIs(self.ask(getattr(chain, stage)(*arguments)), verdict, stage)
                 about = PEER, None if stage in ("connect", "hello") else MAIL
-                self.assertEqual(self.told(first), [(*about, Refusal(stage, "plugin1", verdict))])
+                whom = BOB if "rcpt" in stage else None
+                refusal = Refusal(stage, "plugin1", verdict, whom)
+                self.assertEqual(self.told(first), [(*about, refusal)])
 
     def test_not_told_of_a_yes(self) -> None:
         """There is nothing to tell."""

@@ -131,8 +131,9 @@ class Talk:
         port: int = 25,
         begin: bool = True,
         timeouts: Sequence[float] = (),
+        clock: Clock | None = None,
     ) -> None:
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.clock.advance(1_700_000_000)
         self.spool = spool or MemorySpool(self.clock)
         self.channel = RecordingChannel()

@@ -35,3 +35,15 @@ discard = PluginFactory("queue/discard", "harakatls.plugins.discard:load")
 maildir = PluginFactory("queue/maildir", "harakatls.plugins.maildir:load")
 spool = PluginFactory("queue/spool", "harakatls.plugins.spool:load")
 toobusy = PluginFactory("toobusy", "harakatls.plugins.toobusy:load")
+tarpit = PluginFactory("tarpit", "harakatls.plugins.tarpit:load")
+delay_deny = PluginFactory("delay_deny", "harakatls.plugins.delay_deny:load")
+max_unrecognized = PluginFactory(
+    "max_unrecognized_commands", "harakatls.plugins.max_unrecognized:load"
+)
+max_count = PluginFactory("rcpt_to.max_count", "harakatls.plugins.max_count:load")
+status = PluginFactory("status", "harakatls.plugins.status:load")
+process_title = PluginFactory("process_title", "harakatls.plugins.process_title:load")
+block_me = PluginFactory("block_me", "harakatls.plugins.block_me:load")
+record_envelope = PluginFactory(
+    "record_envelope_addresses", "harakatls.plugins.record_envelope:load"
+)
