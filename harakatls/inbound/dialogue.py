@@ -4,14 +4,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from attrs import evolve
-from twisted.logger import Logger
 
 from harakatls.connection import Connection, Hello
 from harakatls.hooks.chain import HookChain
 from harakatls.inbound import replies
 from harakatls.inbound.authentication import Authentication, LoginAnswer
 from harakatls.inbound.channel import Channel, HandshakeFailed
-from harakatls.inbound.log import NOT_A_PROXY, secured_words
+from harakatls.inbound.log import NOT_A_PROXY, log_secured
 from harakatls.inbound.offered import offered_always
 from harakatls.inbound.pace import COUNTED, Patience
 from harakatls.inbound.reception import YES, Reception
@@ -25,6 +24,8 @@ from harakatls.smtp.events import (
     AuthReceived,
     BodyEnded,
     BodyReceived,
+    ChunkEnded,
+    ChunkReceived,
     DataReceived,
     HelloReceived,
     HelpReceived,
@@ -44,8 +45,6 @@ from harakatls.smtp.refusals import TLS_FIRST
 from harakatls.smtp.reply import Reply
 from harakatls.smtp.server import ServerSession
 from harakatls.verdict import Disconnect, Verdict
-
-log = Logger()
 
 TURN = 100  # events after which other connections have their turn
 
@@ -270,16 +269,7 @@ class Dialogue:
         self.must_wait = True
         self.connection = self.connection.after_handshake(summary)
         if summary.fingerprint:  # else the line of the connection tells all there is
-            log.info(
-                "{id} {peer} secured: {summary}",
-                id=self.connection.id,
-                peer=self.connection.peer,
-                summary=secured_words(summary),
-                verified=summary.verified,
-                verify_error=summary.verify_error,
-                peer_names=summary.peer_names,
-                fingerprint=summary.fingerprint,
-            )
+            log_secured(self.connection, summary)
         return True
 
     async def _mail(self, event: MailReceived) -> None:
@@ -296,6 +286,16 @@ class Dialogue:
 
     async def _data(self, event: DataReceived) -> None:
         self._answer(await self._reception.data(self.connection))
+
+    async def _chunk(self, event: ChunkReceived) -> None:
+        reply = await self._reception.chunk(self.connection, event)
+        if reply is None:
+            self._session.accept_chunk()
+        else:
+            self._answer(reply)
+
+    async def _chunk_ended(self, event: ChunkEnded) -> None:
+        self._answer(await self._reception.chunk_end(self.connection, event))
 
     async def _body(self, event: BodyReceived) -> None:
         await self._reception.body(event.chunk)
@@ -379,6 +379,8 @@ _ANSWERS: Mapping[type, Callable[[Dialogue, Any], Awaitable[None]]] = {
     MailReceived: Dialogue._mail,
     RcptReceived: Dialogue._rcpt,
     DataReceived: Dialogue._data,
+    ChunkReceived: Dialogue._chunk,
+    ChunkEnded: Dialogue._chunk_ended,
     BodyReceived: Dialogue._body,
     BodyEnded: Dialogue._body_ended,
     ResetReceived: Dialogue._reset,

@@ -1,9 +1,27 @@
 """What the log is told of clients, in Haraka's words."""
 
+from twisted.logger import Logger
+
 from harakatls.connection import Connection, TLSSummary
+
+log = Logger()
 
 NOT_A_PROXY = "a PROXY header, and connection.ini [haproxy] hosts has no such peer"
 """How the connection of one ended that sent a header nobody awaited."""
+
+
+def log_secured(connection: Connection, summary: TLSSummary) -> None:
+    """The handshake with a client that showed a certificate."""
+    log.info(
+        "{id} {peer} secured: {summary}",
+        id=connection.id,
+        peer=connection.peer,
+        summary=secured_words(summary),
+        verified=summary.verified,
+        verify_error=summary.verify_error,
+        peer_names=summary.peer_names,
+        fingerprint=summary.fingerprint,
+    )
 
 
 def secured_words(summary: TLSSummary) -> str:

@@ -17,6 +17,7 @@ def session_limits(settings: InboundSettings) -> SessionLimits:
         errors=settings.max_bad_commands,
         smtputf8=settings.smtputf8,
         requiretls=settings.requiretls,
+        chunking=settings.chunking,
     )
 
 

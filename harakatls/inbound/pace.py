@@ -7,6 +7,7 @@ from harakatls.inbound.limits import PeerLimits
 from harakatls.smtp.events import (
     AuthReceived,
     BodyEnded,
+    ChunkEnded,
     HelloReceived,
     HelpReceived,
     MailReceived,
@@ -24,6 +25,7 @@ COUNTED: frozenset[type] = frozenset(
     {
         AuthReceived,
         BodyEnded,
+        ChunkEnded,
         HelloReceived,
         HelpReceived,
         MailReceived,
@@ -60,6 +62,8 @@ class Patience:
             self._commands = self._recipients = 0
         elif kind is RcptReceived:
             self._recipients += 1
+        elif isinstance(event, ChunkEnded) and event.size:
+            pass  # a part of a message: of those that are nothing there may be too many
         else:
             self._commands += 1
         return self._commands > self._limit or self._recipients > self._recipients_limit

@@ -8,6 +8,7 @@ from twisted.logger import Logger
 from harakatls.connection import Connection, Transaction
 from harakatls.hooks.chain import HookChain
 from harakatls.inbound.admission import Admission
+from harakatls.inbound.incoming_header import IncomingHeader
 from harakatls.inbound.replies import (
     AUTHENTICATION_REQUIRED,
     MAIL_LOOP,
@@ -17,12 +18,18 @@ from harakatls.inbound.replies import (
     reply_to,
 )
 from harakatls.inbound.settings import InboundSettings
-from harakatls.inbound.trace import ReceivedCount, TraceFields
+from harakatls.inbound.trace import TraceFields
 from harakatls.interfaces import ISpool, IStagedMessage, SpoolFull
 from harakatls.mail.address import Address
 from harakatls.mail.envelope import Envelope, Recipient
 from harakatls.mail.tls_required import TLSRequiredField
-from harakatls.smtp.events import BodyEnded, MailReceived, RcptReceived
+from harakatls.smtp.events import (
+    BodyEnded,
+    ChunkEnded,
+    ChunkReceived,
+    MailReceived,
+    RcptReceived,
+)
 from harakatls.smtp.refusals import TOO_LARGE, TOO_MANY_RECIPIENTS
 from harakatls.smtp.reply import Reply
 from harakatls.verdict import ACCEPT, CONTINUE, Accept, Continue, Disconnect, Verdict
@@ -87,8 +94,8 @@ class Reception:
         self._begun = 0
         self._addresses: set[Address] = set()
         self._staged: IStagedMessage | None = None
-        self._hops = ReceivedCount()
         self._tls_required = TLSRequiredField()
+        self._header = IncomingHeader()
         self._refusal: Reply | None = None
         self._abandoned = False
         self._tells = "reset" in chain.hooked
@@ -211,17 +218,59 @@ class Reception:
             return NO_SPACE
         self._staged = staged
         self._refusal = None
-        self._hops = ReceivedCount()
         self._tls_required = TLSRequiredField()
+        self._header = IncomingHeader(self._settings.clean_auth_results)
         if self._settings.add_received:
             now = self._clock.seconds()
             staged.prepend(self._trace.received(connection, transaction, now))
         return reply
 
+    async def chunk(self, connection: Connection, event: ChunkReceived) -> Reply | None:
+        """
+        BDAT: the first one of a message is what DATA is otherwise.
+
+        @return: why the chunk is not taken; None where it is.
+        """
+        if event.refusal is not None:
+            return await self._refuse_chunk(connection, event.size, event.refusal)
+        if event.begins:
+            reply = await self.data(connection)
+            if reply.code >= 400:
+                await self.forget()
+                return reply
+        return None
+
+    async def chunk_end(self, connection: Connection, event: ChunkEnded) -> Reply:
+        """The end of a chunk that is not the last one."""
+        refusal = event.refusal or self._refusal
+        if refusal is None:
+            return Reply.of(250, "2.0.0", f"{event.size} octets received")
+        return await self._refuse_chunk(connection, event.size, refusal)
+
+    async def _refuse_chunk(self, connection: Connection, size: int, reply: Reply) -> Reply:
+        """
+        Of the message there will be no more.
+
+        @param size: octets of the chunk.
+        @return: the answer.
+        """
+        transaction = self.transaction
+        assert transaction is not None
+        if self._too_large and reply is TOO_LARGE:
+            reply = await self._refuse_too_large(connection, size)
+        self.messages.add(reply)
+        _log(connection, transaction, size, reply)
+        await self.forget()
+        return reply
+
     async def body(self, chunk: bytes) -> None:
         """A piece of the message."""
-        self._hops.add(chunk)
         self._tls_required.add(chunk)
+        chunk = self._header.pass_on(chunk)
+        if chunk:
+            await self._write(chunk)
+
+    async def _write(self, chunk: bytes) -> None:
         if self._staged is None:
             return  # without space; the peer has to be heard out before it can be told
         try:
@@ -236,18 +285,27 @@ class Reception:
 
         @raise CancelledError: the peer has gone before it was ours.
         """
+        transaction, header = self.transaction, self._header
+        assert transaction is not None
+        rest = header.end()
+        if rest:  # there was nothing but a header
+            await self._write(rest)
         refusal = event.refusal or self._refusal
         if self._too_large and refusal is TOO_LARGE:
             refusal = await self._refuse_too_large(connection, event.size)
-        if refusal is None and self._hops.count > self._settings.max_received:
+        if refusal is None and header.received > self._settings.max_received:
             refusal = MAIL_LOOP
-        transaction = self.transaction
-        assert transaction is not None
         if self._tls_required.says_no and not transaction.envelope.parameters.requiretls:
             transaction = evolve(
                 transaction, envelope=evolve(transaction.envelope, tls_optional=True)
             )
             self.transaction = transaction
+        if header.lines > self._settings.max_header_lines:
+            log.warn(
+                "{id}: a header of {lines} lines, more than max_lines in connection.ini",
+                id=transaction.id,
+                lines=header.lines,
+            )
         reply = refusal or await self._hand_over(connection, transaction)
         self.messages.add(reply)
         _log(connection, transaction, event.size, reply)

@@ -34,8 +34,7 @@ _CONNECTION_INI_WITHOUT_EFFECT = {
         "strict_rfc1869": "addresses are always read as RFC 5321 writes them",
         "postel": "addresses are always read as RFC 5321 writes them",
     },
-    "headers": {"clean_auth_results": _NOT_YET, "max_lines": _NOT_YET},
-    "max": {"mime_parts": _NOT_YET},
+    "max": {"mime_parts": "a message is not taken apart here"},
     "uuid": {"banner_chars": _NOT_YET, "deny_chars": _NOT_YET},
 }
 _FILES_WITHOUT_EFFECT = {
@@ -44,7 +43,7 @@ _FILES_WITHOUT_EFFECT = {
     "databytes": "set bytes in connection.ini [max]",
     "max_line_length": "set line_length in connection.ini [max]",
     "max_data_line_length": "set data_line_length in connection.ini [max]",
-    "max_mime_parts": _NOT_YET,
+    "max_mime_parts": "a message is not taken apart here",
     "smtpgreeting": "set greeting[] in connection.ini [message]",
     "ehlo_hello_message": "set helo in connection.ini [message]",
     "connection_close_message": "set close in connection.ini [message]",
@@ -87,6 +86,8 @@ class InboundSettings:
     @ivar max_line_length: of a command, CRLF included.
     @ivar max_data_line_length: of a line of a message, without CRLF; longer ones are folded.
     @ivar max_bytes: of a message; 0 is without limit.
+    @ivar clean_auth_results: Authentication-Results fields of others are renamed.
+    @ivar max_header_lines: a longer header is told of in the log.
     @ivar max_received: more Received fields than this are taken for a mail loop.
     @ivar max_recipients: of one message.
     @ivar max_bad_commands: of one connection, unknown, malformed or out of order.
@@ -95,6 +96,7 @@ class InboundSettings:
     @ivar helo: what the first line of the answer to EHLO ends with.
     @ivar close: the text of the answer to QUIT.
     @ivar proxies: from these a PROXY header is awaited, and believed.
+    @ivar chunking: whether messages are taken in chunks, and BINARYMIME ones (RFC 3030).
     @ivar show_version: whether banner and Received field tell our version.
     """
 
@@ -109,6 +111,8 @@ class InboundSettings:
     max_line_length: int = 512
     max_data_line_length: int = 992
     max_bytes: int = 26214400
+    clean_auth_results: bool = True
+    max_header_lines: int = 1000
     max_received: int = 100
     max_recipients: int = 1000
     max_bad_commands: int = 20
@@ -122,6 +126,7 @@ class InboundSettings:
     peers: PeerLimits = Factory(PeerLimits)
     requiretls: bool = True
     proxies: HostList = Factory(HostList)
+    chunking: bool = True
 
     @classmethod
     def load(cls, config: ConfigDirectory) -> "InboundSettings":
@@ -157,6 +162,8 @@ class InboundSettings:
             max_recipients=limits.integer("recipients", usual.max_recipients, minimum=100),
             max_bad_commands=limits.integer("bad_commands", usual.max_bad_commands, minimum=1),
             max_failed_logins=limits.integer("failed_logins", usual.max_failed_logins, minimum=1),
+            clean_auth_results=headers.boolean("clean_auth_results", usual.clean_auth_results),
+            max_header_lines=headers.integer("max_lines", usual.max_header_lines, minimum=1),
             max_received=headers.integer("max_received", usual.max_received, minimum=1),
             add_received=headers.boolean("add_received", usual.add_received),
             show_version=headers.boolean("show_version", usual.show_version),
@@ -167,6 +174,7 @@ class InboundSettings:
             peers=PeerLimits.load(connection),
             requiretls=connection.main.boolean("requiretls", usual.requiretls),
             proxies=trusted_proxies(connection.section("haproxy")),
+            chunking=connection.main.boolean("chunking", usual.chunking),
         )
 
 

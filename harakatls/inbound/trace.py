@@ -1,4 +1,4 @@
-"""The trace of a message: the Received field (RFC 5321 section 4.4), and how many there are."""
+"""The trace of a message: the Received field (RFC 5321 section 4.4)."""
 
 import re
 from email.utils import formatdate
@@ -93,27 +93,3 @@ def _path(address: Address | None) -> str:
 @lru_cache(maxsize=4)
 def _date(second: int) -> str:
     return formatdate(second, localtime=True)
-
-
-class ReceivedCount:
-    """Counts the Received fields of a message that arrives in pieces (RFC 5321 section 6.3)."""
-
-    _FIELD = b"\r\nreceived:"
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._in_header = True
-        self._end = b"\r\n"
-
-    def add(self, chunk: bytes) -> None:
-        """The next octets of the message, in wire form."""
-        if not self._in_header:
-            return
-        seen = self._end + chunk
-        header_end = seen.find(b"\r\n\r\n")
-        if header_end >= 0:
-            self._in_header = False
-            seen = seen[: header_end + 2]
-        self.count += seen.lower().count(self._FIELD)
-        # One octet less than the name has, so that none is counted twice.
-        self._end = seen[1 - len(self._FIELD) :]

@@ -81,10 +81,10 @@ class IAcceptedRcptHook(Interface):
 
 
 class IDataHook(Interface):
-    """Asked at DATA, before the message is sent."""
+    """Asked at DATA or the first BDAT, before there is a message."""
 
     async def data(connection: Connection, transaction: Transaction) -> Verdict:
-        """The envelope is complete."""
+        """The envelope is complete. In chunks (BDAT) it is asked at the first of them."""
 
 
 class IMessageHook(Interface):

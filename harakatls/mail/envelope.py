@@ -8,6 +8,7 @@ from harakatls.mail.address import Address
 
 # RFC 5321 section 4.5.3.1.8: what every server takes in one transaction.
 RECIPIENTS = 100
+BINARYMIME = "BINARYMIME"
 
 
 @frozen
@@ -29,6 +30,11 @@ class MailParameters:
     ret: str | None = None
     envid: str | None = None
     requiretls: bool = False
+
+    @property
+    def is_binary(self) -> bool:
+        """The message is more than lines of text: its octets are to be kept as they are."""
+        return self.body == BINARYMIME
 
 
 NO_PARAMETERS = MailParameters()

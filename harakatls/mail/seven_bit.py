@@ -1,6 +1,10 @@
-"""An 8-bit message as one of 7 bits, for servers that take no other (RFC 6152 section 3)."""
+"""
+An 8-bit or binary message as one of 7 bits, for servers that take no other (RFC 6152 section 3, RFC
+3030 section 3).
+"""
 
 import quopri
+import re
 from base64 import encodebytes
 from email import policy
 from email.generator import BytesGenerator
@@ -10,12 +14,15 @@ from io import BytesIO
 
 # Lines of the header are left as long as they are; what is not ASCII in it becomes encoded words.
 _POLICY = policy.compat32.clone(cte_type="7bit", linesep="\r\n", max_line_length=None)
+# What makes octets binary: CR and LF that are no line end, NUL, lines that are too long (RFC 5322
+# section 2.1.1).
+_NO_TEXT = re.compile(r"\r(?!\n)|(?<!\r)\n|\0|[^\r\n]{999}")
 _WIDE = frozenset({"8bit", "binary"})
 
 
 def to_seven_bit(message: bytes) -> bytes | None:
     """
-    The same content with its 8-bit parts in quoted-printable or base64.
+    The same content with its 8-bit and binary parts in quoted-printable or base64.
 
     Signatures of the message (DKIM) do not survive it, as RFC 6376 section 5.3 warns signers.
 
@@ -49,10 +56,15 @@ def _encode(part: "Message[str, str]") -> None:
             part.replace_header("Content-Transfer-Encoding", "7bit")
         return
     shown, octets = part.get_payload(), part.get_payload(decode=True)
-    if not isinstance(shown, str) or shown.isascii() or not isinstance(octets, bytes):
+    if not isinstance(shown, str) or not isinstance(octets, bytes):
+        return
+    is_text = not _NO_TEXT.search(shown)
+    if is_text and shown.isascii():
+        if encoding == "binary":
+            part.replace_header("Content-Transfer-Encoding", "7bit")
         return
     del part["Content-Transfer-Encoding"]
-    if part.get_content_maintype() == "text":
+    if is_text and part.get_content_maintype() == "text":
         part["Content-Transfer-Encoding"] = "quoted-printable"
         part.set_payload(quopri.encodestring(octets.replace(b"\r\n", b"\n")).decode("ascii"))
     else:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from attrs import define
+from attrs import define, evolve
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -38,7 +38,9 @@ MAY_BE_THERE = Reply.of(
 )
 DAMAGED = Reply.of(451, "4.3.0", "The message cannot be read any more, send it again")
 _OTHER_CONNECTION = Reply.of(451, "4.3.0", "REQUIRETLS needs a connection of its own, try later")
-_NOT_7BIT = Reply.of(554, "5.6.3", "The message is 8-bit, which the mail server does not take")
+_NOT_7BIT = Reply.of(
+    554, "5.6.3", "The mail server does not take a message of this kind (8-bit, binary)"
+)
 
 
 @implementer(IBackEnd)
@@ -79,6 +81,9 @@ class BackEnd:
                 return Reply.of(550, "5.6.7", text)
             # What the client says of the size is all that is known of it.
             size = given.size
+            if given.is_binary:  # it goes by DATA, so it will be converted
+                size = None
+                envelope = evolve(envelope, parameters=evolve(given, body=None))
             told = offered.without("SIZE") if size is None else offered
             command = session.mail(
                 envelope.reverse_path, mail_parameters(envelope, size or 0, told)
@@ -121,9 +126,10 @@ class BackEnd:
         self._opened.protocol.quit()
 
     async def _suitable(self, message: IStagedMessage) -> IMessageBody | Reply:
-        if "8BITMIME" in self._opened.protocol.session.capabilities:
+        is_binary = self._envelope is not None and self._envelope.parameters.is_binary
+        if "8BITMIME" in self._opened.protocol.session.capabilities and not is_binary:
             return message.open()
-        body = await seven_bit(message.open)
+        body = await seven_bit(message.open, is_binary)
         return _NOT_7BIT if isinstance(body, Reply) else body
 
     async def _ask(self, asked: Asked, command: bytes) -> Reply:

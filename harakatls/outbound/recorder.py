@@ -199,14 +199,15 @@ class Recorder:
         """
         What is returned of the message; nothing where it cannot be read.
 
-        All of it only where it was asked for and something failed (RFC 3461 section 4.3), and never
-        with REQUIRETLS (RFC 8689 section 5).
+        All of it only where it was asked for and something failed (RFC 3461 section 4.3), never
+        with REQUIRETLS (RFC 8689 section 5), and where it is text: a report goes to servers that
+        take nothing else.
         """
         failed = any(notice.action is Action.FAILED for notice in told)
         try:
             body = self.spool.open_body(queued)
             given = queued.envelope.parameters
-            full = failed and given.ret == "FULL" and not given.requiretls
+            full = failed and given.ret == "FULL" and not (given.requiretls or given.is_binary)
             try:
                 return await returned(body, full)
             finally:

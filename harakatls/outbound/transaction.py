@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from attrs import Factory, define, evolve
 
 from harakatls.interfaces import IMessageBody
-from harakatls.mail.envelope import Envelope, Recipient
+from harakatls.mail.envelope import BINARYMIME, Envelope, Recipient
 from harakatls.mail.header import header_length, read_start
 from harakatls.outbound.broken import ConnectionBroken
 from harakatls.outbound.protocol import CHUNK, OutboundProtocol
@@ -119,13 +119,23 @@ class Transaction:
 
     async def _suitable_body(self) -> IMessageBody | Reply:
         """The message as this server takes it, or why it does not."""
-        if "8BITMIME" in self.protocol.session.capabilities:
+        is_binary = self.envelope.parameters.is_binary and not self._takes_binary()
+        if "8BITMIME" in self.protocol.session.capabilities and not is_binary:
             return self.open_body()
-        body = await seven_bit(self.open_body)
+        body = await seven_bit(self.open_body, is_binary)
         if isinstance(body, Reply):
             return body
+        if is_binary:
+            parameters = evolve(self.envelope.parameters, body=None)
+            self.envelope = evolve(self.envelope, parameters=parameters)
         self.size = body.size + len(self.top)
         return self._too_large() or body
+
+    def _takes_binary(self) -> bool:
+        """DATA cannot carry it."""
+        offered = self.protocol.session.capabilities
+        all_there = all(name in offered for name in ("8BITMIME", "CHUNKING", BINARYMIME))
+        return all_there and self.chunking and not self.all_or_none
 
     async def _refused_beforehand(self) -> Reply | None:
         """What this server cannot take, by what it offers."""

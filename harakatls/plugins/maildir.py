@@ -80,7 +80,7 @@ class MaildirDelivery:
             fields += header.field("Delivered-To", str(address))
         body = message.open()
         try:
-            file = await self._deliver(fields, body)
+            file = await self._deliver(fields, body, transaction.envelope.parameters.is_binary)
         except OSError as problem:
             log.error(
                 "{id} cannot be written into {directory}: {problem}",
@@ -100,20 +100,26 @@ class MaildirDelivery:
         )
         return Accept(recipients=frozenset(local), delivered=True)
 
-    async def _deliver(self, fields: bytes, body: IMessageBody) -> str:
-        """@return: the name of the new file."""
+    async def _deliver(self, fields: bytes, body: IMessageBody, binary: bool) -> str:
+        """
+        @param binary: CR and LF are octets like others, which no reader may miss or find changed.
+        @return: the name of the new file.
+        """
         if body.size <= CHUNK:
             parts = [fields]
             while chunk := await body.read(CHUNK):
                 parts.append(chunk)
-            message = b"".join(parts).replace(b"\r\n", b"\n")
+            message = b"".join(parts)
+            if not binary:
+                message = message.replace(b"\r\n", b"\n")
             return str(await self.call_in_thread(add_message, self.directory, message))
         # mailbox wants to be handed the message as a whole: a large one as a file.
         with await self.call_in_thread(open_nameless, self.directory) as wire:
             wire.write(fields)
             while chunk := await body.read(CHUNK):
                 await self.call_in_thread(wire.write, chunk)
-            return str(await self.call_in_thread(add_message, self.directory, UnixLines(wire)))
+            lines = UnixLines(wire, binary)
+            return str(await self.call_in_thread(add_message, self.directory, lines))
 
 
 # ------------------------------------------------------------------------ done in a thread
@@ -126,14 +132,20 @@ class UnixLines:
     mailbox copies what `readline` gives, so that is a large piece and not a line.
     """
 
-    def __init__(self, wire: IO[bytes]) -> None:
-        """@param wire: is read from its start."""
+    def __init__(self, wire: IO[bytes], binary: bool = False) -> None:
+        """
+        @param wire: is read from its start.
+        @param binary: as it is.
+        """
         wire.seek(0)
         self._wire = wire
+        self._binary = binary
         self._held = b""  # a CR whose LF may follow
 
     def read(self) -> bytes:
         """A piece; b"" at the end."""
+        if self._binary:
+            return self._wire.read(CHUNK)
         while chunk := self._wire.read(CHUNK):
             piece = self._held + chunk
             self._held = b"\r" if piece.endswith(b"\r") else b""
@@ -162,6 +174,13 @@ class _Maildir(mailbox.Maildir):
         self.unfinished = made
         os.fchmod(made.fileno(), 0o600)  # the directories may be older than we, and open
         return made
+
+    def _dump_message(self, message: Any, target: Any, mangle_from_: bool = False) -> None:
+        if not isinstance(message, UnixLines):
+            super()._dump_message(message, target, mangle_from_)
+            return
+        while piece := message.read():  # mailbox would look for line ends in a binary one
+            target.write(piece)
 
     def remove_unfinished(self) -> None:
         """After a failure."""

@@ -63,7 +63,8 @@ class Quarantine:
         day = strftime("%Y%m%d", gmtime(self.clock.seconds()))
         place = Path(*_parts(wanted), day)
         try:
-            await self._keep(place, transaction.id, message)
+            unix_lines = not transaction.envelope.parameters.is_binary
+            await self._keep(place, transaction.id, message, unix_lines)
         except OSError as problem:
             log.error(
                 "{id} cannot be quarantined in {directory}: {problem}",
@@ -76,12 +77,14 @@ class Quarantine:
         action = connection.notes.get(ACTION) or transaction.notes.get(ACTION)
         return _verdict(action)
 
-    async def _keep(self, place: Path, name: str, message: IStagedMessage) -> None:
+    async def _keep(
+        self, place: Path, name: str, message: IStagedMessage, unix_lines: bool
+    ) -> None:
         """@raise OSError: no copy is there."""
         unfinished = self.directory / "tmp"
         await self.call_in_thread(_make, unfinished)
         file = unfinished / name
-        await write_message(self.call_in_thread, file, message.open(), unix_lines=True)
+        await write_message(self.call_in_thread, file, message.open(), unix_lines)
         try:
             await self.call_in_thread(_finish, file, self.directory / place / name)
         except OSError:

@@ -4,6 +4,8 @@ from harakatls.smtp.errors import LocalProtocolError
 from harakatls.smtp.events import (
     AuthReceived,
     BodyEnded,
+    ChunkEnded,
+    ChunkReceived,
     DataReceived,
     HelloReceived,
     ResponseReceived,
@@ -24,9 +26,11 @@ def check_answer(event: ServerEvent, code: int) -> None:
         raise LocalProtocolError("greet_again says yes to XCLIENT")
     if kind is HelloReceived:
         raise LocalProtocolError("accept_hello says yes to HELO and EHLO")
+    if kind is ChunkReceived:
+        raise LocalProtocolError("accept_chunk says yes to BDAT")
     expected = _EXPECTED.get(kind)
     is_right = code < _INTERMEDIATE if expected is None else code == expected
     if code == CHALLENGE:
         is_right = kind is AuthReceived or kind is ResponseReceived
-    if not is_right or (type(event) is BodyEnded and event.refusal is not None):
+    if not is_right or (isinstance(event, BodyEnded | ChunkEnded) and event.refusal):
         raise LocalProtocolError(f"{kind.__name__} cannot be answered with {code}")

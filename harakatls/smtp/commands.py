@@ -9,8 +9,10 @@ from attrs import field, frozen
 from harakatls.mail.address import AddressError, parse_forward_path, parse_reverse_path
 from harakatls.mail.envelope import NO_PARAMETERS, Recipient
 from harakatls.smtp.capabilities import Capabilities
+from harakatls.smtp.chunks import parse_chunk
 from harakatls.smtp.events import (
     AuthReceived,
+    ChunkReceived,
     DataReceived,
     HelloReceived,
     HelpReceived,
@@ -32,6 +34,7 @@ from harakatls.smtp.refusals import (
     AUTH_NOT_BASE64,
     AUTH_SYNTAX,
     BAD_LINE,
+    BDAT_SYNTAX,
     MAIL_SYNTAX,
     NOT_ASCII,
     NOT_UTF8,
@@ -61,11 +64,13 @@ class Grammar:
 
     @ivar offered: what the answer to EHLO named; nothing after HELO.
     @ivar utf8: the sender of this transaction was given with SMTPUTF8.
+    @ivar binary: and with BODY=BINARYMIME.
     @ivar secured: the session is inside TLS.
     """
 
     offered: Capabilities = field(factory=Capabilities)
     utf8: bool = False
+    binary: bool = False
     secured: bool = False
 
 
@@ -196,6 +201,13 @@ def parse_response(line: bytes) -> ResponseReceived:
         refuse(RESPONSE_NOT_BASE64)
 
 
+def _bdat(argument: str, _: Grammar) -> ChunkReceived:
+    chunk = parse_chunk(argument)
+    if chunk is None:
+        refuse(BDAT_SYNTAX)
+    return ChunkReceived(*chunk)
+
+
 def _mail(argument: str, grammar: Grammar) -> MailReceived:
     path, rest = _path_and_rest(argument, "FROM:", MAIL_SYNTAX)
     try:
@@ -248,6 +260,7 @@ COMMANDS: Mapping[str, Command] = {
     "MAIL": Command(MailReceived, _mail, utf8=True),
     "RCPT": Command(RcptReceived, _rcpt, utf8=True),
     "DATA": _without_argument("DATA", DataReceived()),
+    "BDAT": Command(ChunkReceived, _bdat),
     "RSET": _without_argument("RSET", ResetReceived()),
     "QUIT": _without_argument("QUIT", QuitReceived()),
     "EHLO": _hello("EHLO", extended=True),

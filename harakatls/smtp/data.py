@@ -1,25 +1,23 @@
 """The text of a message on the wire: its end, its dots, its line ends (RFC 5321 section 4.5.2)."""
 
 import re
-from io import IncrementalNewlineDecoder
 
 from harakatls.smtp.errors import LocalProtocolError
+from harakatls.smtp.events import NEED_DATA, BodyEnded, BodyReceived, Pause
+from harakatls.smtp.lines import LineBuffer
+from harakatls.smtp.refusals import TOO_LARGE, refuse
+from harakatls.smtp.text import PIECE, TextDecoder, line_ends
+
+# So many times the limit of a message is read, to be refused at its end: a client that is cut off
+# only sends it all again.
+ABSURD_MESSAGE = 20
 
 END = b"\r\n.\r\n"
 _DOT = b"\r\n."
-_FOLD = b"\r\n "
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
-_CR = 13
-_SHORTEST_LINE = 2  # of which the space of a fold is one
 
 
-def _line_ends() -> IncrementalNewlineDecoder:
-    # It knows which kinds of line ends it has seen, wherever the text is cut: the fastest exact
-    # way to ask. (Counting CR, LF and CRLF takes three times as long, a pattern fifty times.)
-    return IncrementalNewlineDecoder(None, translate=False)
-
-
-class DotDecoder:
+class DotDecoder(TextDecoder):
     """
     Finds the end of a message, takes stuffed dots away, folds long lines; piece by piece.
 
@@ -29,40 +27,17 @@ class DotDecoder:
 
     @ivar ended: the end was found.
     @ivar unused: octets of the last piece that stand behind the end; 0 before it was found.
-    @ivar size: octets of the text, with its folds; of what is above the limit too.
     """
 
-    __slots__ = ("_column", "_held", "_limit", "_line", "_line_ends", "ended", "size", "unused")
+    __slots__ = ("_held", "ended", "unused")
 
     def __init__(self, line: int = 0, limit: int = 0) -> None:
-        """
-        @param line: octets of a line without its CRLF; longer ones are folded. 0: never.
-        @param limit: octets of the text that are given out; 0 is without limit.
-        """
-        self._line = max(line, _SHORTEST_LINE) if line else 0
-        self._limit = limit
-        self._column = 0  # octets of the line that is not complete
+        """As `TextDecoder`."""
+        super().__init__(line, limit)
         # What may belong to the end. A dot at the very start is behind a CRLF too: that of DATA.
         self._held = b"\r\n"
-        self._line_ends: IncrementalNewlineDecoder | None = None  # None: nothing is sure yet
         self.ended = False
         self.unused = 0
-        self.size = 0
-
-    @property
-    def is_too_large(self) -> bool:
-        """There is more than the limit."""
-        return 0 < self._limit < self.size
-
-    @property
-    def has_bare_line_ends(self) -> bool:
-        """
-        A CR or LF stands alone.
-
-        Such a text must not be passed on: the next server may take it for the end of a line, and
-        what follows for commands (SMTP smuggling).
-        """
-        return self._line_ends is not None and self._line_ends.newlines not in (None, "\r\n")
 
     def decode(self, data: bytes) -> bytes:
         """
@@ -86,15 +61,9 @@ class DotDecoder:
         if self._line_ends is None:
             if not text:
                 return b""
-            self._line_ends = _line_ends()
+            self._line_ends = line_ends()
             text = text[2:]  # the CRLF of DATA
-        self._line_ends.decode(text.decode("latin-1"))
-        if self._line:
-            text = self._folded(text)
-        self.size += len(text)
-        if 0 < self._limit < self.size:
-            return text[: max(0, self._limit - (self.size - len(text)))]
-        return text
+        return self._checked(text, self._line_ends)
 
     def _hold(self, wire: bytes, octets: int) -> bytes:
         self._held = wire[len(wire) - octets :]
@@ -106,54 +75,45 @@ class DotDecoder:
         self._held = b""
         return wire[: end + 2]
 
-    def _folded(self, text: bytes) -> bytes:
-        """
-        With CRLF and a space where a line gets too long, but not within a character of UTF-8.
-
-        Jumps from line end to line end, each time the farthest that a good line reaches.
-        """
-        line, size = self._line, len(text)
-        start = -self._column
-        pieces: list[bytes] = []
-        done = 0
-        while (cut := start + line) < size:
-            if cut >= 0:
-                end = text.rfind(b"\n", start if start > 0 else 0, cut + 1)
-                if end >= 0:
-                    start = _last_jump(text, end + 1, line + 1)
-                    continue
-            # Whatever is decided here must not depend on what is behind text[cut].
-            last = cut + 3
-            cut = max(cut, 0)
-            while cut < last and cut < size and text[cut] & 0xC0 == 0x80:
-                cut += 1
-            if cut == size:
-                break
-            if text[cut] == _CR:
-                start = cut + 2
-                continue
-            pieces += text[done:cut], _FOLD
-            done = cut
-            start = cut - 1
-        end = text.rfind(b"\n", start if start > 0 else 0)
-        self._column = size - (end + 1 if end >= 0 else start)
-        if not pieces:
-            return text
-        pieces.append(text[done:])
-        return b"".join(pieces)
-
-
-def _last_jump(text: bytes, start: int, reach: int) -> int:
-    """Where the first line starts, at or behind *start*, that has no end within *reach* octets."""
-    find = text.rfind
-    while (end := find(b"\n", start, start + reach)) >= 0:
-        start = end + 1
-    return start
-
 
 def _start_of_end(wire: bytes) -> int:
     """How many of the last octets of *wire* may be the first of END."""
     return next(n for n in range(len(END) - 1, -1, -1) if wire.endswith(END[:n]))
+
+
+class DataReader:
+    """Gives out the message behind DATA, as its octets come."""
+
+    __slots__ = ("_decoder", "_most")
+
+    def __init__(self, line: int, limit: int) -> None:
+        """As `TextDecoder`."""
+        self._decoder = DotDecoder(line, limit)
+        self._most = limit * ABSURD_MESSAGE
+
+    @property
+    def size(self) -> int:
+        """Octets of the text so far."""
+        return self._decoder.size
+
+    def next_event(self, lines: LineBuffer) -> BodyReceived | BodyEnded | Pause:
+        """
+        @param lines: what the client has sent.
+        @raise RemoteProtocolError: so much that it is not to be heard out.
+        """
+        decoder = self._decoder
+        while True:
+            if 0 < self._most < decoder.size:
+                refuse(TOO_LARGE)
+            if decoder.ended:
+                return BodyEnded(decoder.size, decoder.refusal)
+            data = lines.take(PIECE)
+            if not data:
+                return NEED_DATA
+            text = decoder.decode(data)
+            lines.give_back(decoder.unused)
+            if text:
+                return BodyReceived(text)
 
 
 class ChunkEncoder:
@@ -202,9 +162,9 @@ class DotEncoder:
             self._held = b""
         if not text:
             return b""
-        line_ends = _line_ends()
-        line_ends.decode(text.decode("latin-1"), final=True)
-        if line_ends.newlines not in (None, "\r\n"):
+        seen = line_ends()
+        seen.decode(text.decode("latin-1"), final=True)
+        if seen.newlines not in (None, "\r\n"):
             text = _BARE.sub(b"\r\n", text)
         wire = text.replace(_DOT, b"\r\n..") if b"." in text and text.rfind(_DOT) >= 0 else text
         if self._at_line_start and text.startswith(b"."):

@@ -81,6 +81,37 @@ class DataReceived:
 
 
 @frozen
+class ChunkReceived:
+    """
+    BDAT (RFC 3030): `accept_chunk` lets the octets of the chunk through, which are on their way.
+
+    @ivar size: octets of the chunk, as it is sent.
+    @ivar last: the message ends with it.
+    @ivar begins: so far there is nothing of the message.
+    @ivar refusal: why it cannot be accepted; then it must be answered with this reply or another
+        negative one.
+    """
+
+    size: int
+    last: bool
+    begins: bool = True
+    refusal: Reply | None = None
+
+
+@frozen
+class ChunkEnded:
+    """
+    The end of a chunk that is not the last one.
+
+    @ivar size: octets of the chunk.
+    @ivar refusal: as in `BodyEnded`.
+    """
+
+    size: int
+    refusal: Reply | None
+
+
+@frozen
 class BodyReceived:
     """A piece of the message, dot-unstuffed, in wire form (CRLF). Needs no reply."""
 
@@ -90,7 +121,7 @@ class BodyReceived:
 @frozen
 class BodyEnded:
     """
-    The end of the data.
+    The end of the data, or of the last chunk.
 
     @ivar size: octets of the message, as they were given out and counted.
     @ivar refusal: why the message cannot be accepted (too big, bare line ends); None where it
@@ -169,6 +200,8 @@ ServerEvent = (
     | MailReceived
     | RcptReceived
     | DataReceived
+    | ChunkReceived
+    | ChunkEnded
     | BodyReceived
     | BodyEnded
     | ResetReceived

@@ -15,7 +15,8 @@ class BadLine(Exception):
     A line that cannot be read. It is passed over, up to its CRLF.
 
     @ivar is_too_long: it has more octets than were allowed; else a bare LF.
-    @ivar is_endless: it is so long that the peer is no sender of lines.
+    @ivar is_endless: it is so long that the peer is no sender of lines; where it is not a line that
+        is too long, it is what nobody wants (`LineBuffer.pass_by`).
     """
 
     def __init__(self, problem: str, is_too_long: bool, is_endless: bool = False) -> None:
@@ -32,14 +33,24 @@ class LineBuffer:
     held.
     """
 
-    __slots__ = ("_data", "_later", "_offset", "_passed_over", "_passing")
+    __slots__ = (
+        "_data",
+        "_later",
+        "_most_unwanted",
+        "_offset",
+        "_passed_over",
+        "_passing",
+        "_unwanted",
+    )
 
     def __init__(self) -> None:
         self._data = b""
         self._offset = 0  # where the next line starts in _data
         self._later: list[bytes] = []  # what was appended behind _data
-        self._passing = False  # the rest of a bad line is not there yet
+        self._passing = False  # the rest of a bad line, or of what nobody wants, is not there yet
         self._passed_over = 0  # octets of it
+        self._unwanted = 0  # octets that are still to be passed by
+        self._most_unwanted = 0
 
     def __bool__(self) -> bool:
         """There is something."""
@@ -56,9 +67,18 @@ class LineBuffer:
     def clear(self) -> None:
         """Throw everything away."""
         self._data = b""
-        self._offset = self._passed_over = 0
+        self._offset = self._passed_over = self._unwanted = 0
         self._later.clear()
         self._passing = False
+
+    def pass_by(self, octets: int, most: int) -> None:
+        """
+        Throw the next *octets* away, as they come, before another line is read.
+
+        @param most: where more of them than these have come, `next_line` raises BadLine.
+        """
+        self._unwanted, self._most_unwanted = octets, most
+        self._passing = octets > 0
 
     def starts_with(self, prefix: bytes) -> bool:
         """
@@ -133,6 +153,9 @@ class LineBuffer:
     def _pass_over(self) -> None:
         if self._later:
             self._merge()
+        if self._unwanted:
+            self._pass_unwanted()
+            return
         data, start = self._data, self._offset
         end = data.find(b"\r\n", start)
         if end >= 0:
@@ -147,4 +170,18 @@ class LineBuffer:
         if self._passed_over > ABSURD_LINE:
             raise BadLine("a line without an end", is_too_long=True, is_endless=True)
         if not self._passing:
+            self._passed_over = 0
+
+    def _pass_unwanted(self) -> None:
+        octets = min(len(self._data) - self._offset, self._unwanted)
+        self._offset += octets
+        self._unwanted -= octets
+        self._passed_over += octets
+        if self._offset == len(self._data):
+            self._data = b""
+            self._offset = 0
+        if self._passed_over > self._most_unwanted:
+            raise BadLine("more than is passed by", is_too_long=False, is_endless=True)
+        if not self._unwanted:
+            self._passing = False
             self._passed_over = 0

@@ -39,6 +39,7 @@ class SessionLimits:
         then comes 421. 0: any number.
     @ivar smtputf8: non-ASCII addresses are taken, if SMTPUTF8 was offered.
     @ivar requiretls: REQUIRETLS is offered, within TLS.
+    @ivar chunking: BDAT and BINARYMIME are taken (RFC 3030), if CHUNKING was offered.
     """
 
     line: int = 512
@@ -48,15 +49,21 @@ class SessionLimits:
     errors: int = 20
     smtputf8: bool = True
     requiretls: bool = True
+    chunking: bool = True
 
     @property
     def capabilities(self) -> Capabilities:
         """What a session with these limits does by itself, to be offered."""
-        utf8 = ("SMTPUTF8",) if self.smtputf8 else ()
-        requiretls = ("REQUIRETLS",) if self.requiretls else ()
-        size = f"SIZE {self.message}"
         return Capabilities.of(
-            "PIPELINING", "8BITMIME", *utf8, size, "ENHANCEDSTATUSCODES", "DSN", *requiretls
+            "PIPELINING",
+            "8BITMIME",
+            *(("SMTPUTF8",) if self.smtputf8 else ()),
+            f"SIZE {self.message}",
+            "ENHANCEDSTATUSCODES",
+            "DSN",
+            *(("REQUIRETLS",) if self.requiretls else ()),
+            *(("CHUNKING", "BINARYMIME") if self.chunking else ()),
+            f"LIMITS RCPTMAX={self.recipients}",
         )
 
 
@@ -88,6 +95,8 @@ def offer_of(items: tuple[tuple[str, str], ...], secured: bool, utf8: bool) -> O
         auth_refusal = refusals.AUTH_NEEDS_TLS if "AUTH" in possible else refusals.NO_AUTH
     if not utf8:
         capabilities = capabilities.without("SMTPUTF8")
+    if "CHUNKING" not in capabilities or "8BITMIME" not in capabilities:  # RFC 3030 section 3
+        capabilities = capabilities.without("BINARYMIME")
     longer = sum(octets for name, octets in _LONGER_LINES.items() if name in capabilities)
     _, *lines = capabilities.to_reply("").lines
     wire = Reply(_OK, None, tuple(lines)).wire if lines else b""

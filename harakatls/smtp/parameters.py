@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from attrs import frozen
 
 from harakatls.mail import xtext
-from harakatls.mail.envelope import NO_PARAMETERS, Envelope, MailParameters, Recipient
+from harakatls.mail.envelope import BINARYMIME, NO_PARAMETERS, Envelope, MailParameters, Recipient
 from harakatls.smtp.capabilities import Capabilities
 from harakatls.smtp.errors import LocalProtocolError
 from harakatls.smtp.refusals import REQUIRETLS_IN_THE_CLEAR, refuse
@@ -44,7 +44,7 @@ def _read_size(value: str | None, _: bool) -> int:
 
 
 def _read_body(value: str | None, _: bool) -> str:
-    if value is None or value.upper() not in ("7BIT", "8BITMIME"):
+    if value is None or value.upper() not in ("7BIT", "8BITMIME", BINARYMIME):
         raise ValueError("7BIT or 8BITMIME")
     return value.upper()
 
@@ -95,7 +95,10 @@ def read_mail_parameters(text: str, offered: Capabilities, secured: bool = False
     """
     if not secured and "REQUIRETLS" in _keywords(text):
         refuse(REQUIRETLS_IN_THE_CLEAR)
-    return MailParameters(**_read("MAIL", _OF_MAIL, text, offered))
+    given = MailParameters(**_read("MAIL", _OF_MAIL, text, offered))
+    if given.is_binary and BINARYMIME not in offered:
+        refuse(Reply.of(555, "5.5.4", "BODY=BINARYMIME is not offered"))
+    return given
 
 
 # -- RCPT -----------------------------------------------------------------------------------------
@@ -189,13 +192,15 @@ def mail_parameters(envelope: Envelope, size: int, capabilities: Capabilities) -
     What is said behind the path of MAIL: "" or " SIZE=1000 BODY=8BITMIME SMTPUTF8 RET=HDRS".
 
     @param size: octets of the message.
-    @raise LocalProtocolError: the message needs SMTPUTF8, which is not offered: ask
-        `needs_smtputf8` before.
+    @raise LocalProtocolError: the message needs SMTPUTF8, or is BINARYMIME, which is not offered:
+        ask `needs_smtputf8` before, and see that it goes as another one.
     """
     words = []
     given = envelope.parameters
     if "SIZE" in capabilities:
         words.append(f" SIZE={size}")
+    if given.is_binary and BINARYMIME not in capabilities:
+        raise LocalProtocolError("the message is BINARYMIME, which is not offered")
     if given.body is not None and "8BITMIME" in capabilities:
         words.append(f" BODY={given.body}")
     if needs_smtputf8(envelope):

@@ -1,14 +1,13 @@
 """The server's side of a conversation: bytes in, events out, replies back to bytes."""
 
-from typing import NoReturn
-
 from attrs import evolve
 
 from harakatls.smtp import refusals
 from harakatls.smtp.answers import CHALLENGE, check_answer
 from harakatls.smtp.capabilities import Capabilities
+from harakatls.smtp.chunks import ChunkReader, parse_chunk
 from harakatls.smtp.commands import COMMANDS, NOTHING_OFFERED, parse_response, split_command
-from harakatls.smtp.data import DotDecoder
+from harakatls.smtp.data import DataReader
 from harakatls.smtp.errors import LocalProtocolError, RemoteProtocolError
 from harakatls.smtp.events import (
     AWAITING_REPLY,
@@ -16,6 +15,8 @@ from harakatls.smtp.events import (
     AuthReceived,
     BodyEnded,
     BodyReceived,
+    ChunkEnded,
+    ChunkReceived,
     DataReceived,
     HelloReceived,
     MailReceived,
@@ -29,31 +30,31 @@ from harakatls.smtp.events import (
     UnrecognizedReceived,
     XClientReceived,
 )
-from harakatls.smtp.lines import BadLine, LineBuffer
-from harakatls.smtp.offer import SessionLimits, offer_of
+from harakatls.smtp.lines import BadLine
+from harakatls.smtp.offer import offer_of
 from harakatls.smtp.refusals import greeting_again, is_error, out_of_order, refuse
 from harakatls.smtp.reply import Reply
+from harakatls.smtp.session_state import SessionState
 from harakatls.smtp.states import (
     AUTHENTICATING,
+    CHUNK_REFUSED,
     CLOSED,
     CONNECTED,
     GREETED,
     READY,
     RECEIVING,
+    RECEIVING_CHUNK,
+    RECIPIENTS_GIVEN,
     REFUSED,
     SECURING,
+    SENDER_GIVEN,
     SERVER_MOVES,
     starttls_is_legal,
     xclient_is_legal,
 )
 
-# Octets of a message that are given out at once, at most.
-CHUNK = 65536
 # Of a line of AUTH, with its CRLF: RFC 4954 section 4.
 AUTH_LINE = 12288
-# So many times the limit of a message is read, to be refused at its end: a client that is cut off
-# only sends it all again.
-ABSURD_MESSAGE = 20
 
 _TLS_HANDSHAKE = b"\x16\x03"  # record type and the major version of TLS
 _PROXY_HEADER = b"\r\n\r\n\0\r\nQUIT\n"  # version 2 of HAProxy's PROXY protocol
@@ -61,65 +62,19 @@ _WEB_VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "OPTIONS", "CONNECT", "TRA
 
 _OK = 250
 _NEGATIVE = 400
+_ENVELOPE = frozenset({SENDER_GIVEN, RECIPIENTS_GIVEN})
 
 
-class ServerSession:
+class ServerSession(SessionState):
     """
     One connection, from the greeting on.
 
     Ask `next_event` until it gives a `Pause`. Answer an event with `reply` (a HELO or EHLO that is
-    welcome with `accept_hello`), and send what these return. A `RemoteProtocolError` is answered
-    by sending its reply, and with nothing else.
-
-    @ivar state: where the conversation stands.
-    @ivar secured: it is inside TLS.
-    @ivar tls_first: what is said before that to all commands that need TLS (RFC 3207 section 4);
-        None where none does. It may be set until the first command is read.
+    welcome with `accept_hello`, a chunk with `accept_chunk`), and send what these return. A
+    `RemoteProtocolError` is answered by sending its reply, and with nothing else.
     """
 
-    __slots__ = (
-        "_auth_refusal",
-        "_awaiting",
-        "_decoder",
-        "_errors",
-        "_grammar",
-        "_greeting",
-        "_limits",
-        "_line_limit",
-        "_lines",
-        "_recipients",
-        "_refused",
-        "secured",
-        "state",
-        "tls_first",
-    )
-
-    def __init__(self, limits: SessionLimits, implicit_tls: bool = False) -> None:
-        """@param implicit_tls: the connection is inside TLS from the start (RFC 8314)."""
-        self.state = CONNECTED
-        self.secured = implicit_tls
-        self.tls_first: Reply | None = None
-        self._limits = limits
-        self._lines = LineBuffer()
-        self._line_limit = limits.line
-        self._grammar = NOTHING_OFFERED
-        self._awaiting: ServerEvent | None = None  # has no answer yet
-        self._greeting: Reply | None = None
-        self._auth_refusal: Reply | None = refusals.NO_AUTH  # None where AUTH is legal
-        self._errors = 0
-        self._recipients = 0
-        self._refused: type[ServerEvent] | None = None  # of MAIL and RCPT the last, if it was
-        self._decoder: DotDecoder | None = None
-
-    @property
-    def has_more(self) -> bool:
-        """Octets have come behind what the last event was made of."""
-        return bool(self._lines)
-
-    @property
-    def is_receiving(self) -> bool:
-        """A message has begun and not ended."""
-        return self._decoder is not None
+    __slots__ = ()
 
     # -- what the client says ---------------------------------------------------------------------
 
@@ -138,7 +93,7 @@ class ServerSession:
         state = self.state
         if self._awaiting is not None or state is CONNECTED:
             return AWAITING_REPLY
-        if state is RECEIVING:
+        if state is RECEIVING or state is RECEIVING_CHUNK:
             return self._next_of_message()
         if state is CLOSED or state is SECURING:
             return NEED_DATA
@@ -163,7 +118,8 @@ class ServerSession:
         except BadLine as problem:
             self._errors += 1
             if problem.is_endless:
-                self._close(refusals.ENDLESS_LINE)
+                endless_line = problem.is_too_long
+                self._close(refusals.ENDLESS_LINE if endless_line else refusals.ENDLESS_CHUNK)
             if state is AUTHENTICATING:
                 self.state = READY
             too_long = refusals.AUTH_TOO_LONG if limit == AUTH_LINE else refusals.LINE_TOO_LONG
@@ -181,6 +137,8 @@ class ServerSession:
         verb, argument = split_command(line)
         if len(line) + 2 > self._line_limit and verb != "AUTH":
             refuse(refusals.LINE_TOO_LONG)
+        if verb == "BDAT":
+            return self._understood_chunk(argument)
         if self.tls_first is not None and not self._is_allowed(verb):
             refuse(self.tls_first)
         command = COMMANDS.get(verb)
@@ -198,6 +156,8 @@ class ServerSession:
             self._grammar.offered, self.secured
         ):
             refuse(refusals.NO_STARTTLS)
+        elif kind is DataReceived and self._grammar.binary:
+            refuse(refusals.BINARY_BY_DATA)
         elif kind is AuthReceived and self._auth_refusal is not None:
             refuse(self._auth_refusal)
         elif kind is XClientReceived and not xclient_is_legal(self._grammar.offered):
@@ -211,6 +171,29 @@ class ServerSession:
             if size is not None and 0 < self._limits.message < size:
                 refuse(refusals.TOO_LARGE)
         return event
+
+    def _understood_chunk(self, argument: str) -> ChunkReceived:
+        """BDAT. The octets of the chunk follow at once, whatever is said to it."""
+        chunk = parse_chunk(argument)
+        if chunk is None:
+            self._close(refusals.BDAT_SYNTAX)  # nobody knows where the next command starts
+        size, last = chunk
+        refusal = self._chunk_out_of_order()
+        if refusal is not None:
+            self._pass_by(size)
+            if not last and self.state in _ENVELOPE:
+                self.state = CHUNK_REFUSED
+            refuse(refusal)
+        reader, limit = self._reader, self._limits.message
+        too_large = 0 < limit < size + (0 if reader is None else reader.size)
+        return ChunkReceived(size, last, reader is None, refusals.TOO_LARGE if too_large else None)
+
+    def _chunk_out_of_order(self) -> Reply | None:
+        if self.tls_first is not None and not self._is_allowed("BDAT"):
+            return self.tls_first
+        if ChunkReceived not in SERVER_MOVES[self.state]:
+            return self._out_of_order(ChunkReceived)
+        return None if "CHUNKING" in self._grammar.offered else refusals.NO_CHUNKING
 
     def _is_allowed(self, verb: str) -> bool:
         """Although TLS must come first. Who is sent away anyway hears why."""
@@ -230,33 +213,15 @@ class ServerSession:
         return out_of_order(self.state, kind, self._refused)
 
     def _next_of_message(self) -> ServerEvent | Pause:
-        decoder, limit = self._decoder, self._limits.message
-        assert decoder is not None
-        while True:
-            if 0 < limit * ABSURD_MESSAGE < decoder.size:
-                self._close(refusals.TOO_LARGE)
-            if decoder.ended:
-                break
-            data = self._lines.take(CHUNK)
-            if not data:
-                return NEED_DATA
-            text = decoder.decode(data)
-            self._lines.give_back(decoder.unused)
-            if text:
-                return BodyReceived(text)
-        refusal = None
-        if decoder.is_too_large:
-            refusal = refusals.TOO_LARGE
-        elif decoder.has_bare_line_ends:
-            refusal = refusals.BARE_LINE_ENDS
-        self._awaiting = BodyEnded(decoder.size, refusal)
-        return self._awaiting
-
-    def _close(self, reply: Reply) -> NoReturn:
-        self.state = CLOSED
-        self._lines.clear()
-        self._decoder = None
-        raise RemoteProtocolError(str(reply), reply, fatal=True)
+        assert self._reader is not None
+        try:
+            event = self._reader.next_event(self._lines)
+        except RemoteProtocolError as problem:
+            assert problem.reply is not None, "a server always answers"
+            self._close(problem.reply)
+        if event.__class__ is not BodyReceived and not isinstance(event, Pause):
+            self._awaiting = event
+        return event
 
     # -- what the server answers ------------------------------------------------------------------
 
@@ -307,6 +272,8 @@ class ServerSession:
         elif type(event) is BodyEnded:
             self._end_transaction()
             self.state = READY
+        elif type(event) is ChunkReceived or type(event) is ChunkEnded:
+            self._break_message(event)
         elif type(event) is ResponseReceived:
             self.state = READY
         elif type(event) is QuitReceived:
@@ -319,6 +286,14 @@ class ServerSession:
         if self.state is CLOSED:
             self._lines.clear()
         return reply.wire
+
+    def accept_chunk(self) -> None:
+        """Yes to BDAT: its octets may come. That is said to nobody; the end of it is answered."""
+        event = self._awaiting
+        if type(event) is not ChunkReceived or event.refusal is not None:
+            raise LocalProtocolError("there is no chunk to accept")
+        self._accepted(event)
+        self._awaiting = None
 
     def accept_hello(self, greeting: str, capabilities: Capabilities) -> bytes:
         """
@@ -357,10 +332,18 @@ class ServerSession:
             self._recipients += 1
         elif type(event) is MailReceived:
             self._refused = None
-            if event.parameters.smtputf8:
-                self._grammar = evolve(self._grammar, utf8=True)
+            given = event.parameters
+            if given.smtputf8 or given.is_binary:
+                self._grammar = evolve(self._grammar, utf8=given.smtputf8, binary=given.is_binary)
         elif kind is DataReceived:
-            self._decoder = DotDecoder(self._limits.data_line, self._limits.message)
+            self._reader = DataReader(self._limits.data_line, self._limits.message)
+        elif type(event) is ChunkReceived:
+            reader = self._reader
+            if reader is None:
+                limits, binary = self._limits, self._grammar.binary
+                reader = self._reader = ChunkReader(limits.data_line, limits.message, binary)
+            assert isinstance(reader, ChunkReader), "nothing else lasts from command to command"
+            reader.begin(event)
         elif kind is BodyEnded:
             self._errors = 0
             self._end_transaction()
@@ -379,10 +362,3 @@ class ServerSession:
         self._grammar = NOTHING_OFFERED
         self._line_limit = self._limits.line
         self._end_transaction()
-
-    def _end_transaction(self) -> None:
-        self._decoder = None
-        self._recipients = 0
-        self._refused = None
-        if self._grammar.utf8:
-            self._grammar = evolve(self._grammar, utf8=False)

@@ -3,7 +3,7 @@ Where a conversation stands, and what leads from there to where: all of it is in
 
 A row is read so: in this state, after a positive answer to this, we are there. What is not in the
 row is out of order. A refusal leaves the state as it is; but the end of the data ends the
-transaction, and QUIT the connection, whatever the answer.
+transaction, and QUIT the connection, whatever the answer, and no chunk follows a refused one.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,8 @@ from harakatls.smtp.events import (
     Asked,
     AuthReceived,
     BodyEnded,
+    ChunkEnded,
+    ChunkReceived,
     DataReceived,
     HelloReceived,
     HelpReceived,
@@ -42,6 +44,9 @@ class State(Enum):
     RECIPIENTS_GIVEN = "a transaction with recipients"
     RECEIVING = "the server receives the message"
     AUTHENTICATING = "a login: the client owes the answer to a challenge"
+    RECEIVING_CHUNK = "the server receives a chunk of the message"
+    CHUNKS_GIVEN = "a message whose last chunk is missing"
+    CHUNK_REFUSED = "a message of which a chunk was refused"
     SECURING = "the TLS handshake"
     CLOSED = "over"
 
@@ -59,6 +64,9 @@ SENDER_GIVEN = State.SENDER_GIVEN
 RECIPIENTS_GIVEN = State.RECIPIENTS_GIVEN
 RECEIVING = State.RECEIVING
 AUTHENTICATING = State.AUTHENTICATING
+RECEIVING_CHUNK = State.RECEIVING_CHUNK
+CHUNKS_GIVEN = State.CHUNKS_GIVEN
+CHUNK_REFUSED = State.CHUNK_REFUSED
 SECURING = State.SECURING
 CLOSED = State.CLOSED
 
@@ -87,6 +95,19 @@ _TRANSACTION: Mapping[State, Mapping[type[ServerEvent], State]] = {
         HelloReceived: READY,
         RcptReceived: RECIPIENTS_GIVEN,
         DataReceived: RECEIVING,
+        ChunkReceived: RECEIVING_CHUNK,
+        ResetReceived: READY,
+        QuitReceived: CLOSED,
+    },
+    CHUNKS_GIVEN: {
+        HelloReceived: READY,
+        ChunkReceived: RECEIVING_CHUNK,
+        ResetReceived: READY,
+        QuitReceived: CLOSED,
+    },
+    # RFC 3030 section 2: nothing but RSET. What came behind would be a message without its start.
+    CHUNK_REFUSED: {
+        HelloReceived: READY,
         ResetReceived: READY,
         QuitReceived: CLOSED,
     },
@@ -104,6 +125,7 @@ SERVER_MOVES: Mapping[State, Mapping[type[ServerEvent], State]] = {
     RECEIVING: {BodyEnded: READY},
     # What the client says now is an answer, whatever it looks like; a no ends the login, too.
     AUTHENTICATING: {ResponseReceived: READY},
+    RECEIVING_CHUNK: {ChunkEnded: CHUNKS_GIVEN, BodyEnded: READY},
     SECURING: {},
     CLOSED: {},
 }
@@ -138,6 +160,10 @@ CLIENT_MOVES: Mapping[State, Mapping[Asked, State]] = {
     AUTHENTICATING: {},  # only a server has to tell it from READY
     SECURING: {},
     CLOSED: {},
+    # A message is sent in one chunk, so these are the server's alone.
+    RECEIVING_CHUNK: {},
+    CHUNKS_GIVEN: {},
+    CHUNK_REFUSED: {},
 }
 
 

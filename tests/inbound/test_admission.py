@@ -175,7 +175,7 @@ class MemoryTests(ProtocolTestCase):
         self.settings = evolve(SETTINGS, peers=PeerLimits(memory=1000))
         factory = self.factory()
         first, heard = self.connect(factory)
-        first.dataReceived(EHLO + MAIL + RCPT + DATA + b"x" * 1000 + b"\r\n")
+        first.dataReceived(EHLO + MAIL + RCPT + DATA + (b"x" * 98 + b"\r\n") * 12)
         second, transport = self.connect(factory)
         second.dataReceived(EHLO)
         transport.taken()

@@ -103,9 +103,18 @@ class HelloTests(SynchronousTestCase):
                 "250-SIZE 26214400",
                 "250-ENHANCEDSTATUSCODES",
                 "250-DSN",
+                "250-CHUNKING",
+                "250-BINARYMIME",
+                "250-LIMITS RCPTMAX=1000",
                 "250 STARTTLS",
             ],
         )
+
+    def test_without_chunking(self) -> None:
+        """chunking=false is not offered, nor what needs it."""
+        offered = Talk(settings=evolve(SETTINGS, chunking=False)).say(EHLO)
+        self.assertNotIn("CHUNKING", offered)
+        self.assertNotIn("BINARYMIME", offered)
 
     def test_without_smtputf8(self) -> None:
         """smtputf8=false is not offered."""

@@ -282,8 +282,6 @@ class WarningTests(SettingsTestCase):
             ("main", "spool_after=-1"),
             ("main", "strict_rfc1869=true"),
             ("main", "postel=true"),
-            ("headers", "clean_auth_results=true"),
-            ("headers", "max_lines=1000"),
             ("max", "mime_parts=1000"),
             ("uuid", "banner_chars=6"),
             ("uuid", "deny_chars=6"),

@@ -1,8 +1,7 @@
-"""The Received field, and counting those that are there already."""
+"""The Received field."""
 
 import email
 import re
-from itertools import pairwise
 from typing import Any
 
 from attrs import evolve
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.connection import Connection, Endpoint, Hello, Transaction
-from harakatls.inbound.trace import ReceivedCount, TraceFields, with_protocol
+from harakatls.inbound.trace import TraceFields, with_protocol
 from harakatls.mail.address import Address
 from harakatls.mail.envelope import MailParameters
 from harakatls.testing.values import connection, envelope, transaction
@@ -126,38 +125,3 @@ class ReceivedTests(SynchronousTestCase):
         self.assertNotIn(b"\ttls ", first)
         self.assertIn(b"\ttls ", second)
         self.assertIn(b"ESMTPS", second)
-
-
-def count(*chunks: bytes) -> int:
-    counter = ReceivedCount()
-    for chunk in chunks:
-        counter.add(chunk)
-    return counter.count
-
-
-class ReceivedCountTests(SynchronousTestCase):
-    message = (
-        b"Received: from a\r\n\tby b; now\r\nX-Received: no\r\nreceived: c\r\n"
-        b"Subject: Received: no\r\n Received: no\r\nRECEIVED: d\r\n\r\nReceived: body\r\n"
-    )
-
-    def test_only_fields_of_the_header(self) -> None:
-        """Neither continuation lines, nor other fields, nor the body count."""
-        self.assertEqual(count(self.message), 3)
-        self.assertEqual(count(b"\r\nReceived: body\r\n"), 0)
-        self.assertEqual(count(b"Received: all header\r\n"), 1)
-        self.assertEqual(count(b""), 0)
-
-    @given(st.lists(st.integers(0, 200)))
-    def test_any_split(self, cuts: list[int]) -> None:
-        """However the network cuts a message up, a loop is seen."""
-        edges = [0, *sorted(min(cut, len(self.message)) for cut in cuts), len(self.message)]
-        self.assertEqual(count(*(self.message[a:b] for a, b in pairwise(edges))), 3)
-
-    def test_memory(self) -> None:
-        """A header without an end is not kept."""
-        counter = ReceivedCount()
-        for _ in range(100):
-            counter.add(b"Received: x\r\n" * 1000)
-        self.assertEqual(counter.count, 100_000)
-        self.assertLess(len(counter._end), 20)

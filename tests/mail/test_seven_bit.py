@@ -1,6 +1,7 @@
 """8-bit messages for 7-bit servers."""
 
 from email import message_from_bytes, policy
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,6 +75,27 @@ class SevenBitTests(SynchronousTestCase):
         self.assertEqual(contents[1], b"plain = text")
         self.assertEqual(contents[2], b"\xff\xfe")
         self.assertEqual(contents[3], "<p>ü".encode())
+
+    @given(st.binary(max_size=300), st.sampled_from(["text/plain", "application/x", "image/png"]))
+    def test_binary(self, content: bytes, kind: str) -> None:
+        """A part of any octets says the same afterwards (RFC 3030 section 3)."""
+        if b"--b" in content:
+            return
+        start = (
+            b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b"\r\n'
+            b"Content-Transfer-Encoding: binary\r\n\r\n--b\r\nContent-Type: "
+        )
+        part = kind.encode() + b"\r\nContent-Transfer-Encoding: binary\r\n\r\n" + content
+        message = message_from_bytes(self.converted(start + part + b"\r\n--b--\r\n"))
+        found: Any = message.get_payload(0)
+        self.assertEqual(found.get_payload(decode=True), content)
+        self.assertNotIn("binary", [part["Content-Transfer-Encoding"] for part in message.walk()])
+
+    def test_long_lines(self) -> None:
+        """Lines that no server must take are encoded, though they are ASCII."""
+        found = self.converted(b"Subject: x\r\n\r\n" + b"y" * 5000)
+        self.assertLess(max(map(len, found.split(b"\r\n"))), 999)
+        self.assertEqual(message_from_bytes(found).get_payload(decode=True), b"y" * 5000)
 
     def test_header(self) -> None:
         """A field in raw 8-bit becomes encoded words."""

@@ -108,6 +108,13 @@ class MixedTests(RecorderTestCase):
         self.assertEqual([r.address.local_part for r in waiting.pending], ["user2"])
         self.assertFalse(waiting.warned)
 
+    def test_binary(self) -> None:
+        """Of a BINARYMIME message only the header comes back: a report is text (RFC 3030)."""
+        self.start(one_of_each, Deferred(), temp_fail_intervals=(100.0,))
+        self.queue(asking("FAILURE", recipients=3, ret="FULL", body="BINARYMIME"))
+        returned = self.reports()[0].get_payload()[2]
+        self.assertEqual(returned.get_content_type(), "text/rfc822-headers")
+
     def test_never(self) -> None:
         """NOTIFY=NEVER: the failed message is gone, and nobody hears of it."""
         self.start(one_of_each, temp_fail_intervals=())

@@ -13,7 +13,7 @@ from harakatls.config.directory import ConfigDirectory
 from harakatls.connection import Connection, Endpoint, TLSSummary, Transaction
 from harakatls.interfaces import IMessageBody, IResolver, IServerTLS, ISpool, IStagedMessage, Site
 from harakatls.mail.address import parse_address
-from harakatls.mail.envelope import Envelope, Recipient
+from harakatls.mail.envelope import Envelope, MailParameters, Recipient
 
 ME = "mail.example.com"
 
@@ -67,11 +67,14 @@ def recipient(address: str) -> Recipient:
 
 
 def transaction_for(
-    *recipients: str, sender: str | None = "from@example.net", relaying: bool = False
+    *recipients: str,
+    sender: str | None = "from@example.net",
+    relaying: bool = False,
+    body: str | None = None,
 ) -> Transaction:
     """A transaction with these recipients."""
     reverse_path = None if sender is None else parse_address(sender)
-    envelope = Envelope(reverse_path, tuple(map(recipient, recipients)))
+    envelope = Envelope(reverse_path, tuple(map(recipient, recipients)), MailParameters(body=body))
     return Transaction("C0FFEE.1", envelope, relaying)
 
 

@@ -38,8 +38,11 @@ class MaildirTests(SynchronousTestCase):
         *recipients: str,
         sender: str | None = "from@example.net",
         plugin: MaildirDelivery | None = None,
+        body: str | None = None,
     ) -> Verdict:
-        transaction = transaction_for(*(recipients or ("me@example.com",)), sender=sender)
+        transaction = transaction_for(
+            *(recipients or ("me@example.com",)), sender=sender, body=body
+        )
         asked = (plugin or self.plugin).queue(connection_from(), transaction, staged(message))
         return result_of(self, asked)
 
@@ -125,6 +128,15 @@ class MaildirTests(SynchronousTestCase):
         for file in self.files():
             self.assertTrue(file.read_bytes().endswith(content.replace(b"\r\n", b"\n")))
         self.assertEqual(list((self.directory / "tmp").iterdir()), [])
+
+    def test_binary(self) -> None:
+        """Of a BINARYMIME message every octet is kept (RFC 3030), whatever its size."""
+        header = b"Subject: x\r\n\r\n"
+        for content in (bytes(range(256)) + b"\r\n\n\r", b"\r\n\n\r\r\n" * (maildir.CHUNK // 4)):
+            self.setUp()
+            self.deliver(Message(header + content), body="BINARYMIME")
+            (file,) = self.files()
+            self.assertTrue(file.read_bytes().endswith(b"Subject: x\r\n\r\n" + content))
 
     def test_closed(self) -> None:
         """The stored message is let go of, so that it does not hold a file open for ever."""

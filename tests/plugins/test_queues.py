@@ -27,9 +27,11 @@ class QueueCase(SynchronousTestCase):
     def site(self, **files: str) -> Site:
         return site_of(self, {f"{name}.ini": text for name, text in files.items()})
 
-    def queue(self, plugin: Any, relaying: bool = False, **notes: Any) -> Verdict:
+    def queue(
+        self, plugin: Any, relaying: bool = False, body: str | None = None, **notes: Any
+    ) -> Verdict:
         verifyObject(IQueueHook, plugin)
-        transaction = transaction_for("a@one.example", relaying=relaying)
+        transaction = transaction_for("a@one.example", relaying=relaying, body=body)
         transaction.notes.update({key.replace("__", "."): value for key, value in notes.items()})
         self.message = Message(b"Subject: x\r\n\r\nHello\r\n.dot\r\n", step=5)
         asked = plugin.queue(connection_from(), transaction, staged(self.message))
@@ -146,6 +148,12 @@ class QuarantineTests(QueueCase):
         file = self.directory / "19700101/C0FFEE.1"
         self.assertEqual(file.read_bytes(), b"Subject: x\n\nHello\n.dot\n")
         self.assertEqual(file.stat().st_mode & 0o777, 0o600)
+
+    def test_binary(self) -> None:
+        """A BINARYMIME message is kept as it came (RFC 3030)."""
+        self.queue(self.plugin, body="BINARYMIME", quarantine=True)
+        file = self.directory / "19700101/C0FFEE.1"
+        self.assertEqual(file.read_bytes(), b"Subject: x\r\n\r\nHello\r\n.dot\r\n")
 
     def test_where(self) -> None:
         """A directory of the plugin's choice; never one outside."""

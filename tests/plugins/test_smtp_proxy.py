@@ -1,5 +1,6 @@
 """Conversations passed on to a back end, step by step."""
 
+from email import message_from_bytes
 from typing import Any
 
 from attrs import evolve
@@ -243,6 +244,24 @@ class RecipientTests(ProxyCase):
             envelope = evolve(transaction.envelope, parameters=parameters)
             self.mail(self.plugin(), evolve(transaction, envelope=envelope))
             self.assertEqual(peer.commands[1], f"MAIL FROM:<from@example.net>{said}")
+
+    def test_binary(self) -> None:
+        """A BINARYMIME message is passed on as text (RFC 3030 section 3)."""
+        content = b"Content-Type: application/x\r\n\r\n\r\n\n\x00"
+        peer = ObligingPeer("SIZE", "8BITMIME", "CHUNKING", "BINARYMIME")
+        self.serve(FIRST, peer)
+        transaction = self.transaction("a@one.example")
+        parameters = MailParameters(size=len(content), body="BINARYMIME")
+        envelope = evolve(transaction.envelope, parameters=parameters)
+        transaction = evolve(transaction, envelope=envelope)
+        plugin = self.plugin()
+        self.mail(plugin, transaction)
+        for who in envelope.recipients:
+            self.rcpt(plugin, transaction, str(who.address))
+        self.assertIsInstance(self.queue(plugin, transaction, Message(content)), Accept)
+        self.assertEqual(peer.commands[1], "MAIL FROM:<from@example.net>")
+        (arrived,) = peer.messages
+        self.assertEqual(message_from_bytes(arrived).get_payload(decode=True), b"\r\n\n\x00")
 
     def test_smtputf8(self) -> None:
         """What the back end cannot take is refused by us (RFC 6531 section 3.2)."""

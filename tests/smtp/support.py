@@ -15,9 +15,10 @@ from harakatls.smtp.events import (
     AWAITING_REPLY,
     NEED_DATA,
     Answered,
-    AuthReceived,
     BodyEnded,
     BodyReceived,
+    ChunkEnded,
+    ChunkReceived,
     DataReceived,
     HelloReceived,
     Pause,
@@ -37,6 +38,8 @@ CHALLENGE = Reply.of(334, None, "")
 SEND_IT = Reply.of(354, None, "Send it")
 BYE = Reply.of(221, "2.0.0", "Bye")
 NO = Reply.of(550, "5.7.1", "No")
+
+_ENVELOPE = ("EHLO client.example", "MAIL FROM:<>", "RCPT TO:<postmaster>")
 
 LIMITS = SessionLimits()
 OFFERED = LIMITS.capabilities.adding("STARTTLS")
@@ -63,15 +66,19 @@ def session_in(
         State.RECIPIENTS_GIVEN: ("EHLO client.example", "MAIL FROM:<>", "RCPT TO:<postmaster>"),
         State.RECEIVING: ("EHLO client.example", "MAIL FROM:<>", "RCPT TO:<postmaster>", "DATA"),
         State.AUTHENTICATING: ("EHLO client.example", "AUTH PLAIN"),
+        State.RECEIVING_CHUNK: (*_ENVELOPE, "BDAT 100"),
+        State.CHUNKS_GIVEN: (*_ENVELOPE, "BDAT 0"),
+        State.CHUNK_REFUSED: ("EHLO client.example", "MAIL FROM:<>", "BDAT 0"),
         State.SECURING: ("EHLO client.example", "STARTTLS"),
         State.CLOSED: ("QUIT",),
     }.get(state, ()):
-        session.receive(line.encode() + b"\r\n")
-        event = session.next_event()
-        if isinstance(event, AuthReceived):
+        if line.startswith("AUTH"):
+            session.receive(line.encode() + b"\r\n")
+            session.next_event()
             session.reply(CHALLENGE)
-        else:
-            accept(session, event, offered)
+            continue
+        for event in heard(session, line.encode() + b"\r\n", offered=offered):
+            assert state is State.CHUNK_REFUSED or not isinstance(event, RemoteProtocolError)
     assert session.state is state, session.state
     return session
 
@@ -86,12 +93,15 @@ def accept(session: ServerSession, event: Heard, offered: Capabilities = OFFERED
         return session.reply(READY_FOR_TLS)
     if isinstance(event, QuitReceived):
         return session.reply(BYE)
-    if isinstance(event, BodyEnded) and event.refusal is not None:
+    if isinstance(event, BodyEnded | ChunkEnded | ChunkReceived) and event.refusal is not None:
         return session.reply(event.refusal)
+    if isinstance(event, ChunkReceived):
+        session.accept_chunk()
+        return b""
     return session.reply(OK)
 
 
-def heard(session: ServerSession, *pieces: bytes) -> list[Heard]:
+def heard(session: ServerSession, *pieces: bytes, offered: Capabilities = OFFERED) -> list[Heard]:
     """
     All that the session understands of *pieces*, each answered with yes.
 
@@ -102,7 +112,7 @@ def heard(session: ServerSession, *pieces: bytes) -> list[Heard]:
         if session.state is State.SECURING:
             session.tls_started()
         session.receive(piece)
-        for event in _events(session):
+        for event in _events(session, offered):
             if (
                 isinstance(event, BodyReceived)
                 and events
@@ -114,7 +124,7 @@ def heard(session: ServerSession, *pieces: bytes) -> list[Heard]:
     return events
 
 
-def _events(session: ServerSession) -> Iterator[Heard]:
+def _events(session: ServerSession, offered: Capabilities) -> Iterator[Heard]:
     while True:
         try:
             event = session.next_event()
@@ -126,7 +136,7 @@ def _events(session: ServerSession) -> Iterator[Heard]:
         assert event is not AWAITING_REPLY
         yield event
         if not isinstance(event, BodyReceived):
-            accept(session, event)
+            accept(session, event, offered)
 
 
 def in_words(events: Iterable[Heard | Answered]) -> list[object]:

@@ -66,7 +66,7 @@ class CommandTests(SynchronousTestCase):
     def test_unknown(self) -> None:
         """A plugin is told of verbs that nobody knows."""
         self.understood("xforward NAME=x  ", UnrecognizedReceived("XFORWARD", "NAME=x"))
-        self.understood("BDAT 10 LAST", UnrecognizedReceived("BDAT", "10 LAST"))
+        self.understood("BURL imap://x LAST", UnrecognizedReceived("BURL", "imap://x LAST"))
         self.understood("MAILX", UnrecognizedReceived("MAILX", ""))
 
     def test_no_text(self) -> None:
@@ -175,7 +175,7 @@ class CommandTests(SynchronousTestCase):
             "SIZE=\u0661",
             "SIZE=" + "1" * 21,
             "SIZE=1 SIZE=1",
-            "BODY=BINARYMIME",
+            "BODY=BINARY",
             "BODY",
             "SMTPUTF8=yes",
             "AUTH",
@@ -187,6 +187,7 @@ class CommandTests(SynchronousTestCase):
         for words in (
             "RET=HDRS",
             "ENVID=x",
+            "BODY=BINARYMIME",
             "X",
             "=",
             "=1",

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harakatls.mail.address import Address
 from harakatls.mail.envelope import Recipient
 from harakatls.smtp.capabilities import Capabilities
+from harakatls.smtp.data import ABSURD_MESSAGE
 from harakatls.smtp.errors import LocalProtocolError, RemoteProtocolError
 from harakatls.smtp.events import (
     AWAITING_REPLY,
@@ -18,6 +19,7 @@ from harakatls.smtp.events import (
     AuthReceived,
     BodyEnded,
     BodyReceived,
+    ChunkEnded,
     DataReceived,
     HelloReceived,
     MailReceived,
@@ -32,8 +34,9 @@ from harakatls.smtp.lines import ABSURD_LINE
 from harakatls.smtp.offer import SessionLimits
 from harakatls.smtp.refusals import TLS_FIRST
 from harakatls.smtp.reply import Reply
-from harakatls.smtp.server import ABSURD_MESSAGE, CHUNK, ServerSession
+from harakatls.smtp.server import ServerSession
 from harakatls.smtp.states import State
+from harakatls.smtp.text import PIECE
 from tests.smtp.support import (
     BYE,
     LIMITS,
@@ -218,8 +221,12 @@ class HelloTests(SynchronousTestCase):
                 "ENHANCEDSTATUSCODES",
                 "DSN",
                 "REQUIRETLS",
+                "CHUNKING",
+                "BINARYMIME",
+                "LIMITS RCPTMAX=10000",
             ),
         )
+        self.assertNotIn("CHUNKING", SessionLimits(chunking=False).capabilities)
         self.assertNotIn("SMTPUTF8", SessionLimits(smtputf8=False).capabilities)
         self.assertNotIn("REQUIRETLS", SessionLimits(requiretls=False).capabilities)
 
@@ -363,7 +370,7 @@ class LimitTests(SynchronousTestCase):
         session.receive((b"x" * 78 + b"\r\n") * 10000 + b".\r\nNOOP\r\n")
         octets = 0
         while isinstance(event := session.next_event(), BodyReceived):
-            self.assertLessEqual(len(event.chunk), CHUNK + 4)
+            self.assertLessEqual(len(event.chunk), PIECE + 4)
             octets += len(event.chunk)
         self.assertEqual((octets, event), (800000, BodyEnded(800000, None)))
         session.reply(OK)
@@ -763,6 +770,10 @@ words = st.sampled_from(
         b"DATA\r\n",
         b"Subject: x\r\n\r\n..a\r\n",
         b".\r\n",
+        b"BDAT 20\r\n",
+        b"BDAT 9 LAST\r\n",
+        b"BDAT 0 last\r\n",
+        b"BDAT x\r\n",
         b"RSET\r\n",
         b"NOOP\r\n",
         b"XYZZY\r\n",
@@ -824,7 +835,7 @@ def _heard(session: ServerSession, pieces: list[bytes], offered: Capabilities) -
             if isinstance(event, BodyReceived):
                 body += event.chunk
                 continue
-            if isinstance(event, BodyEnded):
+            if isinstance(event, BodyEnded | ChunkEnded):
                 events.append(BodyReceived(body))
                 body = b""
             events.append(event)

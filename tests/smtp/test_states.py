@@ -9,6 +9,8 @@ from harakatls.smtp.events import (
     Asked,
     AuthReceived,
     BodyEnded,
+    ChunkEnded,
+    ChunkReceived,
     DataReceived,
     HelloReceived,
     HelpReceived,
@@ -37,6 +39,7 @@ COMMANDS: dict[type[ServerEvent], bytes] = {
     MailReceived: b"MAIL FROM:<joe@client.example>\r\n",
     RcptReceived: b"RCPT TO:<joe@mx.example>\r\n",
     DataReceived: b"DATA\r\n",
+    ChunkReceived: b"BDAT 0\r\n",
     ResetReceived: b"RSET\r\n",
     QuitReceived: b"QUIT\r\n",
     NoopReceived: b"NOOP\r\n",
@@ -50,18 +53,23 @@ READS = (
     State.READY,
     State.SENDER_GIVEN,
     State.RECIPIENTS_GIVEN,
+    State.CHUNKS_GIVEN,
+    State.CHUNK_REFUSED,
 )
 EVERYTHING = OFFERED.adding("AUTH", "PLAIN")
 
-# RFC 5321 section 4.1.4, RFC 3207 section 4, RFC 4954 section 4, written out once more.
+# RFC 5321 section 4.1.4, RFC 3207 section 4, RFC 4954 section 4, RFC 3030 section 2, written out
+# once more.
 HOUSE = """
-                 Hello  StartTLS Auth  Mail         Rcpt             Data      Reset   Quit
-GREETED          READY  -        -     -            -                -         GREETED CLOSED
-READY            READY  SECURING READY SENDER_GIVEN -                -         READY   CLOSED
-SENDER_GIVEN     READY  -        -     -            RECIPIENTS_GIVEN -         READY   CLOSED
-RECIPIENTS_GIVEN READY  -        -     -            RECIPIENTS_GIVEN RECEIVING READY   CLOSED
-REFUSED          -      -        -     -            -                -         -       CLOSED
-"""
+                 Hello StartTLS Auth  Mail         Rcpt             Data      Chunk           Reset   Quit
+GREETED          READY -        -     -            -                -         -               GREETED CLOSED
+READY            READY SECURING READY SENDER_GIVEN -                -         -               READY   CLOSED
+SENDER_GIVEN     READY -        -     -            RECIPIENTS_GIVEN -         -               READY   CLOSED
+RECIPIENTS_GIVEN READY -        -     -            RECIPIENTS_GIVEN RECEIVING RECEIVING_CHUNK READY   CLOSED
+CHUNKS_GIVEN     READY -        -     -            -                -         RECEIVING_CHUNK READY   CLOSED
+CHUNK_REFUSED    READY -        -     -            -                -         -               READY   CLOSED
+REFUSED          -     -        -     -            -                -         -               -       CLOSED
+"""  # noqa: E501
 
 
 class ServerTableTests(SynchronousTestCase):
@@ -86,7 +94,8 @@ class ServerTableTests(SynchronousTestCase):
                     problem = self.assertRaises(RemoteProtocolError, session.next_event)
                     self.assertEqual(problem.reply.code, 503, where)
                     self.assertFalse(problem.fatal, where)
-                    self.assertIs(session.state, state, where)
+                    broken = kind is ChunkReceived and state is State.SENDER_GIVEN
+                    self.assertIs(session.state, State.CHUNK_REFUSED if broken else state, where)
                     self.assertIs(session.next_event(), NEED_DATA, where)
                     continue
                 event = session.next_event()
@@ -99,7 +108,9 @@ class ServerTableTests(SynchronousTestCase):
                 session.receive(line)
                 session.next_event()
                 session.reply(NO)
-                stays = State.CLOSED if kind is QuitReceived else state
+                stays = {QuitReceived: State.CLOSED, ChunkReceived: State.CHUNK_REFUSED}.get(
+                    kind, state
+                )
                 self.assertIs(session.state, stays, where)
 
     def test_end_of_data(self) -> None:
@@ -110,6 +121,16 @@ class ServerTableTests(SynchronousTestCase):
             self.assertIsInstance(session.next_event(), BodyEnded)
             session.reply(reply)
             self.assertIs(session.state, State.READY)
+
+    def test_end_of_chunk(self) -> None:
+        """After a chunk the next may come, if it was taken."""
+        for reply, state in ((OK, State.CHUNKS_GIVEN), (NO, State.CHUNK_REFUSED)):
+            session = session_in(State.RECEIVING_CHUNK)
+            session.receive(b"x" * 100)
+            session.next_event()
+            self.assertIsInstance(session.next_event(), ChunkEnded)
+            session.reply(reply)
+            self.assertIs(session.state, state)
 
     def test_nothing_is_read(self) -> None:
         """While TLS is being set up, and after the end, no command is obeyed."""

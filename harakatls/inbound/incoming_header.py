@@ -1,0 +1,80 @@
+"""The header of a message while it comes in: what is counted in it, and what is renamed."""
+
+import re
+
+_RECEIVED = b"\r\nreceived:"
+_RESULTS = b"\r\nauthentication-results"
+_RESULTS_FIELD = re.compile(rb"(?<=\r\n)(?=authentication-results[ \t:])", re.IGNORECASE)
+_HEADER_END = b"\r\n\r\n"
+# What may still become the start of a field that matters: all of its name, and what stands behind.
+_UNDECIDED = len(_RESULTS) + 1
+
+
+class IncomingHeader:
+    """
+    Passes a message on, piece by piece, as it is behind its header, that is, behind the first empty
+    line; of the header at most the start of one field is held back.
+
+    Received fields are counted (RFC 5321 section 6.3), and lines. What others say about
+    authentication is renamed where that is wanted: who trusts us must not take it for our word
+    (RFC 8601 section 5).
+
+    @ivar received: how many there are.
+    @ivar lines: of the header.
+    """
+
+    __slots__ = ("_held", "_in_header", "_is_start", "_renames", "lines", "received")
+
+    def __init__(self, rename_results: bool = False) -> None:
+        """@param rename_results: Authentication-Results to Original-Authentication-Results."""
+        self.received = 0
+        self.lines = -1  # without the one in front, see below
+        self._renames = rename_results
+        self._in_header = self._is_start = True
+        self._held = b"\r\n"  # so that the first line is one like the others
+
+    def pass_on(self, chunk: bytes) -> bytes:
+        """
+        @param chunk: the next octets of the message, in wire form.
+        @return: what is decided of the message.
+        """
+        if not self._in_header:
+            return chunk
+        seen = self._held + chunk
+        end = seen.find(_HEADER_END)
+        if end >= 0:
+            self._in_header = False
+            header, self._held, rest = seen[: end + 2], b"", seen[end + 2 :]
+        else:
+            decided = len(seen) - _undecided(seen)
+            header, self._held, rest = seen[:decided], seen[decided:], b""
+        header = self._read(header) + rest
+        if self._is_start and header:
+            self._is_start = False
+            return header[2:]
+        return header
+
+    def end(self) -> bytes:
+        """The message is over. @return: what was held back."""
+        rest, self._held = self._held, b""
+        if not self._in_header:
+            return rest
+        self._in_header = False
+        rest = self._read(rest)
+        return rest[2:] if self._is_start else rest
+
+    def _read(self, header: bytes) -> bytes:
+        lower = header.lower()
+        self.received += lower.count(_RECEIVED)
+        self.lines += header.count(b"\n")
+        if self._renames and _RESULTS in lower:
+            return _RESULTS_FIELD.sub(b"Original-", header)
+        return header
+
+
+def _undecided(seen: bytes) -> int:
+    """Octets at the end that do not say yet what they are the start of."""
+    line = seen.rfind(b"\r\n", max(0, len(seen) - _UNDECIDED))
+    if line >= 0:
+        return len(seen) - line
+    return 1 if seen.endswith(b"\r") else 0
