@@ -1,4 +1,4 @@
-"""Opens the ports of smtp.ini."""
+"""Opens the ports of smtp.ini, or takes over those that systemd has opened."""
 
 import errno
 import socket
@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IListeningPort, IReactorSocket
 from twisted.logger import Logger
 
 from harakatls.inbound.settings import ListenerSettings
+from harakatls.service.activation import GivenSocket, close_all
 from harakatls.service.failure import StartFailure
 
 log = Logger()
@@ -50,6 +51,7 @@ def bind_all(
     listeners: Sequence[ListenerSettings],
     by_default: bool = False,
     closed: Collection[ListenerSettings] = (),
+    given: Sequence[GivenSocket] = (),
 ) -> tuple[BoundSocket, ...]:
     """
     Bind while the rights to do so are still there.
@@ -57,14 +59,19 @@ def bind_all(
     @param by_default: the operator named no address, so on a machine without IPv6 all IPv4
         addresses may stand in for ``::``.
     @param closed: those of *listeners* that are to be opened later.
-    @raise StartFailure: an address cannot be bound; the others have been closed again.
+    @param given: by systemd. The address of each is that of a listener, which needs no binding.
+    @raise StartFailure: an address cannot be bound, or no listener has the address of a socket that
+        was given; the others have been closed again.
     """
+    ready = _by_address(listeners, given)
     wildcards = {listener.port for listener in listeners if listener.host == "0.0.0.0"}  # noqa: S104
     bound: list[BoundSocket] = []
     for listener in listeners:
         try:
             try:
-                made = _bind(listener, listener.port in wildcards)
+                made = ready.pop((listener.host, listener.port), None) or _bind(
+                    listener, listener.port in wildcards
+                )
             except OSError as problem:
                 if not (by_default and problem.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)):
                     raise
@@ -73,10 +80,27 @@ def bind_all(
             if listener not in closed:
                 made.listen(BACKLOG)
         except OSError as problem:
-            for other in bound:
-                other.socket.close()
+            for other in (*ready.values(), *(one.socket for one in bound)):
+                other.close()
             raise _failure("bind", listener, problem) from None
     return tuple(bound)
+
+
+def _by_address(
+    listeners: Sequence[ListenerSettings], given: Sequence[GivenSocket]
+) -> dict[tuple[str, int], socket.socket]:
+    """@raise StartFailure: a socket that no listener is there for; all have been closed."""
+    wanted = {(listener.host, listener.port) for listener in listeners}
+    found: dict[tuple[str, int], socket.socket] = {}
+    for one in given:
+        address = one.host, one.port
+        if address in found or address not in wanted:
+            close_all(given)
+            problem = "twice" if address in found else "but it is not in smtp.ini listen"
+            told = ", ".join(map(str, listeners))
+            raise StartFailure(f"systemd gave the socket {one}, {problem}; listen is {told}")
+        found[address] = one.socket
+    return found
 
 
 def _failure(what: str, address: object, problem: OSError) -> StartFailure:

@@ -1,6 +1,7 @@
 """The server: puts the parts together, starts them in order and stops them in order."""
 
 import gc
+import os
 import signal
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -35,6 +36,7 @@ from harakatls.outbound.resolver import system_resolver
 from harakatls.outbound.routing import Routing
 from harakatls.outbound.runner import QueueRunner
 from harakatls.outbound.tcp import over_tcp
+from harakatls.service.activation import given_sockets, notify, told_at_start
 from harakatls.service.descriptors import raise_limit
 from harakatls.service.failure import StartFailure
 from harakatls.service.groups import GroupFiles
@@ -143,7 +145,8 @@ class Server(Service):
         for listener in closed:
             log.error("{address} is not opened: TLS needs a certificate", address=str(listener))
         try:
-            bound = bind_all(inbound.listeners, inbound.listens_by_default, closed)
+            given = given_sockets(told_at_start(), os.getpid())
+            bound = bind_all(inbound.listeners, inbound.listens_by_default, closed, given)
         except StartFailure as problem:
             self._refuse(problem)
         self._bound = tuple(one for one in bound if one.settings not in closed)
@@ -167,6 +170,7 @@ class Server(Service):
         # What has been made by now stays; the garbage collector need not look at it again.
         gc.collect()
         gc.freeze()
+        notify("READY=1")
 
     def _refuse(self, problem: StartFailure) -> NoReturn:
         log.critical("not started: {problem}", problem=str(problem))
@@ -295,6 +299,7 @@ class Server(Service):
 
     async def _stop(self) -> None:
         log.info("stopping")
+        notify("STOPPING=1")
         told_again: Deferred[None] = Deferred()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self._reactor.callFromThread(_fire, told_again))
