@@ -28,6 +28,8 @@ class Accept:
         all; otherwise the next queue plugins are asked about the others.
     @ivar delivered: at the queue stage alone: they are in their mailboxes, so whose sender asked
         for that (NOTIFY=SUCCESS, RFC 3461) is told.
+    @ivar becomes: at the rcpt stage alone: who gets the mail in place of this recipient; empty for
+        nobody. None is the recipient itself.
     @ivar handed_on: at the queue stage alone: what next hops have taken by now. Where one does not
         offer DSN, its recipients' sender is told as well, if that was asked for.
     """
