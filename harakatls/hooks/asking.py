@@ -64,7 +64,7 @@ async def ask(hook: Hook, clock: IReactorTime, *arguments: Any) -> Any:
         return finished.value
     except SpoolFull:
         raise
-    except _MISTAKES:
+    except BaseException:  # Ctrl-C is Twisted's: so even KeyboardInterrupt is of the hook's making
         raise _raised(hook, arguments) from None
     finally:
         if seconds() - began > BLOCKED:
@@ -134,7 +134,7 @@ def _finish(
     """
     Go on with a coroutine that waits, until it is done or its time is over.
 
-    @param awaited: the Deferred it waits for.
+    @param awaited: the Deferred it waits for; what is none is waited for by nobody.
     @raise _TooSlow: the time is over; whatever it waited for has been cancelled.
     """
     expired = False
@@ -148,6 +148,8 @@ def _finish(
     try:
         while True:
             try:
+                if not isinstance(awaited, Deferred):
+                    raise TypeError(f"a {type(awaited).__name__} is no Deferred to wait for")
                 result = yield awaited
             except GeneratorExit:
                 answer.close()
@@ -157,13 +159,7 @@ def _finish(
                 value: Any = problem
             else:
                 resume, value = answer.send, result
-            began = clock.seconds()
-            try:
-                awaited = resume(value)
-            finally:
-                took = clock.seconds() - began
-                if took > BLOCKED:
-                    _blocked(hook, took, arguments)
+            awaited = _resumed(resume, value, clock, hook, arguments)
             if expired:
                 # It was told, and waits for something else now: it is not asked again.
                 answer.close()
@@ -180,6 +176,27 @@ def _finish(
     finally:
         if timer is not None and timer.active():
             timer.cancel()
+
+
+def _resumed(
+    resume: Callable[[Any], Any],
+    value: Any,
+    clock: IReactorTime,
+    hook: Hook,
+    arguments: tuple[Any, ...],
+) -> Any:
+    """What a coroutine that goes on waits for next."""
+    began = clock.seconds()
+    try:
+        return resume(value)
+    except _MISTAKES:  # StopIteration is its end
+        raise
+    except BaseException as problem:  # such as asyncio's CancelledError
+        raise RuntimeError(f"it raised {type(problem).__name__}") from problem
+    finally:
+        took = clock.seconds() - began
+        if took > BLOCKED:
+            _blocked(hook, took, arguments)
 
 
 def _cancel(awaited: Any) -> None:

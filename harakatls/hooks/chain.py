@@ -116,7 +116,9 @@ class HookChain(DeliveryStages):
     ) -> Verdict:
         """One no is a no for all who take the recipient's place."""
         becomes = verdict.becomes if isinstance(verdict, Accept) else None
-        for accepted in (recipient,) if becomes is None else becomes:
+        for accepted in (
+            (recipient,) if becomes is None else (r.in_place_of(recipient) for r in becomes)
+        ):
             last = await self.accepted_rcpt(connection, transaction, accepted)
             if isinstance(last, Accept):
                 verdict = evolve(last, becomes=becomes)

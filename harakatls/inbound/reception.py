@@ -186,7 +186,7 @@ class Reception:
         new: dict[Address, Recipient] = {}
         for other in others:
             if other.address not in known:
-                new.setdefault(other.address, _inheriting(other, recipient))
+                new.setdefault(other.address, other.in_place_of(recipient))
         if len(before) + len(new) > self._settings.max_recipients:
             return TOO_MANY_RECIPIENTS if before else TOO_MANY_IN_PLACE
         self._addresses = known.union(new)
@@ -366,15 +366,6 @@ class Reception:
         reply = reply_to(stage, verdict, about)
         self.disconnecting = verdict.__class__ is Disconnect or reply.closes
         return reply
-
-
-def _inheriting(other: Recipient, recipient: Recipient) -> Recipient:
-    """What the sender wants to be told (RFC 3461 section 5.2.7), unless a plugin knows better."""
-    return evolve(
-        other,
-        original=recipient.original if other.original is None else other.original,
-        notify=other.notify or recipient.notify,
-    )
 
 
 def _log(connection: Connection, transaction: Transaction, size: int, reply: Reply) -> None:

@@ -66,6 +66,18 @@ class Recipient:
     original: str | None = None
     notify: frozenset[str] = frozenset()
 
+    def in_place_of(self, named: "Recipient") -> "Recipient":
+        """
+        This one, who gets what was meant for *named*: to the sender they are the same.
+
+        What is not said here of reports is as was asked for *named* (RFC 3461 section 5.2.7).
+        """
+        return Recipient(
+            self.address,
+            named.original if self.original is None else self.original,
+            self.notify or named.notify,
+        )
+
 
 @frozen
 class Envelope:

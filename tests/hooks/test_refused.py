@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.connection import Hello
 from harakatls.hooks.chain import NOBODY_QUEUED, HookChain
+from harakatls.mail.envelope import Recipient
 from harakatls.smtp.reply import Reply
 from harakatls.testing.values import connection, recipient, transaction
 from harakatls.verdict import (
@@ -158,6 +159,15 @@ class BecomesTests(SynchronousTestCase):
             asked = [about[2] for stage, about in plugin.asked if stage == "accepted_rcpt"]
             self.assertEqual(asked, [self.ann, self.cid])
             self.assertEqual(verdict, Accept(said, becomes=(self.ann, self.cid)))
+
+    def test_as_the_sender_wants_it(self) -> None:
+        """Who has the last word hears of the reports, too: a back end is to send them."""
+        named = Recipient(BOB.address, "rfc822;bob@a.example", frozenset({"SUCCESS"}))
+        plugin = Everything(rcpt=Accept(becomes=(self.ann,)))
+        chain = HookChain([loaded(plugin)], Clock())
+        self.successResultOf(Deferred.fromCoroutine(chain.rcpt(PEER, MAIL, named)))
+        ((_, _, asked),) = [about for stage, about in plugin.asked if stage == "accepted_rcpt"]
+        self.assertEqual(asked, Recipient(self.ann.address, named.original, named.notify))
 
     def test_one_no_is_enough(self) -> None:
         """The rest of them are not asked about."""
