@@ -1,6 +1,7 @@
 """A message with REQUIRETLS (RFC 8689) by way of two of our servers, and to one that lacks it."""
 
 import os
+import re
 import signal
 import smtplib
 import ssl
@@ -65,7 +66,8 @@ class RequireTLSTests(SynchronousTestCase):
         os.kill(self.relay.pid, signal.SIGHUP)  # so that it is tried now
         received = self.last.wait_for_mail("kept")
         self.assertEqual(received.count("(REQUIRETLS);"), 2, received)
-        self.assertRegex(log(), r"delivered .* verified=True .*REQUIRETLS: TLS with a valid")
+        delivered = re.compile(r"delivered .* verified=True .*REQUIRETLS: TLS with a valid")
+        wait_until(lambda: delivered.search(log()), f"its line: {log()}")
         self.send("ann@sink.test", "returned")
         report = self.last.wait_for_mail("failure notice")
         self.assertIn("Status: 5.7.30", report)
