@@ -9,7 +9,12 @@ from harakatls.inbound.haproxy import ProxiedProtocol
 from harakatls.inbound.port import Port
 from harakatls.inbound.protocol import InboundProtocol
 
-ABORT_TIMEOUT = 5.0  # seconds that a shutdown waits for what cannot be cancelled
+ABORT_TIMEOUT = 5.0  # seconds of a shutdown that are kept for what cannot be cancelled
+
+
+def patience(seconds: float) -> float:
+    """Of so many seconds for a shutdown, how many are for what is under way to end by itself."""
+    return seconds - min(ABORT_TIMEOUT, seconds / 2)
 
 
 class InboundFactory(Factory):
@@ -45,16 +50,19 @@ class InboundFactory(Factory):
         """
         Let the connections end; the port is to be closed before.
 
-        A peer that has a transaction under way may finish it. What lasts longer than *seconds*
-        is broken off, but for messages that may be ours already.
+        A peer that has a transaction under way may finish it. What lasts longer than `patience`
+        allows is broken off, but for messages that may be ours already.
+
+        @param seconds: after which it is over, whatever there is still.
         """
         self._stopping = True
         for protocol in tuple(self.connections):
             protocol.stop()
-        await self._all_gone(seconds)
+        patient = patience(seconds)
+        await self._all_gone(patient)
         for protocol in tuple(self.connections):
             protocol.abort()
-        await self._all_gone(ABORT_TIMEOUT)
+        await self._all_gone(seconds - patient)
 
     async def _all_gone(self, seconds: float) -> None:
         if not self.connections:

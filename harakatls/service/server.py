@@ -21,7 +21,7 @@ from twisted.python.components import Componentized
 from harakatls.config.errors import ConfigError
 from harakatls.hooks.chain import HookChain
 from harakatls.inbound.admission import Admission
-from harakatls.inbound.factory import InboundFactory
+from harakatls.inbound.factory import InboundFactory, patience
 from harakatls.inbound.failed_logins import FailedLogins
 from harakatls.inbound.port import Port
 from harakatls.inbound.settings import ListenerSettings
@@ -242,7 +242,7 @@ class Server(Service):
             routing, self._connector, spool, outbound, me, clock, self._back_ends.connector
         )
         attempts = AskedFirst(chain, delivery, clock)
-        grace = settings.inbound.shutdown_timeout
+        grace = patience(settings.inbound.shutdown_timeout)
         return QueueRunner(spool, chain, attempts, outbound, me, clock, grace)
 
     # -- reloading ---------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.hooks.chain import HookChain
-from harakatls.inbound.factory import ABORT_TIMEOUT, InboundFactory
+from harakatls.inbound.factory import InboundFactory
 from harakatls.inbound.port import Port
 from harakatls.inbound.protocol import CLOSE_TIMEOUT, LINGER_OCTETS, InboundProtocol
 from harakatls.inbound.settings import ListenerSettings
@@ -468,78 +468,3 @@ class ImplicitTLSTests(ProtocolTestCase):
         self.clock.advance(31)
         self.assertEqual(transport.closed, "abort")
         self.assertEqual(self.tls.failures, ["it took longer than 30 seconds"])
-
-
-class DrainTests(ProtocolTestCase):
-    def test_nobody_there(self) -> None:
-        """A server without connections ends at once."""
-        self.successResultOf(Deferred.fromCoroutine(self.factory().drain(10)))
-
-    def test_idle_peers(self) -> None:
-        """Peers without a transaction are told, and gone when they hang up."""
-        factory = self.factory()
-        peers = [self.connect(factory) for _ in range(3)]
-        drained = Deferred.fromCoroutine(factory.drain(10))
-        for protocol, transport in peers:
-            self.assertNoResult(drained)
-            self.assertEqual(transport.text().splitlines()[-1][:9], "421 4.3.2")
-            protocol.connectionLost(lost(CLOSED))
-        self.successResultOf(drained)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def test_peer_in_the_handshake(self) -> None:
-        """It is cut off at once, and not remembered as one with which TLS does not work."""
-        factory = self.factory(implicit_tls=True)
-        protocol, transport = self.connect(factory)
-        drained = Deferred.fromCoroutine(factory.drain(10))
-        self.assertEqual((transport.text(), transport.closed), ("", "abort"))
-        protocol.connectionLost(lost(ABORTED))
-        self.successResultOf(drained)
-        self.assertEqual(self.tls.failures, [])
-
-    def test_transaction_may_be_finished(self) -> None:
-        """A message that is under way comes in."""
-        factory = self.factory()
-        protocol, transport = self.connect(factory)
-        protocol.dataReceived(EHLO + MAIL + RCPT + DATA)
-        drained = Deferred.fromCoroutine(factory.drain(10))
-        self.clock.advance(9)
-        protocol.dataReceived(MESSAGE + END)
-        self.assertEqual([line[:3] for line in transport.text().splitlines()[-2:]], ["250", "421"])
-        protocol.connectionLost(lost(CLOSED))
-        self.successResultOf(drained)
-        self.assertEqual(len(queued(self.spool)), 1)
-
-    def test_time_is_over(self) -> None:
-        """What lasts too long is broken off."""
-        factory = self.factory()
-        protocol, transport = self.connect(factory)
-        protocol.dataReceived(EHLO + MAIL + RCPT + DATA + MESSAGE)
-        drained = Deferred.fromCoroutine(factory.drain(10))
-        self.clock.advance(11)
-        self.assertEqual(transport.closed, "abort")
-        self.assertNoResult(drained)
-        protocol.connectionLost(lost(ABORTED))
-        self.successResultOf(drained)
-        self.assertEqual(queued(self.spool), [])
-
-    def test_what_cannot_be_cancelled(self) -> None:
-        """A commit that hangs does not keep the server from ending for ever."""
-        self.plugin.answers["queue"] = Deferred()
-        factory = self.factory()
-        protocol, _ = self.connect(factory)
-        protocol.dataReceived(EHLO + MAIL + RCPT + DATA + MESSAGE + END)
-        drained = Deferred.fromCoroutine(factory.drain(10))
-        self.clock.advance(11)
-        protocol.connectionLost(lost(ABORTED))
-        self.assertNoResult(drained)
-        self.clock.advance(ABORT_TIMEOUT)
-        self.successResultOf(drained)
-
-    def test_who_comes_late(self) -> None:
-        """A connection that was accepted in the last moment is told too."""
-        factory = self.factory()
-        self.successResultOf(Deferred.fromCoroutine(factory.drain(10)))
-        _, transport = self.connect(factory)
-        self.clock.advance(0)
-        self.assertEqual(transport.text().splitlines()[-1][:9], "421 4.3.2")
