@@ -82,8 +82,8 @@ NOT_EXPANDED = Reply.of(502, "5.5.1", "Lists are not expanded here")
 HELP = Reply.of(
     214,
     "2.0.0",
-    "HELO EHLO STARTTLS MAIL RCPT DATA RSET NOOP VRFY HELP QUIT",
-    "See RFC 5321 and RFC 3207",
+    "HELO EHLO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY HELP QUIT",
+    "See RFC 5321, RFC 3207 and RFC 4954",
 )
 NO_SUCH_MECHANISM = Reply.of(504, "5.5.4", "There is no such AUTH mechanism here")
 LOGGED_IN = Reply.of(235, "2.7.0", "Authentication successful")

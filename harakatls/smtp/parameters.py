@@ -58,6 +58,8 @@ def _read_nothing(value: str | None, _: bool) -> bool:
 def _read_auth(value: str | None, _: bool) -> None:
     if not value:
         raise ValueError("a mailbox or <>")
+    if value != "<>":
+        xtext.decode(value, utf8=True)
 
 
 def _read_ret(value: str | None, _: bool) -> str:

@@ -294,6 +294,18 @@ class StartTLSTests(ProtocolTestCase):
         self.assertEqual(client.heard(), "")
         self.assertIn("250-PIPELINING", client.say(EHLO))
 
+    def test_binding(self) -> None:
+        """What the connection is known by is the same at both of its ends, inside of TLS alone."""
+        protocol, transport = self.begin()
+        self.assertIsNone(protocol.binding())
+        client = TLSClient(transport)
+        protocol.dataReceived(client.hello())
+        client.pump()
+        client.shake()
+        label = b"EXPORTER-Channel-Binding"
+        expected = client.connection.export_keying_material(label, 32, b"")
+        self.assertEqual(protocol.binding(), expected)
+
     def test_octet_by_octet(self) -> None:
         """A ClientHello that comes in pieces is whole in the end."""
         protocol, transport = self.begin()

@@ -1,6 +1,7 @@
 'use strict'
 // Send one message with nodemailer. The only argument is JSON: host, port, secure (TLS from the
-// start), ca (a file), servername, from, to, raw, and requiretls (RFC 8689) if that is wanted.
+// start), ca (a file), servername, from, to, raw; where wanted requiretls (RFC 8689), and for a login
+// auth (user and pass) and authMethod.
 
 const fs = require('node:fs')
 const nodemailer = require('nodemailer')
@@ -12,6 +13,8 @@ const transport = nodemailer.createTransport({
     secure: task.secure,
     requireTLS: !task.secure,
     name: 'client.test',
+    auth: task.auth,
+    authMethod: task.authMethod,
     tls: { ca: fs.readFileSync(task.ca), servername: task.servername, rejectUnauthorized: true },
     connectionTimeout: 20000,
     greetingTimeout: 20000,

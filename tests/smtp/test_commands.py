@@ -162,6 +162,7 @@ class CommandTests(SynchronousTestCase):
             ("SMTPUTF8", MailParameters(smtputf8=True)),
             ("AUTH=<>", MailParameters()),
             ("AUTH=joe SIZE=7", MailParameters(size=7)),
+            ("AUTH=e+3Dmc2@a.example", MailParameters()),
         ):
             self.understood(f"MAIL FROM:<joe@a.example> {line}", MailReceived(JOE, parameters))
 
@@ -179,6 +180,10 @@ class CommandTests(SynchronousTestCase):
             "BODY",
             "SMTPUTF8=yes",
             "AUTH",
+            "AUTH=",
+            "AUTH=<joe>=",
+            "AUTH=joe+0D",
+            "AUTH=joe+0D+0A",
         ):
             self.refused(f"MAIL FROM:<joe@a.example> {words}", "501 5.5.4")
 
