@@ -2,6 +2,7 @@
 
 import re
 
+_START = b"\r\n"  # in front of the message, so that its first line is one like the others
 _RECEIVED = b"\r\nreceived:"
 _RESULTS = b"\r\nauthentication-results"
 _RESULTS_FIELD = re.compile(rb"(?<=\r\n)(?=authentication-results[ \t:])", re.IGNORECASE)
@@ -28,17 +29,17 @@ class IncomingHeader:
     def __init__(self, rename_results: bool = False) -> None:
         """@param rename_results: Authentication-Results to Original-Authentication-Results."""
         self.received = 0
-        self.lines = -1  # without the one in front, see below
+        self.lines = -1  # without the one in front
         self._renames = rename_results
         self._in_header = self._is_start = True
-        self._held = b"\r\n"  # so that the first line is one like the others
+        self._held = _START
 
     def pass_on(self, chunk: bytes) -> bytes:
         """
         @param chunk: the next octets of the message, in wire form.
         @return: what is decided of the message.
         """
-        if not self._in_header:
+        if not self._in_header or self._is_settled(chunk):
             return chunk
         seen = self._held + chunk
         end = seen.find(_HEADER_END)
@@ -53,6 +54,25 @@ class IncomingHeader:
             self._is_start = False
             return header[2:]
         return header
+
+    def _is_settled(self, start: bytes) -> bool:
+        """
+        All of the header is in the first piece, and nothing in it is renamed.
+
+        Nearly always it is so; then the piece is not copied, which would cost more than all else.
+        """
+        end = start.find(_HEADER_END) if self._held is _START else -1
+        if end < 0:
+            return False
+        header = b"" if start.startswith(_START) else start[: end + 2]
+        lower = _START + header.lower()
+        if self._renames and _RESULTS in lower:
+            return False
+        self.received = lower.count(_RECEIVED)
+        self.lines = header.count(b"\n")
+        self._in_header = self._is_start = False
+        self._held = b""
+        return True
 
     def end(self) -> bytes:
         """The message is over. @return: what was held back."""

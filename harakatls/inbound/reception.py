@@ -267,7 +267,7 @@ class Reception:
         """A piece of the message."""
         self._tls_required.add(chunk)
         chunk = self._header.pass_on(chunk)
-        if chunk:
+        if chunk:  # else it is held back
             await self._write(chunk)
 
     async def _write(self, chunk: bytes) -> None:
