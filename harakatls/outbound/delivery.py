@@ -11,7 +11,7 @@ Which host comes next:
   attempt no other host is asked then; later ones may deliver it twice, which is better than never.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from email.utils import formatdate
 from functools import lru_cache
 from typing import Protocol
@@ -270,13 +270,25 @@ class _Attempt:
         if host is not None and host.stale:
             # On a connection that was kept and was dead. That is nothing to tell of.
             host = await self._at(hop, other, afresh=True)
+        while host is not None and host.waiting and self._may_go_on():
+            # RFC 9422: it has said how much it allows on one connection.
+            host = await self._at(hop, other, afresh=True, recipients=host.waiting)
         if host is None:
             return False
         # Another host may be asked too early, but not never: this one may break off each time.
         return not self.left or (host.unsettled and not self.queued.attempts)
 
-    async def _at(self, hop: NextHop, other: NextHop | None, afresh: bool = False) -> AtHost | None:
-        """@return: None where the host could not be used."""
+    async def _at(
+        self,
+        hop: NextHop,
+        other: NextHop | None,
+        afresh: bool = False,
+        recipients: Sequence[Recipient] = (),
+    ) -> AtHost | None:
+        """
+        @param recipients: not all that are left.
+        @return: None where the host could not be used.
+        """
         delivery = self.delivery
         connector = delivery.opener(hop)
         wish = self.queued.envelope.tls_wish
@@ -293,7 +305,7 @@ class _Attempt:
         self._tell()
         host = AtHost(
             self.queued,
-            self.left,
+            recipients or self.left,
             hop,
             opened,
             delivery.spool,

@@ -34,6 +34,7 @@ class AtHost:
     @ivar recipients: whom to deliver to.
     @ivar top: header fields to be put on top of the message.
     @ivar leave: what becomes of the connection when all is said.
+    @ivar waiting: for whom the host allows no transaction on this connection any more.
     @ivar outcomes: at most one for each recipient.
     @ivar unsettled: the host may have the message, though it did not say so.
     @ivar strains: it broke off, or had no time for the sender: it may be asked too much.
@@ -48,6 +49,7 @@ class AtHost:
     settings: OutboundSettings
     top: bytes
     leave: Callable[[Opened], None]
+    waiting: list[Recipient] = Factory(list)
     outcomes: list[Outcome] = Factory(list)
     unsettled: bool = False
     strains: bool = False
@@ -83,13 +85,18 @@ class AtHost:
 
     async def _transactions(self) -> None:
         """
-        One for every hundred recipients; and another one for those whom the server found too many
-        (RFC 5321 section 4.5.3.1.10).
+        One for every hundred recipients, or as many as the server allows (RFC 9422); and another
+        one for those whom it found too many (RFC 5321 section 4.5.3.1.10).
         """
         waiting = list(self.recipients)
-        most = 1 if self.settings.always_split else RECIPIENTS
+        session = self.opened.protocol.session
+        limits = session.capabilities.limits
+        most = 1 if self.settings.always_split else min(RECIPIENTS, limits.recipients or RECIPIENTS)
         while waiting:
-            batch, waiting = waiting[:most], waiting[most:]
+            if session.is_spent:
+                self.waiting = waiting
+                return
+            batch, waiting = _batch(waiting, most, limits.domains)
             transaction = self._transaction = self._begin(batch)
             try:
                 await transaction.run()
@@ -104,7 +111,7 @@ class AtHost:
             if self.stale:
                 return
             waiting = self._take(transaction) + waiting
-            if waiting:
+            if waiting and not session.is_spent:
                 await self._clear_away()
 
     def _is_stale(self, transaction: Transaction) -> bool:
@@ -195,6 +202,29 @@ def decided(recipient: Recipient, reply: Reply, hop: NextHop, opened: Opened) ->
 def offers_dsn(opened: Opened) -> bool:
     """The host does, so it has been told what the sender wants to hear of (RFC 3461)."""
     return "DSN" in opened.protocol.session.capabilities
+
+
+def _batch(
+    recipients: list[Recipient], most: int, domains: int
+) -> tuple[list[Recipient], list[Recipient]]:
+    """
+    Those for one transaction, and the others, in order.
+
+    @param domains: how many different ones there may be among the first; 0 for any number.
+    """
+    if not domains:
+        return recipients[:most], recipients[most:]
+    allowed: set[str] = set()
+    batch: list[Recipient] = []
+    others: list[Recipient] = []
+    for recipient in recipients:
+        domain = recipient.address.domain
+        if len(batch) < most and (domain in allowed or len(allowed) < domains):
+            allowed.add(domain)
+            batch.append(recipient)
+        else:
+            others.append(recipient)
+    return batch, others
 
 
 # -- words ----------------------------------------------------------------------------------------

@@ -137,6 +137,7 @@ class Pool:
             or line.generation != self._generation
             or line.messages >= MOST_MESSAGES
             or now - line.opened >= LONGEST
+            or line.protocol.session.is_spent
             or not line.protocol.rest()
         ):
             line.protocol.quit()

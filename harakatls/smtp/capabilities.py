@@ -1,10 +1,50 @@
 """The answer to EHLO as a value, in both directions (RFC 5321 section 4.1.1.1)."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import NamedTuple
 
 from attrs import field, frozen
 
 from harakatls.smtp.reply import Reply
+
+_LIMIT = re.compile(r"([A-Z0-9][A-Z0-9-]*)=([!-~]+)", re.ASCII | re.IGNORECASE)
+_NUMBER = re.compile(r"[1-9][0-9]{0,5}", re.ASCII)  # RFC 9422 sections 4.1 to 4.3
+
+
+class Limits(NamedTuple):
+    """
+    What a server allows, as it tells before (RFC 9422). 0: it does not say.
+
+    @ivar recipients: in one transaction.
+    @ivar transactions: in one connection; each MAIL is one.
+    @ivar domains: of the recipients of one transaction.
+    """
+
+    recipients: int = 0
+    transactions: int = 0
+    domains: int = 0
+
+    @classmethod
+    @lru_cache(maxsize=256)
+    def parse(cls, text: str) -> "Limits":
+        """What stands behind LIMITS; nothing of it counts where something cannot be read."""
+        told: dict[str, int] = {}
+        for word in text.split():
+            found = _LIMIT.fullmatch(word)
+            if found is None:
+                return cls()
+            name = found[1].upper()
+            if name in _KNOWN_LIMITS:
+                if name in told or not _NUMBER.fullmatch(found[2]):
+                    return cls()
+                told[name] = int(found[2])
+        return cls(*(told.get(name, 0) for name in _KNOWN_LIMITS))
+
+
+_KNOWN_LIMITS = ("RCPTMAX", "MAILMAX", "RCPTDOMAINMAX")
+NO_LIMITS = Limits()
 
 
 @frozen
@@ -65,6 +105,12 @@ class Capabilities:
         """
         text = self._keywords.get("SIZE", "")
         return (int(text) or None) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+    @property
+    def limits(self) -> Limits:
+        """What LIMITS tells."""
+        text = self._keywords.get("LIMITS")
+        return Limits.parse(text) if text else NO_LIMITS
 
     def to_reply(self, greeting: str) -> Reply:
         """

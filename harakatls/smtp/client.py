@@ -52,6 +52,7 @@ class ClientSession:
 
     @ivar state: where the conversation stands by the answers that were given out.
     @ivar capabilities: of the last EHLO; nothing before, after HELO, and after `tls_started`.
+    @ivar transactions: how many were begun, each with MAIL.
     @ivar lmtp: it is LMTP (RFC 2033) that is spoken.
     """
 
@@ -71,6 +72,7 @@ class ClientSession:
         "capabilities",
         "lmtp",
         "state",
+        "transactions",
     )
 
     def __init__(self, lmtp: bool = False) -> None:
@@ -78,6 +80,7 @@ class ClientSession:
         self.state = CONNECTED
         self.capabilities = Capabilities()
         self.lmtp = lmtp
+        self.transactions = 0
         self._secured = False
         self._extended = False  # the last hello was EHLO or LHLO
         self._lines = LineBuffer()
@@ -269,7 +272,14 @@ class ClientSession:
         @param parameters: from `mail_parameters`.
         """
         path = "" if reverse_path is None else str(reverse_path)
-        return self._ask(Asked.MAIL, f"MAIL FROM:<{path}>{parameters}")
+        wire = self._ask(Asked.MAIL, f"MAIL FROM:<{path}>{parameters}")
+        self.transactions += 1
+        return wire
+
+    @property
+    def is_spent(self) -> bool:
+        """The server has said that it allows no further transaction here (RFC 9422)."""
+        return 0 < self.capabilities.limits.transactions <= self.transactions
 
     def rcpt(self, recipient: Recipient, parameters: str = "") -> bytes:
         """RCPT; the answer names *recipient*."""

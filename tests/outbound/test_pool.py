@@ -114,6 +114,16 @@ class KeptTests(PoolTestCase):
             assert outcome.secured is not None
             self.assertEqual(outcome.secured.protocol, "TLSv1.3")
 
+    def test_as_many_as_the_server_allows(self) -> None:
+        """MAILMAX (RFC 9422): with the last one allowed comes the goodbye."""
+        peers = self.peers(2, "LIMITS MAILMAX=2")
+        delivery = self.keeping()
+        self.deliver(delivery, 3)
+        self.assertEqual([len(peer.messages) for peer in peers], [2, 1])
+        self.assertEqual(peers[0].commands[-1], "QUIT")
+        self.assertNotIn("QUIT", peers[1].commands)
+        self.assert_done(delivery)
+
     def test_it_is_told(self) -> None:
         """The log and the history of the message tell which connection it was on."""
         self.peers(1, RCPT=["250 Ok", "450 4.2.1 Busy"])

@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from harakatls.smtp.capabilities import Capabilities
+from harakatls.smtp.capabilities import Capabilities, Limits
 from harakatls.smtp.reply import Reply
 
 
@@ -43,3 +43,32 @@ class CapabilitiesTests(SynchronousTestCase):
         self.assertEqual(
             Capabilities.parse(reply.lines[1:]), Capabilities.of("PIPELINING", "SIZE 10")
         )
+
+
+class LimitsTests(SynchronousTestCase):
+    def test_limits(self) -> None:
+        """What a server allows (RFC 9422), in any case and order; what is not known counts not."""
+        for text, limits in (
+            ("RCPTMAX=20 MAILMAX=5 RCPTDOMAINMAX=1", Limits(20, 5, 1)),
+            ("mailmax=5", Limits(0, 5, 0)),
+            ("X-NEW=much RCPTMAX=999999", Limits(999999, 0, 0)),
+        ):
+            self.assertEqual(Capabilities.of(f"LIMITS {text}").limits, limits, text)
+        self.assertEqual(Capabilities.of("PIPELINING").limits, Limits())
+
+    def test_malformed(self) -> None:
+        """What cannot be read is as if it were not there, with all that stands beside it."""
+        for text in (
+            "",
+            "RCPTMAX",
+            "RCPTMAX=",
+            "RCPTMAX=0",
+            "RCPTMAX=-1",
+            "RCPTMAX=1000000",
+            "RCPTMAX=01",
+            "RCPTMAX=\u0661",
+            "RCPTMAX=2 RCPTMAX=3",
+            "MAILMAX=2 =3",
+            "MAILMAX=2 RCPTMAX = 3",
+        ):
+            self.assertEqual(Capabilities.of(f"LIMITS {text}").limits, Limits(), text)
