@@ -98,7 +98,8 @@ interop: $(INSTALLED) interop-peers
 # What cannot be installed is named, and the tests that need it are skipped; in CI that is an error.
 interop-peers:
 	@.ci/need postfix=postfix swaks=swaks perl:Net::SSLeay=libnet-ssleay-perl msmtp=msmtp \
-		dovecot=dovecot-lmtpd cc=gcc header:openssl/ssl.h=libssl-dev openssl=openssl testssl=testssl.sh node=nodejs npm=npm \
+		dovecot=dovecot-lmtpd haproxy=haproxy cc=gcc header:openssl/ssl.h=libssl-dev \
+		openssl=openssl testssl=testssl.sh node=nodejs npm=npm \
 		|| [[ -z $${CI:-} ]]
 	@if [[ ! -e $(NODEMAILER) || tests/interop/package.json -nt $(NODEMAILER) ]]; then \
 		echo "installing nodemailer"; \

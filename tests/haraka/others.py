@@ -265,7 +265,11 @@ OTHERS = (
             "plugins.test_host_list.AntiSpoofTests.test_stranger_as_us",
             "plugins.test_host_list.AntiSpoofTests.test_others",
             "inbound.test_reception.TransactionTests.test_relaying",
+            "plugins.test_xclient.XClientTests.test_hosts",
+            "smtp.test_xclient.ParseTests.test_no_address",
+            "inbound.test_xclient.XClientTests.test_greeting",
+            "inbound.test_xclient.XClientTests.test_not_allowed",
+            "inbound.test_xclient.XClientTests.test_in_transaction",
         ),
-        missing="xclient",
     ),
 )
