@@ -1,6 +1,7 @@
 """Asks one hook: with a time limit, and with nobody harmed by what it does."""
 
 from collections.abc import Callable, Coroutine, Generator
+from time import monotonic
 from types import coroutine as awaitable_generator
 from typing import Any, NamedTuple
 
@@ -55,8 +56,7 @@ async def ask(hook: Hook, clock: IReactorTime, *arguments: Any) -> Any:
     @raise HookCancelled: it was cancelled.
     @raise SpoolFull: no space for the message.
     """
-    seconds = clock.seconds
-    began = seconds()
+    began = monotonic()
     try:
         answer = hook.method(*arguments)
         awaited = answer.send(None)
@@ -67,8 +67,8 @@ async def ask(hook: Hook, clock: IReactorTime, *arguments: Any) -> Any:
     except BaseException:  # Ctrl-C is Twisted's: so even KeyboardInterrupt is of the hook's making
         raise _raised(hook, arguments) from None
     finally:
-        if seconds() - began > BLOCKED:
-            _blocked(hook, seconds() - began, arguments)
+        if monotonic() - began > BLOCKED:
+            _blocked(hook, monotonic() - began, arguments)
     try:
         return await _finish(answer, awaited, clock, hook, arguments)
     except SpoolFull:
@@ -159,7 +159,7 @@ def _finish(
                 value: Any = problem
             else:
                 resume, value = answer.send, result
-            awaited = _resumed(resume, value, clock, hook, arguments)
+            awaited = _resumed(resume, value, hook, arguments)
             if expired:
                 # It was told, and waits for something else now: it is not asked again.
                 answer.close()
@@ -181,12 +181,11 @@ def _finish(
 def _resumed(
     resume: Callable[[Any], Any],
     value: Any,
-    clock: IReactorTime,
     hook: Hook,
     arguments: tuple[Any, ...],
 ) -> Any:
     """What a coroutine that goes on waits for next."""
-    began = clock.seconds()
+    began = monotonic()
     try:
         return resume(value)
     except _MISTAKES:  # StopIteration is its end
@@ -194,7 +193,7 @@ def _resumed(
     except BaseException as problem:  # such as asyncio's CancelledError
         raise RuntimeError(f"it raised {type(problem).__name__}") from problem
     finally:
-        took = clock.seconds() - began
+        took = monotonic() - began
         if took > BLOCKED:
             _blocked(hook, took, arguments)
 

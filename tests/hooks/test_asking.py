@@ -8,6 +8,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from harakatls.hooks import asking
 from harakatls.hooks.asking import Hook, HookFailed, ask
 from harakatls.interfaces import SpoolFull
 from harakatls.testing.values import connection, transaction
@@ -49,6 +50,7 @@ class AskTests(SynchronousTestCase):
 
     def test_blocking(self) -> None:
         """The operator learns which plugin it is that makes everybody wait."""
+        self.patch(asking, "monotonic", self.clock.seconds)
         waits: Deferred[None] = Deferred()
 
         async def at_once(*_: object) -> None:
