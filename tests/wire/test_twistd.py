@@ -197,7 +197,7 @@ class StartAndStopTests(ServerTests):
         self.assertNotIn("<ann@there.test>", listed)
 
     def test_limit_of_a_stop(self) -> None:
-        """A client that never ends holds the stop up for force_shutdown_timeout and no longer."""
+        """A client that never ends holds the stop up, within force_shutdown_timeout."""
         instance = self.instance()
         with open(instance.config / "smtp.ini", "a") as settings:
             settings.write("force_shutdown_timeout=1\n")
@@ -210,7 +210,8 @@ class StartAndStopTests(ServerTests):
         self.assertEqual(client.docmd("DATA")[0], 354)
         began = time.monotonic()
         instance.stop()
-        self.assertTrue(0.9 < time.monotonic() - began < 8)
+        took = time.monotonic() - began
+        self.assertTrue(0.45 < took < 8, took)  # the other half is for what cannot be broken off
         self.assertNotIn("Traceback", instance.log())
 
     def test_stop_under_way(self) -> None:
