@@ -57,7 +57,7 @@ class Admission:
 
         @return: what it is sent away with; then nothing is to be taken back for the address.
         """
-        network = _network(host)
+        network = network_of(host)
         count = self._by_network.get(network, 0)
         if count >= self._per_address and not self._is_unlimited(host):
             self._turned_away.add(f"there are {count} connections from its address already", host)
@@ -87,7 +87,7 @@ class Admission:
             self._release(admitted)
 
     def _release(self, admitted: str) -> None:
-        network = _network(admitted)
+        network = network_of(admitted)
         count = self._by_network[network] - 1
         if count:
             self._by_network[network] = count
@@ -156,7 +156,7 @@ def most_connections(wanted: int | None, descriptors: int) -> int:
     return wanted or descriptors
 
 
-def _network(host: str) -> str | bytes:
+def network_of(host: str) -> str | bytes:
     """What *host* is counted as: an IPv4 address, or the first half of an IPv6 address."""
     if ":" not in host:
         return host

@@ -41,7 +41,7 @@ from harakatls.smtp.events import (
     VerifyReceived,
     XClientReceived,
 )
-from harakatls.smtp.refusals import TLS_FIRST
+from harakatls.smtp.refusals import TLS_FIRST, is_error
 from harakatls.smtp.reply import Reply
 from harakatls.smtp.server import ServerSession
 from harakatls.verdict import Disconnect, Verdict
@@ -335,6 +335,8 @@ class Dialogue:
     def _log_in(self, answer: LoginAnswer) -> None:
         if answer.connection is not None:
             self.connection = answer.connection
+        if is_error(answer.reply):
+            self._count_error()
         self._say(answer.reply)
         if answer.reply.closes:
             self.end(None, "refused")

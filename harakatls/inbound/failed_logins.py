@@ -1,9 +1,10 @@
 """Counts logins that failed, so that guessing is slow, however often one comes back."""
 
 from collections import OrderedDict
-from ipaddress import IPv6Address, ip_network
 
 from twisted.internet.interfaces import IReactorTime
+
+from harakatls.inbound.admission import network_of
 
 FORGOTTEN_AFTER = 900.0  # seconds without another one
 MOST_NETWORKS = 10_000  # that are remembered
@@ -15,7 +16,7 @@ class FailedLogins:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._counts: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._counts: OrderedDict[str | bytes, tuple[int, float]] = OrderedDict()
 
     def add(self, host: str) -> float:
         """
@@ -25,7 +26,7 @@ class FailedLogins:
         @return: how many seconds the answer should wait: 1, 2, 4 and so on.
         """
         now = self._clock.seconds()
-        network = _network(host)
+        network = network_of(host)
         count, last = self._counts.pop(network, (0, now))
         if not 0 <= now - last < FORGOTTEN_AFTER:
             count = 0
@@ -33,9 +34,3 @@ class FailedLogins:
         if len(self._counts) > MOST_NETWORKS:
             self._counts.popitem(last=False)
         return LONGEST_DELAY if count > 5 else min(2.0**count, LONGEST_DELAY)
-
-
-def _network(host: str) -> str:
-    if ":" not in host:
-        return host
-    return str(ip_network((IPv6Address(host), 64), strict=False))

@@ -274,8 +274,9 @@ class ServerSession(SessionState):
             self.state = READY
         elif type(event) is ChunkReceived or type(event) is ChunkEnded:
             self._break_message(event)
-        elif type(event) is ResponseReceived:
+        elif type(event) is AuthReceived or type(event) is ResponseReceived:
             self.state = READY
+            self._errors += is_error(reply)
         elif type(event) is QuitReceived:
             self.state = CLOSED
         elif type(event) is UnrecognizedReceived:

@@ -328,6 +328,13 @@ class HostileTests(LoginCase):
             self.assertEqual(talk.say(b"AUTH PLAIN " + answer + b"\r\n")[:9], reply, answer[:40])
             self.assertEqual(talk.say(b"AUTH PLAIN " + PLAIN + b"\r\n"), YES)
 
+    def test_again_and_again(self) -> None:
+        """Who never says anything that can be read is sent away like others who do not."""
+        talk = self.talk(Table("PLAIN"), settings=evolve(SETTINGS, max_bad_commands=4))
+        codes = talk.codes(*[b"AUTH PLAIN AAAA\r\n"] * 3, b"AUTH PLAIN\r\n", b"*\r\n", b"NOOP\r\n")
+        self.assertEqual(codes, ["501", "501", "501", "334", "501", "421"])
+        self.assertEqual(talk.conversation._dialogue.connection.errors, 5)
+
     def test_other_commands_stay_short(self) -> None:
         """Only AUTH may be long."""
         talk = self.talk(Table("PLAIN"))
@@ -380,6 +387,7 @@ class SecrecyTests(LoginCase):
                 b"AUTH PLAIN " + PLAIN + b"x\r\n",
                 b"AUTH PLAIN\r\n" + PLAIN + b"x\r\n",
                 b"AUTH LOGIN\r\n" + line(b"ann") + line(PASSWORD.encode()),
+                b"AUTH PLAIN\r\n*\r\n" + PLAIN + b"\r\n",
                 b"AUTH LOGIN\r\n" + line(PASSWORD.encode()) + b"*\r\n",
             ):
                 talk = self.talk(Table("PLAIN", "LOGIN", **given), timeouts=(3.0,))
