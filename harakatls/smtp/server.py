@@ -246,6 +246,7 @@ class ServerSession(SessionState):
         if type(self._awaiting) is not XClientReceived:
             raise LocalProtocolError("nobody has said XCLIENT")
         self._awaiting = None
+        self._errors = 0
         self._forget_hello()
         self._auth_refusal = refusals.SECOND_AUTH if authenticated else refusals.NO_AUTH
         self.state = CONNECTED

@@ -63,6 +63,15 @@ class AdmissionTests(SynchronousTestCase):
             [True, False, True],
         )
 
+    def test_moved(self) -> None:
+        """Who speaks for another host is counted there, and no longer where it came from."""
+        admission = self.admission(connections_per_address=1)
+        self.assertEqual(self.admitted(admission, "192.0.2.1", "192.0.2.2"), [True, True])
+        self.assertIsNone(admission.move("192.0.2.1", "192.0.2.3"))
+        self.assertEqual(self.admitted(admission, "192.0.2.1", "192.0.2.3"), [True, False])
+        self.assertIsNotNone(admission.move("192.0.2.3", "192.0.2.2"))
+        self.assertEqual(self.admitted(admission, "192.0.2.3"), [False])
+
     def test_unlimited_hosts(self) -> None:
         """This machine, and those the operator lists, have as many as they like."""
         admission = self.admission(

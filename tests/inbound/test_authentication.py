@@ -10,6 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from harakatls.config.hosts import HostList
+from harakatls.plugins.xclient import XClientOffer
 from harakatls.smtp.reply import Reply
 from harakatls.verdict import ACCEPT, Disconnect, TempFail
 from tests.hooks.plugins import Everything
@@ -70,6 +72,19 @@ class _TLS:
 
     def requires(self, connection: Any) -> bool:
         return False
+
+
+class XClientTests(LoginCase):
+    def test_failures_of_another(self) -> None:
+        """A client of a proxy is not sent away for the failed logins of those before it."""
+        offer = XClientOffer(HostList.parse(["192.0.2.10"]))
+        settings = evolve(SETTINGS, max_failed_logins=2)
+        talk = self.talk(Table("PLAIN"), offer, settings=settings)
+        for _ in range(2):
+            talk.say(b"AUTH PLAIN " + WRONG + b"\r\n")
+            talk.clock.advance(60)
+            self.assertEqual(talk.heard(), NO)
+            self.assertEqual(talk.codes(b"XCLIENT ADDR=203.0.113.9\r\n", EHLO), ["220", "250"])
 
 
 class OfferTests(LoginCase):

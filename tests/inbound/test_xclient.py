@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from harakatls.config.hosts import HostList
 from harakatls.connection import Connection, Endpoint, Hello
+from harakatls.inbound.limits import PeerLimits
 from harakatls.inbound.replies import TOO_MANY_OF_YOURS
 from harakatls.interfaces import IRelayHook
 from harakatls.plugins.xclient import XClientOffer
@@ -21,6 +23,7 @@ from tests.inbound.support import (
     MESSAGE,
     QUIT,
     RCPT,
+    SETTINGS,
     RefusingTLS,
     Talk,
     queued,
@@ -92,6 +95,26 @@ class XClientTests(SynchronousTestCase):
         self.assertEqual((connection.relaying, connection.notes), (False, {}))
         self.assertIsNone(connection.authenticated_as)
         self.assertEqual(talk.codes(EHLO, MAIL, RCPT), ["250", "250", "550"])
+
+    def test_mistakes_are_not_inherited(self) -> None:
+        """Nor are errors, early words, and what was asked without giving us a message."""
+        peers = PeerLimits(commands_without_message=5)
+        talk = self.talk(settings=evolve(SETTINGS, peers=peers))
+        talk.conversation._dialogue.talks_early()
+        self.assertEqual(talk.codes(b"NONSENSE\r\n", *[b"NOOP\r\n"] * 4), ["500", *["250"] * 4])
+        self.assertEqual(self.connection(talk).errors, 1)
+        talk.say(XCLIENT)
+        connection = self.connection(talk)
+        self.assertEqual((connection.errors, connection.early_talker), (0, False))
+        self.assertEqual(talk.codes(*[b"NOOP\r\n"] * 5), ["250"] * 5)
+
+    def test_no_pipelining_yet(self) -> None:
+        """What the speaker was offered, the client was not: it has to wait for its answers."""
+        talk = self.talk()
+        talk.say(XCLIENT)
+        self.assertFalse(self.connection(talk).early_talker)
+        talk.say(EHLO + MAIL)
+        self.assertTrue(self.connection(talk).early_talker)
 
     def test_login_relays(self) -> None:
         """Whom the proxy has authenticated may do what it could after AUTH."""

@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harakatls.mail.xtext import encode
 from harakatls.smtp.errors import LocalProtocolError, RemoteProtocolError
 from harakatls.smtp.events import NEED_DATA, AuthReceived, UnrecognizedReceived, XClientReceived
+from harakatls.smtp.offer import SessionLimits
 from harakatls.smtp.states import State
 from harakatls.smtp.xclient import parse_xclient
 from tests.smtp.support import NO, OFFERED, OK, WELCOME, heard, replies, session_in
@@ -160,6 +161,16 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual(
             replies(heard(session, b"MAIL FROM:<>\r\n", XCLIENT)), ["503 5.5.1", "550 5.5.0"]
         )
+
+    def test_errors(self) -> None:
+        """Nobody is sent away for the mistakes of who was there before."""
+        session = session_in(State.READY, TRUSTED, SessionLimits(errors=2))
+        heard(session, b"MAIL nonsense\r\n")
+        session.receive(XCLIENT)
+        session.next_event()
+        session.greet_again(WELCOME, authenticated=False)
+        found = heard(session, b"MAIL nonsense\r\n", b"NOOP\r\n")
+        self.assertEqual(replies(found), ["503 5.5.1"])
 
     def test_refused(self) -> None:
         """A client that is not welcome hears so to all that follows."""
