@@ -56,6 +56,17 @@ class Authentication:
     Failures are answered late, and the more of them there were the later.
     """
 
+    __slots__ = (
+        "_channel",
+        "_clock",
+        "_failed",
+        "_failures",
+        "_mechanism",
+        "_settings",
+        "_steps",
+        "_users",
+    )
+
     def __init__(
         self,
         users: Users,

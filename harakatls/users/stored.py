@@ -140,8 +140,8 @@ def parse(text: str) -> StoredPassword:
         return Argon2Password(text)
     try:
         prepared(text)
-    except ValueError:
-        raise ValueError("is no password: SASLprep (RFC 4013) does not allow it") from None
+    except ValueError as problem:
+        raise ValueError(f"is no password: {problem}") from None
     return PlainPassword(text)
 
 

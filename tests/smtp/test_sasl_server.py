@@ -130,7 +130,8 @@ class BothSidesTests(SynchronousTestCase):
             ("\u2168", "IX"),
         ]:
             self.assertEqual(prepared(text), result)
-        for text in ("\u0007", "\u0627\u0031", "", "\u00ad", "\ue000"):
+        self.assertEqual(prepared("x" * 1024), "x" * 1024)
+        for text in ("\u0007", "\u0627\u0031", "", "\u00ad", "\ue000", "\x7f", "x" * 1025):
             self.assertRaises(ValueError, prepared, text)
         login, _ = log_in("PLAIN", "\0ti\u00adm\0tanstaaf\u00adtanstaaf".encode())
         self.assertEqual(login.user, "tim")
