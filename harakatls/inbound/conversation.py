@@ -89,7 +89,7 @@ class Conversation:
         self._octets += len(octets)
         session, dialogue = self._session, self._dialogue
         if b"\n" in octets or session.is_receiving:
-            self._pace.heard(self._clock.seconds())
+            self._pace.heard_at = self._clock.seconds()
         session.receive(octets)
         if not self._busy:
             self._run(dialogue.answer())
@@ -144,7 +144,7 @@ class Conversation:
         try:
             if self._waiting is not None:
                 # The time that went by was not the peer's to use.
-                self._pace.heard(self._clock.seconds())
+                self._pace.heard_at = self._clock.seconds()
             if failure is None:
                 self._rest()
             else:

@@ -11,8 +11,8 @@ from harakatls.inbound import replies
 from harakatls.inbound.authentication import Authentication, LoginAnswer
 from harakatls.inbound.channel import Channel, HandshakeFailed
 from harakatls.inbound.log import NOT_A_PROXY, log_secured
+from harakatls.inbound.manners import Manners, Patience, tiring
 from harakatls.inbound.offered import offered_always
-from harakatls.inbound.pace import COUNTED, Patience
 from harakatls.inbound.reception import YES, Reception
 from harakatls.inbound.settings import InboundSettings
 from harakatls.inbound.xclient import told_by_xclient
@@ -49,7 +49,7 @@ from harakatls.verdict import Disconnect, Verdict
 TURN = 100  # events after which other connections have their turn
 
 
-class Dialogue:
+class Dialogue(Manners):
     """
     Questions the session's events put to the hooks, and the replies.
 
@@ -132,14 +132,7 @@ class Dialogue:
                     return
                 if isinstance(event, Pause):
                     raise LocalProtocolError("an event was left without an answer")
-                if self.must_wait and event.__class__ is not BodyReceived:
-                    if self._session.has_more:
-                        self.talks_early()
-                    if self._is_refused_as_early():
-                        self.end(replies.TALKS_TOO_SOON, "early talker")
-                        return
-                if event.__class__ in COUNTED and self._patience.is_over(event):
-                    self.end(replies.TOO_MANY_COMMANDS, "too many commands without a message")
+                if self.must_wait and self._has_to_go(event):
                     return
                 await _ANSWERS[event.__class__](self, event)
             left -= 1
@@ -156,14 +149,6 @@ class Dialogue:
         if reply is not None:
             self._replies.append(reply.wire)
         self.closing, self.linger, self.outcome = True, linger, outcome
-
-    def talks_early(self) -> None:
-        """The peer has said something before it was its turn."""
-        if not self.connection.early_talker:
-            self.connection = evolve(self.connection, early_talker=True)
-
-    def _is_refused_as_early(self) -> bool:
-        return self.connection.early_talker and self._settings.peers.refuse_early_talkers
 
     def flush(self) -> None:
         """Send the replies that are ready, all at once."""
@@ -196,11 +181,17 @@ class Dialogue:
             self.end(None, "refused")
         return reply
 
-    def _answer(self, reply: Reply) -> None:
-        """Of the reception."""
+    def _answer(self, reply: Reply, recipient: bool | None = None) -> None:
+        """
+        Of the reception.
+
+        @param recipient: see `tire`; None where a no is not counted.
+        """
         self._replies.append(self._session.reply(reply))
         if self._reception.disconnecting:
             self.end(None, "refused")
+        if reply.code >= 400 and recipient is not None:
+            self.tire(recipient)
 
     def _object(self, problem: RemoteProtocolError) -> None:
         """The session refused what it could not read, or what is not legal now."""
@@ -277,12 +268,12 @@ class Dialogue:
             self._say(replies.SHUTTING_DOWN)
             self.end(None, "shutdown")
             return
-        self._answer(await self._reception.mail(self.connection, event))
+        self._answer(await self._reception.mail(self.connection, event), recipient=False)
         if self._reception.untold is not None:
             await self._reception.tell()
 
     async def _rcpt(self, event: RcptReceived) -> None:
-        self._answer(await self._reception.rcpt(self.connection, event))
+        self._answer(await self._reception.rcpt(self.connection, event), recipient=True)
 
     async def _data(self, event: DataReceived) -> None:
         self._answer(await self._reception.data(self.connection))
@@ -296,6 +287,8 @@ class Dialogue:
 
     async def _chunk_ended(self, event: ChunkEnded) -> None:
         self._answer(await self._reception.chunk_end(self.connection, event))
+        if not event.size:  # so it was not a part of a message
+            self.tire()
 
     async def _body(self, event: BodyReceived) -> None:
         await self._reception.body(event.chunk)
@@ -374,9 +367,9 @@ class Dialogue:
 
 
 _ANSWERS: Mapping[type, Callable[[Dialogue, Any], Awaitable[None]]] = {
-    HelloReceived: Dialogue._hello,
+    HelloReceived: tiring(Dialogue._hello),
     StartTLSReceived: Dialogue._start_tls,
-    AuthReceived: Dialogue._authenticate,
+    AuthReceived: tiring(Dialogue._authenticate),
     ResponseReceived: Dialogue._respond,
     MailReceived: Dialogue._mail,
     RcptReceived: Dialogue._rcpt,
@@ -385,10 +378,10 @@ _ANSWERS: Mapping[type, Callable[[Dialogue, Any], Awaitable[None]]] = {
     ChunkEnded: Dialogue._chunk_ended,
     BodyReceived: Dialogue._body,
     BodyEnded: Dialogue._body_ended,
-    ResetReceived: Dialogue._reset,
-    NoopReceived: Dialogue._noop,
-    VerifyReceived: Dialogue._verify,
-    HelpReceived: Dialogue._help,
+    ResetReceived: tiring(Dialogue._reset),
+    NoopReceived: tiring(Dialogue._noop),
+    VerifyReceived: tiring(Dialogue._verify),
+    HelpReceived: tiring(Dialogue._help),
     XClientReceived: Dialogue._xclient,
     UnrecognizedReceived: Dialogue._unrecognized,
     QuitReceived: Dialogue._quit,

@@ -1,72 +1,12 @@
-"""How long a peer may take, and for how much it may ask without giving us a message."""
+"""How long a peer may take."""
 
 from typing import NamedTuple
 
 from harakatls.inbound import replies
 from harakatls.inbound.limits import PeerLimits
-from harakatls.smtp.events import (
-    AuthReceived,
-    BodyEnded,
-    ChunkEnded,
-    HelloReceived,
-    HelpReceived,
-    MailReceived,
-    NoopReceived,
-    RcptReceived,
-    ResetReceived,
-    ServerEvent,
-    VerifyReceived,
-)
 from harakatls.smtp.reply import Reply
 
 PERIOD = 60.0  # seconds between two looks, at most
-
-COUNTED: frozenset[type] = frozenset(
-    {
-        AuthReceived,
-        BodyEnded,
-        ChunkEnded,
-        HelloReceived,
-        HelpReceived,
-        MailReceived,
-        NoopReceived,
-        RcptReceived,
-        ResetReceived,
-        VerifyReceived,
-    }
-)
-"""The events that `Patience` wants to know of."""
-
-
-class Patience:
-    """
-    Counts what is asked between two messages. What the session refuses it counts by itself.
-
-    Recipients are counted apart, accepted or not: of one message there may be many.
-    """
-
-    __slots__ = ("_commands", "_limit", "_recipients", "_recipients_limit")
-
-    def __init__(self, limits: PeerLimits, max_recipients: int) -> None:
-        self._limit = limits.commands_without_message or float("inf")
-        # Twice, for a list of which half is out of date.
-        self._recipients_limit = (
-            2 * max_recipients if limits.commands_without_message else self._limit
-        )
-        self._commands = self._recipients = 0
-
-    def is_over(self, event: ServerEvent) -> bool:
-        """One event more: is it too many?"""
-        kind = event.__class__
-        if kind is BodyEnded:
-            self._commands = self._recipients = 0
-        elif kind is RcptReceived:
-            self._recipients += 1
-        elif isinstance(event, ChunkEnded) and event.size:
-            pass  # a part of a message: of those that are nothing there may be too many
-        else:
-            self._commands += 1
-        return self._commands > self._limit or self._recipients > self._recipients_limit
 
 
 class Overdue(NamedTuple):
@@ -91,10 +31,12 @@ class Pace:
     - A message may be slow for a while. From each second on a rate is owed, and what comes in pays
       for it; who owes as much as falls due in the time that it might be silent is too slow.
     - Who gives us no message at all has to go in the end.
+
+    @ivar heard_at: when last a line has ended, some of a message has come, or the peer had its turn
+        again.
     """
 
     __slots__ = (
-        "_heard",
         "_last_message",
         "_limits",
         "_looked",
@@ -103,20 +45,17 @@ class Pace:
         "_owed",
         "_receiving",
         "_silence",
+        "heard_at",
     )
 
     def __init__(self, limits: PeerLimits, silence: float, now: float) -> None:
         """@param silence: seconds that a peer may be silent."""
         self._limits = limits
         self._silence = silence
-        self._heard = self._looked = self._last_message = now
+        self.heard_at = self._looked = self._last_message = now
         self._owed = 0.0
         self._octets = self._messages = 0
         self._receiving = False
-
-    def heard(self, now: float) -> None:
-        """A line has ended, some of a message has come, or it is the peer's turn again."""
-        self._heard = now
 
     def look(
         self, now: float, octets: int, messages: int, is_receiving: bool, is_ours: bool
@@ -137,9 +76,9 @@ class Pace:
         self._looked, self._octets, self._messages = now, octets, messages
         self._receiving = is_receiving
         if is_ours:
-            self._heard = now
+            self.heard_at = now
             return None
-        if now - self._heard >= self._silence:
+        if now - self.heard_at >= self._silence:
             return SILENT
         if not is_receiving:
             limit = self._limits.seconds_without_message
@@ -150,4 +89,4 @@ class Pace:
 
     def next_look(self, now: float) -> float:
         """In so many seconds."""
-        return max(0.001, min(PERIOD, self._silence, self._heard + self._silence - now))
+        return max(0.001, min(PERIOD, self._silence, self.heard_at + self._silence - now))

@@ -86,6 +86,7 @@ class Reception:
     ) -> None:
         """@param admission: knows how much mail there may be at the same time; None for any."""
         self._admission = admission
+        self._most_held = settings.peers.memory or float("inf")
         self._chain = chain
         self._spool = spool
         self._settings = settings
@@ -123,7 +124,8 @@ class Reception:
             connection.relaying or connection.authenticated_as
         ):
             return AUTHENTICATION_REQUIRED
-        if self._admission is not None and not self._admission.has_room(self._spool.held):
+        held = self._spool.held
+        if held >= self._most_held and self._admission and not self._admission.has_room(held):
             return TOO_MUCH_MAIL
         self._begun += 1
         transaction = Transaction(

@@ -185,6 +185,19 @@ class DrainTests(ProtocolTestCase):
             protocol.connectionLost(lost(CLOSED))
             self.successResultOf(drained)
 
+    def test_chunks(self) -> None:
+        """A message in chunks may be finished as well."""
+        factory = self.factory()
+        protocol, transport = self.connect(factory)
+        protocol.dataReceived(EHLO + MAIL + RCPT + b"BDAT %d\r\n" % len(MESSAGE) + MESSAGE)
+        drained = Deferred.fromCoroutine(factory.drain(30))
+        transport.taken()
+        protocol.dataReceived(b"BDAT 6 LAST\r\nmore\r\n")
+        self.assertEqual([line[:3] for line in transport.text().splitlines()], ["250", "421"])
+        protocol.connectionLost(lost(CLOSED))
+        self.successResultOf(drained)
+        self.assertEqual(len(queued(self.spool)), 1)
+
     def test_new_transactions(self) -> None:
         """Behind the message that was under way no other one begins, pipelined or not."""
         factory = self.factory()
