@@ -316,7 +316,7 @@ class Dialogue(Manners):
         self._say_verdict("verify", await self._chain.verify(*about))
 
     async def _help(self, event: HelpReceived) -> None:
-        self._say(replies.HELP)
+        self._say(replies.commands(self._session.offered))
 
     async def _authenticate(self, event: AuthReceived) -> None:
         offered = frozenset(self._offered.parameters("AUTH").split())

@@ -5,10 +5,12 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple, TypeGuard
 
+from attrs import evolve
 from twisted.logger import Logger
 
 from harakatls.connection import Connection
 from harakatls.inbound.settings import InboundSettings
+from harakatls.smtp.capabilities import Capabilities
 from harakatls.smtp.refusals import TOO_LARGE
 from harakatls.smtp.reply import EnhancedStatus, Reply
 from harakatls.verdict import Accept, Continue, Disconnect, Reject, TempFail, Verdict
@@ -79,12 +81,6 @@ _TEXTS: Mapping[tuple[str, type], tuple[int, str | None, str]] = {
 
 OK = Reply.of(250, "2.0.0", "OK")
 NOT_EXPANDED = Reply.of(502, "5.5.1", "Lists are not expanded here")
-HELP = Reply.of(
-    214,
-    "2.0.0",
-    "HELO EHLO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY HELP QUIT",
-    "See RFC 5321, RFC 3207 and RFC 4954",
-)
 NO_SUCH_MECHANISM = Reply.of(504, "5.5.4", "There is no such AUTH mechanism here")
 LOGGED_IN = Reply.of(235, "2.7.0", "Authentication successful")
 LOGIN_FAILED = Reply.of(535, "5.7.8", "Authentication failed")
@@ -111,6 +107,10 @@ PROXY_TIMEOUT = Reply.of(421, None, "PROXY timeout")
 PROXY_INVALID = Reply.of(421, None, "Invalid PROXY format")
 STOPPING_BEFORE_GREETING = Reply.of(421, None, "Server is shutting down, closing connection")
 INTERNAL_ERROR = Reply.of(421, "4.3.0", "Internal Server Error")
+
+# They need none (RFC 2034 section 4), or nobody knows what they are answered with.
+_WITHOUT_STATUS = frozenset({"connect", "hello", "unrecognized"})
+_NO_STATUS = EnhancedStatus(5, 0, 0)  # but its class
 
 # What the reply that a plugin gives along with its verdict may be: the first digits of its code.
 _FITTING: Mapping[type, tuple[int, ...]] = {
@@ -160,6 +160,8 @@ def reply_to(stage: str, verdict: Verdict, about: str = "") -> Reply:
     own: object = None if kind is Continue else verdict.reply  # type: ignore[union-attr]
     if own is not None:
         if _is_reply(own) and _fits(stage, verdict, own):
+            if stage not in _WITHOUT_STATUS:
+                own = _with_status(own, stage, kind)
             return _with_queue_id(own, about) if stage == "queue" and own.is_positive else own
         log.error(
             "a plugin gave {verdict} at {stage} the reply {reply!r}, which is none or says "
@@ -200,6 +202,22 @@ def _fits(stage: str, verdict: Verdict, reply: Reply) -> bool:
     return reply.code // 100 in _FITTING[verdict.__class__]
 
 
+def _with_status(reply: Reply, stage: str, kind: type[Verdict]) -> Reply:
+    """
+    RFC 2034 section 4: each reply has a status whose class is that of its code, but those that
+    announce something. A plugin, or a server behind one, may not know of it; then it is that of our
+    own reply in its place.
+    """
+    status, severity = reply.enhanced, reply.code // 100
+    if severity == 3:
+        return reply if status is None else evolve(reply, enhanced=None)
+    if status is not None and status.severity == severity:
+        return reply
+    ours = _PREPARED[stage].get(kind)
+    _, subject, detail = status or (ours and ours.enhanced) or _NO_STATUS
+    return evolve(reply, enhanced=EnhancedStatus(severity, subject, detail))
+
+
 def _with_queue_id(reply: Reply, queue_id: str) -> Reply:
     *lines, last = reply.lines
     return Reply(reply.code, reply.enhanced, (*lines, f"{last} ({queue_id})"))
@@ -233,3 +251,14 @@ def proxy_not_allowed(connection: Connection) -> Reply:
 def farewell(settings: InboundSettings) -> Reply:
     """The answer to QUIT."""
     return Reply.of(221, "2.0.0", f"{settings.me} {settings.close}")
+
+
+_COMMANDS = ("HELO", "EHLO", "STARTTLS", "AUTH", "XCLIENT", "MAIL", "RCPT", "DATA", "BDAT")
+_MORE_COMMANDS = ("RSET", "NOOP", "VRFY", "HELP", "QUIT")
+_OFFERED_AS = {"STARTTLS": "STARTTLS", "AUTH": "AUTH", "XCLIENT": "XCLIENT", "BDAT": "CHUNKING"}
+
+
+def commands(offered: Capabilities) -> Reply:
+    """The answer to HELP: what may be said in this session, by what EHLO has offered in it."""
+    known = (v for v in _COMMANDS if v not in _OFFERED_AS or _OFFERED_AS[v] in offered)
+    return Reply.of(214, "2.0.0", " ".join((*known, *_MORE_COMMANDS)), "See RFC 5321")

@@ -5,6 +5,7 @@ from typing import NoReturn
 from attrs import evolve
 
 from harakatls.smtp import refusals
+from harakatls.smtp.capabilities import Capabilities
 from harakatls.smtp.chunks import ChunkReader
 from harakatls.smtp.commands import NOTHING_OFFERED
 from harakatls.smtp.data import ABSURD_MESSAGE, DataReader
@@ -69,6 +70,11 @@ class SessionState:
     def is_receiving(self) -> bool:
         """A message has begun and not ended."""
         return self._reader is not None
+
+    @property
+    def offered(self) -> Capabilities:
+        """What the answer to EHLO has offered; nothing before and after HELO."""
+        return self._grammar.offered
 
     def _pass_by(self, octets: int) -> None:
         """Of a chunk that is refused."""

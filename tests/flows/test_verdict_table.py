@@ -58,7 +58,7 @@ KINDS: dict[str, Any] = {
 NONSENSE: tuple[Any, ...] = (None, True, 550, "OK", (), object(), Accept, Reply.of(250, None, "x"))
 NO_REPLY: tuple[Any, ...] = (550, "550 no", b"550 no", ("550",), object())
 OWN = {
-    "2yz": (Reply.of(251, "2.9.9", "my words"), Reply(250, None, ("two", "lines"))),
+    "2yz": (Reply.of(251, "2.9.9", "my words"), Reply.of(250, "2.8.8", "two", "lines")),
     "354": (Reply.of(354, None, "my words"),),
     "4yz": (Reply.of(459, "4.9.9", "my words"), Reply.of(421, "4.9.9", "my last words")),
     "5yz": (Reply.of(559, "5.9.9", "my words"),),
