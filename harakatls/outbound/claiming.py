@@ -17,7 +17,7 @@ from harakatls.interfaces import ISpool, SpoolDamaged, SpoolFull
 from harakatls.outbound.schedule import Demand, Schedule
 from harakatls.queued import QueuedMessage
 
-_log = Logger()
+log = Logger()
 
 LOOK_AGAIN = 60.0  # seconds; another process may have added mail, or died with claims
 AT_ONCE = 1.0
@@ -99,10 +99,10 @@ class Claiming:
                 pass
         except (SpoolDamaged, SpoolFull) as problem:
             if self._hands.may_take:
-                _log.error("nothing is taken from the queue for now: {why}", why=str(problem))
+                log.error("nothing is taken from the queue for now: {why}", why=str(problem))
             self.look_again(BROKEN_SPOOL)
         except Exception:
-            _log.failure("the queue cannot be read; it is tried again")
+            log.failure("the queue cannot be read; it is tried again")
             self.look_again(BROKEN_SPOOL)
 
     async def _take_some(self) -> bool:
@@ -185,7 +185,7 @@ class Claiming:
             await self._spool.settle(queued)
         except (SpoolFull, SpoolDamaged) as problem:
             # The claim falls free in time. The others, and deliveries, are no worse for it.
-            _log.error("{queue_id} cannot be put back: {why}", queue_id=queued.id, why=str(problem))
+            log.error("{queue_id} cannot be put back: {why}", queue_id=queued.id, why=str(problem))
 
     async def give_back(self, messages: Sequence[QueuedMessage]) -> None:
         """There is no room for them where they lead; as soon as there is, they are taken anew."""

@@ -37,7 +37,7 @@ from harakatls.queued import Delayed, Failed, Outcome, QueuedMessage, Trial
 from harakatls.smtp.reply import Reply
 from harakatls.tls.policy import Decision
 
-_log = Logger()
+log = Logger()
 
 MOST_TRIALS = 20  # hosts of one attempt
 
@@ -144,9 +144,9 @@ class Delivery:
             if not attempt.has_settled:
                 raise
             if isinstance(problem, SpoolDamaged):
-                _log.error("{queue_id}: {problem}", queue_id=queued.id, problem=str(problem))
+                log.error("{queue_id}: {problem}", queue_id=queued.id, problem=str(problem))
             else:
-                _log.failure("the delivery of {queue_id} failed midway", queue_id=queued.id)
+                log.failure("the delivery of {queue_id} failed midway", queue_id=queued.id)
             return attempt.result(OURS)
         return attempt.result()
 

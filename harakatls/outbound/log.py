@@ -16,7 +16,7 @@ from harakatls.queued import Delayed, Delivered, Failed, Outcome, QueuedMessage
 from harakatls.smtp.reply import Reply
 from harakatls.tls.policy import Decision
 
-_log = Logger(namespace="harakatls.outbound")
+log = Logger(namespace="harakatls.outbound")
 
 WORDS = {Delivered: "delivered", Delayed: "deferred", Failed: "bounced"}
 
@@ -52,7 +52,7 @@ def log_hop(
         by_kind.setdefault(type(outcome), []).append(outcome)
     counts = "/".join(str(len(by_kind.get(kind, ()))) for kind in (Delivered, Delayed, Failed))
     for kind, some in by_kind.items():
-        _log.info(
+        log.info(
             _HOP,
             outcome=WORDS[kind],
             response=str(some[0].reply),
@@ -74,7 +74,7 @@ def log_unusable(
     secured: TLSSummary | None,
 ) -> None:
     """A host to which nothing was sent, or no host at all."""
-    _log.info(
+    log.info(
         _UNUSABLE,
         outcome="unusable",
         response=str(reply),

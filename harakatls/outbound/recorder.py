@@ -18,7 +18,7 @@ from harakatls.outbound.reports import Takers, hand_over, unique_id
 from harakatls.outbound.retry import judged, last_attempt, next_attempt
 from harakatls.queued import Attempt, Delayed, Delivered, Failed, Outcome, QueuedMessage
 
-_log = Logger()
+log = Logger()
 
 NOT_RECORDED = 10.0  # seconds until what did not fit on the disk is written again
 NOT_REPORTED = 60.0  # seconds until a message is tried again whose report could not be queued
@@ -96,7 +96,7 @@ class Recorder:
         failed = tuple(outcome for outcome in outcomes if isinstance(outcome, Failed))
         if await self.observers.bounce(settled, failed):
             return told
-        _log.info(
+        log.info(
             "a plugin keeps the failure of {queue_id} for {recipients} recipients from its sender",
             queue_id=settled.id,
             recipients=len(failed),
@@ -105,7 +105,7 @@ class Recorder:
 
     async def set_aside(self, queued: QueuedMessage, problem: str) -> None:
         """Leave a message that cannot be read to the operator."""
-        _log.error(
+        log.error(
             "{queue_id} cannot be read and is set aside: {problem}",
             queue_id=queued.id,
             problem=problem,
@@ -119,7 +119,7 @@ class Recorder:
                 await self.spool.settle(queued)
                 return
             except SpoolFull:
-                _log.error("no space to record {queue_id}; waiting", queue_id=queued.id)
+                log.error("no space to record {queue_id}; waiting", queue_id=queued.id)
                 if not self.may_wait():
                     return
             pause: Deferred[None] = Deferred()
@@ -149,14 +149,14 @@ class Recorder:
         try:
             await self._queue_report(settled, told)
         except (SpoolFull, SpoolDamaged) as problem:
-            _log.error(
+            log.error(
                 "the report about {queue_id} cannot be queued now: {problem}",
                 queue_id=before.id,
                 problem=str(problem),
             )
             seconds = NOT_REPORTED
         except Exception:
-            _log.failure("the report about {queue_id} cannot be made", queue_id=before.id)
+            log.failure("the report about {queue_id} cannot be made", queue_id=before.id)
             seconds = NOT_MADE
         else:
             return settled
@@ -187,7 +187,7 @@ class Recorder:
                 await self._settle(settled)
         finally:
             await staged.abort()
-        _log.info(
+        log.info(
             "report {queue_id} about {about} to {sender}: {actions}",
             queue_id=staged.id,
             about=settled.id,
@@ -219,7 +219,7 @@ class Recorder:
 def _log_double_bounce(queued: QueuedMessage, outcomes: Sequence[Outcome]) -> None:
     failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
     if failed and queued.envelope.reverse_path is None:
-        _log.warn(
+        log.warn(
             "double bounce {queue_id} domain={domain}: nobody to tell of {recipients}"
             " recipients: {response}",
             queue_id=queued.id,

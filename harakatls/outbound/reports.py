@@ -31,7 +31,7 @@ from harakatls.queued import Delivered, QueuedMessage
 from harakatls.smtp.reply import Reply
 from harakatls.verdict import Accept, Verdict
 
-_log = Logger()
+log = Logger()
 
 DELIVERED = Reply.of(250, "2.0.0", "Delivered")
 OURSELVES = Endpoint("127.0.0.1", 0)  # in place of a peer: the report comes from nobody else
@@ -92,13 +92,13 @@ class SuccessReports:
             report = self.reporter.report(about, told, original, now, self.new_id())
             await self._send(report, report_envelope(about, report))
         except (SpoolFull, SpoolDamaged) as problem:
-            _log.error(
+            log.error(
                 "the report that {id} was delivered cannot be queued: {problem}",
                 id=transaction.id,
                 problem=str(problem),
             )
         except Exception:
-            _log.failure("the report that {id} was delivered failed", id=transaction.id)
+            log.failure("the report that {id} was delivered failed", id=transaction.id)
 
     async def _send(self, report: bytes, envelope: Envelope) -> None:
         staged = await self.spool.stage(f"{self.new_id()}.1")

@@ -24,7 +24,7 @@ from harakatls.outbound.schedule import Schedule, Slot
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import Delayed, QueuedMessage
 
-_log = Logger()
+log = Logger()
 
 GRACE = 30.0  # seconds for deliveries under way when the service stops
 
@@ -87,14 +87,14 @@ class QueueRunner(Service):
         """Take what is due."""
         super().startService()  # type: ignore[no-untyped-call]
         if self._settings.disabled:
-            _log.warn("outbound.ini: disabled is true: mail is queued and not delivered")
+            log.warn("outbound.ini: disabled is true: mail is queued and not delivered")
         self._claiming.wake()
 
     async def _stop(self) -> None:
         self._claiming.stop()
         await self._claiming.put_back(self._schedule.drain())
         if self._in_hand:
-            _log.info("waiting for {deliveries} deliveries", deliveries=len(self._in_hand))
+            log.info("waiting for {deliveries} deliveries", deliveries=len(self._in_hand))
         self._patient = True
         await self._until_idle(self._grace)
         self._patient = False
@@ -146,7 +146,7 @@ class QueueRunner(Service):
         """So slow that its claim was taken for forgotten. It will settle this one."""
         if queued.id not in self._interruptible and not self._schedule.holds(queued.id):
             return False
-        _log.warn("{queue_id} is being delivered still", queue_id=queued.id)
+        log.warn("{queue_id} is being delivered still", queue_id=queued.id)
         return True
 
     def begin(self) -> None:
@@ -228,7 +228,7 @@ class QueueRunner(Service):
             recorded = await self._recorder.record(queued, result)
         except Exception:
             # The claim falls free in time, so it is neither lost nor tried over and over.
-            _log.failure("what became of {queue_id} was not recorded", queue_id=queued.id)
+            log.failure("what became of {queue_id} was not recorded", queue_id=queued.id)
             return
         if recorded.pending:
             self._claiming.look_again(recorded.due - self._clock.seconds())
@@ -255,7 +255,7 @@ class QueueRunner(Service):
         except CancelledError:
             return Result((), interrupted=True)
         except Exception:
-            _log.failure("the delivery of {queue_id} failed; it is delayed", queue_id=queued.id)
+            log.failure("the delivery of {queue_id} failed; it is delayed", queue_id=queued.id)
             return Result(tuple(Delayed(recipient, OURS) for recipient in queued.pending))
         finally:
             self._interruptible.discard(queued.id)
@@ -263,4 +263,4 @@ class QueueRunner(Service):
 
 
 def _never(failure: Failure) -> None:
-    _log.failure("a mistake in the queue runner", failure=failure)
+    log.failure("a mistake in the queue runner", failure=failure)

@@ -24,7 +24,7 @@ REST = 5.0
 _CONNECT_LIMIT = 10.0  # the attempt goes on when those who asked have long given up
 _MOST_OCTETS = 65536  # of an answer
 
-_log = Logger()
+log = Logger()
 
 
 class RedisAway(Exception):
@@ -190,7 +190,7 @@ class RedisLink:
     def _tell(self, problem: str, command: str) -> None:
         if self._trouble is None and not self._closed:
             self._trouble = command
-            _log.warn(
+            log.warn(
                 "Redis at {place} is away ({problem}): {meanwhile}",
                 place=str(self._settings),
                 problem=problem,
@@ -201,7 +201,7 @@ class RedisLink:
         # A replica that refuses to write is not well because it can be read.
         if self._trouble in ("", command):
             self._trouble = None
-            _log.info("Redis at {place} is back", place=str(self._settings))
+            log.info("Redis at {place} is back", place=str(self._settings))
 
 
 def redis_link(settings: RedisSettings, reactor: Any, **how: Any) -> RedisLink:

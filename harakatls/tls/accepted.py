@@ -20,7 +20,7 @@ from harakatls.tls.handshake import Judgement, JudgingConnection, fingerprint
 from harakatls.tls.hello import readable_name
 from harakatls.tls.policy import ClientCertificate
 
-_log = Logger()
+log = Logger()
 
 _JUDGEMENTS_KEPT = 10_000
 
@@ -155,7 +155,7 @@ def choose_context(connection: SSL.Connection) -> None:
             bind_sessions(context, connection.sessions)  # OpenSSL may go by the new one's
             connection.set_context(context)
     except Exception:
-        _log.failure("could not choose a certificate by the server name")
+        log.failure("could not choose a certificate by the server name")
 
 
 def staple(connection: SSL.Connection, _data: object) -> bytes:
@@ -165,7 +165,7 @@ def staple(connection: SSL.Connection, _data: object) -> bytes:
         certificate = connection.get_certificate(as_cryptography=True)
         return b"" if certificate is None else connection.snapshot.staple_of(certificate)
     except Exception:
-        _log.failure("could not staple an OCSP response")
+        log.failure("could not staple an OCSP response")
         return b""
 
 

@@ -21,7 +21,7 @@ LEAST_GAP = 60.0
 WINDOW = 4 * 3600.0
 """Seconds in which the failures have to happen; senders wait up to an hour between two attempts."""
 
-_log = Logger()
+log = Logger()
 
 
 class FailingClients:
@@ -50,7 +50,7 @@ class FailingClients:
         if host in self._succeeded or not self._count(host):
             return
         del self._failures[host]
-        _log.warn(
+        log.warn(
             "STARTTLS failed. Marking {host} as non-TLS host for {seconds:g} seconds",
             host=host,
             seconds=self._expiry,

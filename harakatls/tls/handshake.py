@@ -11,7 +11,7 @@ from harakatls.interfaces import HasHandle
 from harakatls.tls.binding import is_resumed, verify_error_text
 from harakatls.tls.certificates import UNREADABLE, told_names
 
-_log = Logger()
+log = Logger()
 
 _LONGEST_REASON = 200
 
@@ -117,7 +117,7 @@ def verify(
     try:
         return connection.judge(certificate, error, depth)
     except Exception:
-        _log.failure("could not judge a certificate")
+        log.failure("could not judge a certificate")
         connection.problem = "the certificate could not be judged"
         return not connection.strict
 

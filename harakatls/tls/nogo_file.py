@@ -23,7 +23,7 @@ from harakatls.tls.nogo import Direction
 
 NAME = "nogo.db"
 
-_log = Logger()
+log = Logger()
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS failure (
@@ -83,7 +83,7 @@ class NoGoFile:
         """That it cannot be used is told once, until something could be kept in it again."""
         if not self._troubled:
             self._troubled = True
-            _log.warn(
+            log.warn(
                 "failures of TLS are kept in memory alone: {name}: {problem}",
                 name=self._path.name,
                 problem=str(problem),

@@ -35,7 +35,7 @@ from harakatls.tls.snapshot import Snapshot
 from harakatls.tls.staples import Certified
 from harakatls.tls.trial import staple_seen
 
-_log = Logger()
+log = Logger()
 
 _ANY_LABEL = "staple-trial"  # for the * of a certificate's name
 _SUBMISSION = 587  # RFC 6409
@@ -196,7 +196,7 @@ class ServerTLS:
 
     async def handshake_failed(self, connection: Connection, reason: str) -> None:
         # At this level, since the line of the connection says it as well.
-        _log.debug(
+        log.debug(
             "TLS with {peer} failed: {reason}",
             connection_id=connection.id,
             peer=str(connection.peer),
@@ -212,7 +212,7 @@ class ServerTLS:
         failed_at = await self._failing.failed_at(connection.peer.host)
         if failed_at is None:
             return False
-        _log.info(
+        log.info(
             "STARTTLS is not offered to {peer}: TLS failed with it, last at {when}",
             connection_id=connection.id,
             peer=str(connection.peer),

@@ -15,7 +15,7 @@ from harakatls.tls.certificates import KeyPair
 from harakatls.tls.ocsp import Staple
 from harakatls.tls.responder import MOST_OCTETS
 
-_log = Logger()
+log = Logger()
 
 _MINUTE = 60.0
 _HOUR = 3600.0
@@ -120,7 +120,7 @@ class StapleFiles:
             fresh.write_bytes(der)
             os.replace(fresh, path)
         except OSError as problem:
-            _log.warn("an OCSP response cannot be kept: {problem}", problem=str(problem))
+            log.warn("an OCSP response cannot be kept: {problem}", problem=str(problem))
 
     def remove_others(self, certificates: Iterable[Certificate]) -> None:
         """Remove what belongs to none of these."""

@@ -36,7 +36,7 @@ from harakatls.tls.staples import (
     spread,
 )
 
-_log = Logger()
+log = Logger()
 
 Ask = Callable[[str, bytes], Awaitable[bytes]]
 """Asks the responder at a URL; `responder.Responders.ask`."""
@@ -118,7 +118,7 @@ class Stapler(Service):
             self._follow([found for found in shown if self._wanted(found)])
             self._complain(shown)
         except Exception:
-            _log.failure("could not see to the OCSP staples")
+            log.failure("could not see to the OCSP staples")
 
     def _wanted(self, found: Certified) -> bool:
         return self._tls.staples_wanted and found.wanted
@@ -154,7 +154,7 @@ class Stapler(Service):
             else:
                 reason = "it names no responder"
             if must_staple(certificate):
-                _log.critical(
+                log.critical(
                     "{source}: the certificate says that clients must refuse it without an OCSP "
                     "staple, and there is none: {reason}",
                     source=found.pair.source,
@@ -163,7 +163,7 @@ class Stapler(Service):
             elif self._wanted(found):
                 quiet.append(f"{found.pair.source} ({reason})")
         if quiet:
-            _log.info("no OCSP staples for: {files}", files=", ".join(quiet))
+            log.info("no OCSP staples for: {files}", files=", ".join(quiet))
 
     def test(self, pair: KeyPair) -> None:
         """Shake hands with ourselves, and complain if the staple does not come out."""
@@ -173,16 +173,16 @@ class Stapler(Service):
         try:
             shown = self._tls.staple_shown(pair)
         except Exception as problem:
-            _log.warn(
+            log.warn(
                 "{source}: whether the OCSP staple is sent could not be tried: {problem}",
                 source=pair.source,
                 problem=str(problem) or type(problem).__name__,
             )
             return
         if shown != staple.der:
-            _log.error("{source}: the OCSP staple does not reach clients", source=pair.source)
+            log.error("{source}: the OCSP staple does not reach clients", source=pair.source)
         else:
-            _log.debug("{source}: the OCSP staple reaches clients", source=pair.source)
+            log.debug("{source}: the OCSP staple reaches clients", source=pair.source)
 
 
 class _Watch:
@@ -226,7 +226,7 @@ class _Watch:
         try:
             staple = self._read(der)
         except ResponseRefused as refused:
-            _log.debug("{file}: a kept OCSP response: {why}", file=self.pair.source, why=refused)
+            log.debug("{file}: a kept OCSP response: {why}", file=self.pair.source, why=refused)
             return False
         self._stapler.staples.keep(self._certificate, staple)
         self._tell_revoked(staple)
@@ -254,14 +254,14 @@ class _Watch:
         except (NoResponse, ResponseRefused, ValueError) as problem:
             return self._failed(str(problem))
         except Exception:
-            _log.failure("could not get an OCSP response")
+            log.failure("could not get an OCSP response")
             return self._failed("a fault of this server")
         self._take(staple)
         return spread(refresh_after(staple, self._stapler.now()))
 
     def _take(self, staple: Staple) -> None:
         if self._failures or not self._had_one:
-            _log.info("{source}: there is an OCSP staple", source=self.pair.source)
+            log.info("{source}: there is an OCSP staple", source=self.pair.source)
         self._failures, self._had_one = 0, True
         self._stapler.staples.keep(self._certificate, staple)
         self._stapler.files.write(self._certificate, staple.der)
@@ -277,28 +277,28 @@ class _Watch:
             # At its end at the latest, so that it is told when there is none any more.
             wait = min(wait, staple.next_update.timestamp() - self._stapler.now())
             if self._failures == 1:
-                _log.warn(
+                log.warn(
                     "{source}: no new OCSP staple: {reason}; the old one is good until {end}",
                     source=source,
                     reason=reason,
                     end=staple.next_update.isoformat(" ", "seconds"),
                 )
         elif self._must:
-            _log.critical(
+            log.critical(
                 "{source}: the certificate says that clients must refuse it without an OCSP "
                 "staple, and there is none: {reason}",
                 source=source,
                 reason=reason,
             )
         elif self._failures == 1 or self._had_one:
-            _log.error("{source}: there is no OCSP staple: {reason}", source=source, reason=reason)
+            log.error("{source}: there is no OCSP staple: {reason}", source=source, reason=reason)
         if staple is None:
             self._had_one = False
         return wait
 
     def _tell_revoked(self, staple: Staple) -> None:
         if staple.revoked:
-            _log.critical(
+            log.critical(
                 "{source}: the certificate has been REVOKED, as its issuer says: clients that "
                 "look will refuse it; replace it",
                 source=self.pair.source,
@@ -307,4 +307,4 @@ class _Watch:
 
 def _unless_stopped(failure: Any) -> None:
     if not failure.check(CancelledError):
-        _log.failure("the care for an OCSP staple has ended", failure)
+        log.failure("the care for an OCSP staple has ended", failure)
