@@ -26,7 +26,6 @@ from harakatls.smtp.errors import LocalProtocolError
 from harakatls.smtp.events import Asked
 from harakatls.smtp.parameters import mail_parameters, rcpt_parameters
 from harakatls.smtp.reply import Reply
-from harakatls.smtp.states import READY
 from harakatls.tls.wishes import as_told
 
 log = Logger()
@@ -70,10 +69,7 @@ class BackEnd:
             raise BackEndFailed(_OTHER_CONNECTION, reached=False)
         envelope = as_told(envelope, self._opened.decision)
         with self._telling():
-            if session.state is not READY:
-                reset = await self._ask(Asked.RSET, session.reset())
-                if reset.code != 250:
-                    raise ConnectionBroken(f"it refused RSET: {reset}")
+            await self._opened.protocol.reset(self._connector.settings.command_timeout)
             self._envelope = envelope
             given, offered = envelope.parameters, session.capabilities
             if given.smtputf8 and "SMTPUTF8" not in offered:

@@ -25,9 +25,7 @@ from harakatls.outbound.reach import Reach, Reached
 from harakatls.outbound.refused_logins import RefusedLogins
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.outbound.tcp import Connect
-from harakatls.smtp.events import Asked
 from harakatls.smtp.reply import Reply
-from harakatls.smtp.states import READY
 from harakatls.tls.policy import Decision, SecurityLevel, moment
 from harakatls.tls.settings import NoGoSettings, OutboundTLS
 from harakatls.tls.wishes import decision_for
@@ -222,21 +220,15 @@ class Connector:
     async def _kept(self, key: LineKey) -> Line | None:
         """One that a transaction can begin on."""
         while (line := self._pool.take(key)) is not None:
-            protocol = line.protocol
-            if protocol.session.state is READY:
-                return line
-            # The last transaction did not end with a message.
             try:
-                protocol.send(protocol.session.reset())
-                reply = await protocol.answer(Asked.RSET, self.settings.command_timeout)
+                await line.protocol.reset(self.settings.command_timeout)
             except ConnectionBroken:
-                reply = None
+                line.protocol.quit()
             except BaseException:
-                protocol.abort()
+                line.protocol.abort()
                 raise
-            if reply is not None and reply.accepts:
+            else:
                 return line
-            protocol.quit()
         return None
 
     def _gone(self, protocol: OutboundProtocol) -> None:

@@ -13,9 +13,8 @@ from harakatls.outbound.connector import Opened
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.outbound.transaction import Transaction
 from harakatls.queued import Delayed, Delivered, Failed, Outcome, QueuedMessage, Trial
-from harakatls.smtp.events import Asked
 from harakatls.smtp.reply import Reply
-from harakatls.smtp.states import CLOSED, READY
+from harakatls.smtp.states import CLOSED
 from harakatls.tls.policy import Decision
 from harakatls.tls.wishes import as_told
 
@@ -112,7 +111,7 @@ class AtHost:
                 return
             waiting = self._take(transaction) + waiting
             if waiting and not session.is_spent:
-                await self._clear_away()
+                await self.opened.protocol.reset(self.settings.command_timeout)
 
     def _is_stale(self, transaction: Transaction) -> bool:
         """
@@ -144,18 +143,6 @@ class AtHost:
             pipelining=self.queued.attempts < 2,
             kept=self.opened.earlier > 0,
         )
-
-    async def _clear_away(self) -> None:
-        """RSET, where the last transaction did not end with a message."""
-        protocol = self.opened.protocol
-        if protocol.session.state is READY:
-            return
-        if protocol.session.state is CLOSED:
-            raise ConnectionBroken("the server ended the conversation")
-        protocol.send(protocol.session.reset())
-        reply = await protocol.answer(Asked.RSET, self.settings.command_timeout)
-        if not reply.accepts:
-            raise ConnectionBroken(f"the server refused RSET: {reply}")
 
     # -- outcomes -------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from harakatls.smtp.client import ClientSession
 from harakatls.smtp.errors import Injected, LocalProtocolError, RemoteProtocolError
 from harakatls.smtp.events import NEED_DATA, Answered, Asked
 from harakatls.smtp.reply import Reply
+from harakatls.smtp.states import CLOSED, READY
 from harakatls.tls.layer import TLSBroken, TLSLayer
 from harakatls.tls.link import Link
 
@@ -201,6 +202,22 @@ class OutboundProtocol(Protocol):
             raise ConnectionBroken(f"{problem} {_WHEN[asked]}") from None
         assert isinstance(event, Answered)
         return event.reply
+
+    async def reset(self, seconds: float) -> None:
+        """
+        RSET, where the last transaction did not end with a message.
+
+        @raise ConnectionBroken: the server ended the conversation, or refused; there can be no
+            other transaction.
+        """
+        if self.session.state is READY:
+            return
+        if self.session.state is CLOSED:
+            raise ConnectionBroken("the server ended the conversation")
+        self.send(self.session.reset())
+        reply = await self.answer(Asked.RSET, seconds)
+        if not reply.accepts:
+            raise ConnectionBroken(f"the server refused RSET: {reply}")
 
     async def start_tls(self, creator: IOpenSSLClientConnectionCreator, seconds: float) -> TLSLayer:
         """
