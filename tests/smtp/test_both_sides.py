@@ -1,6 +1,7 @@
 """A server and a client session, fed from each other."""
 
 from collections.abc import Callable
+from functools import partial
 
 from attrs import evolve
 from hypothesis import given
@@ -17,6 +18,7 @@ from harakatls.smtp.events import (
     Asked,
     BodyEnded,
     BodyReceived,
+    ChunkReceived,
     MailReceived,
     RcptReceived,
     ServerEvent,
@@ -111,6 +113,10 @@ class Pair:
         self.say(client.body(text) + client.end_body())
 
 
+def _refusing(kind: type, event: ServerEvent) -> Reply | None:
+    return NO if isinstance(event, kind) else None
+
+
 class PairTests(SynchronousTestCase):
     def test_whole_conversation(self) -> None:
         """A message goes over, through STARTTLS, and arrives as it was sent."""
@@ -184,6 +190,37 @@ class PairTests(SynchronousTestCase):
         pair.say(pair.client.body(b"0123456\r\n" * 50) + pair.client.end_body())
         self.assertEqual(pair.last(), (Asked.BODY, 552))
         self.assertIs(pair.client.state, State.READY)
+
+    def send_chunk(self, pair: Pair, text: bytes, body: str = "") -> None:
+        """MAIL, RCPT and all of the message in one flight."""
+        client = pair.client
+        envelope = client.mail(JOE, body) + client.rcpt(ANN)
+        pair.say(envelope + client.bdat(len(text)) + client.body(text) + client.end_body())
+
+    def test_one_chunk(self) -> None:
+        """Our client and our server understand each other with BDAT, and in binary (RFC 3030)."""
+        for width in (1, 1 << 20):
+            pair = Pair(width=width)
+            pair.say(pair.client.hello("client.example"))
+            text = b"Subject: x\r\n\r\n.\r\n..\r\n"
+            binary = b"Subject: x\r\n\r\n" + bytes(range(256)) + b"\n"
+            self.send_chunk(pair, text)
+            self.send_chunk(pair, binary, " BODY=BINARYMIME")
+            self.assertEqual([arrived for _, arrived in pair.mail], [text, binary])
+            self.assertEqual([e.parameters.body for e, _ in pair.mail], [None, "BINARYMIME"])
+            self.assertEqual((pair.client.state, pair.server.state), (State.READY, State.READY))
+
+    def test_refused_chunk(self) -> None:
+        """Whatever was refused before it, a chunk is no command, and RSET brings both back."""
+        for refused in (MailReceived, RcptReceived, ChunkReceived):
+            pair = Pair()
+            pair.say(pair.client.hello("client.example"))
+            pair.refuses = partial(_refusing, refused)
+            self.send_chunk(pair, b"QUIT\r\n")
+            self.assertEqual(pair.last()[0], Asked.BODY)
+            self.assertEqual(pair.mail, [])
+            pair.say(pair.client.reset())
+            self.assertEqual((pair.client.state, pair.server.state), (State.READY, State.READY))
 
     def test_lone_dot(self) -> None:
         """A server of ours never says 354 without recipients."""
