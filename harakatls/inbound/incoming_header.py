@@ -22,16 +22,17 @@ class IncomingHeader:
 
     @ivar received: how many there are.
     @ivar lines: of the header.
+    @ivar is_open: its end has not been seen.
     """
 
-    __slots__ = ("_held", "_in_header", "_is_start", "_renames", "lines", "received")
+    __slots__ = ("_held", "_is_start", "_renames", "is_open", "lines", "received")
 
     def __init__(self, rename_results: bool = False) -> None:
         """@param rename_results: Authentication-Results to Original-Authentication-Results."""
         self.received = 0
         self.lines = -1  # without the one in front
         self._renames = rename_results
-        self._in_header = self._is_start = True
+        self.is_open = self._is_start = True
         self._held = _START
 
     def pass_on(self, chunk: bytes) -> bytes:
@@ -39,12 +40,12 @@ class IncomingHeader:
         @param chunk: the next octets of the message, in wire form.
         @return: what is decided of the message.
         """
-        if not self._in_header or self._is_settled(chunk):
+        if not self.is_open or self._is_settled(chunk):
             return chunk
         seen = self._held + chunk
         end = seen.find(_HEADER_END)
         if end >= 0:
-            self._in_header = False
+            self.is_open = False
             header, self._held, rest = seen[: end + 2], b"", seen[end + 2 :]
         else:
             decided = len(seen) - _undecided(seen)
@@ -70,16 +71,16 @@ class IncomingHeader:
             return False
         self.received = lower.count(_RECEIVED)
         self.lines = header.count(b"\n")
-        self._in_header = self._is_start = False
+        self.is_open = self._is_start = False
         self._held = b""
         return True
 
     def end(self) -> bytes:
         """The message is over. @return: what was held back."""
         rest, self._held = self._held, b""
-        if not self._in_header:
+        if not self.is_open:
             return rest
-        self._in_header = False
+        self.is_open = False
         rest = self._read(rest)
         return rest[2:] if self._is_start else rest
 

@@ -265,15 +265,16 @@ class Reception:
         await self.forget()
         return reply
 
-    async def body(self, chunk: bytes) -> None:
-        """A piece of the message."""
-        self._tls_required.add(chunk)
-        chunk = self._header.pass_on(chunk)
-        if chunk:  # else it is held back
-            await self._write(chunk)
+    async def body(self, chunk: bytes, ended: bool = False) -> None:
+        """
+        A piece of the message.
 
-    async def _write(self, chunk: bytes) -> None:
-        if self._staged is None:
+        @param ended: it is over: what is held back of its header goes on.
+        """
+        self._tls_required.add(chunk)
+        header = self._header
+        chunk = header.end() if ended else header.pass_on(chunk)
+        if not chunk or self._staged is None:
             return  # without space; the peer has to be heard out before it can be told
         try:
             await self._staged.write(chunk)
@@ -289,9 +290,8 @@ class Reception:
         """
         transaction, header = self.transaction, self._header
         assert transaction is not None
-        rest = header.end()
-        if rest:  # there was nothing but a header
-            await self._write(rest)
+        if header.is_open:  # there was nothing but a header
+            await self.body(b"", ended=True)
         refusal = event.refusal or self._refusal
         if self._too_large and refusal is TOO_LARGE:
             refusal = await self._refuse_too_large(connection, event.size)
