@@ -7,6 +7,7 @@ from harakatls.hooks.asking import HookFailed, ask, nonsense
 from harakatls.hooks.stages import Stages
 from harakatls.mail.route import NextHop
 from harakatls.queued import Delayed, Delivered, Failed, QueuedMessage
+from harakatls.smtp.reply import Reply
 
 
 class DeliveryStages(Stages):
@@ -35,10 +36,27 @@ class DeliveryStages(Stages):
                 seconds = await ask(hook, self._clock, queued)
             except HookFailed:
                 continue
-            if isinstance(seconds, int | float) and seconds == seconds:  # no NaN
+            if _is_time(seconds):
                 return float(seconds)
             if seconds is not None:
                 nonsense(hook, seconds, queued)
+        return None
+
+    async def delay(
+        self, queued: QueuedMessage, delayed: tuple[Delayed, ...]
+    ) -> float | Reply | None:
+        """As `IDelayHook.delay`. Whoever fails to answer changes nothing."""
+        for hook in self._hooks["delay"]:
+            try:
+                answer = await ask(hook, self._clock, queued, delayed)
+            except HookFailed:
+                continue
+            if isinstance(answer, Reply) and answer.is_permanent:
+                return answer
+            if _is_time(answer):
+                return float(answer)
+            if answer is not None:
+                nonsense(hook, answer, queued, delayed)
         return None
 
     async def bounce(self, queued: QueuedMessage, failed: tuple[Failed, ...]) -> bool:
@@ -62,3 +80,8 @@ class DeliveryStages(Stages):
     def failed(self, queued: QueuedMessage, outcome: Failed) -> Coroutine[Any, Any, None]:
         """Tell everybody."""
         return self._tell("failed", queued, outcome)
+
+
+def _is_time(answer: object) -> bool:
+    """Seconds; C{True}, which Python takes for one, is a mistake, and so is NaN."""
+    return type(answer) in (int, float) and answer == answer

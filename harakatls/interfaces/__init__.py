@@ -14,7 +14,13 @@ from harakatls.interfaces.authentication import (
     IUsersHook,
 )
 from harakatls.interfaces.back_ends import BackEndFailed, IBackEnd, IBackEnds
-from harakatls.interfaces.delivery import IBounceHook, IDeliveryObserver, IRouteHook, ISendHook
+from harakatls.interfaces.delivery import (
+    IBounceHook,
+    IDelayHook,
+    IDeliveryObserver,
+    IRouteHook,
+    ISendHook,
+)
 from harakatls.interfaces.dns import IResolver, NoSuchDomain, ResolutionFailed
 from harakatls.interfaces.plugins import IAskedLast, IPluginFactory, SendEmail, Site
 from harakatls.interfaces.reception import (
@@ -60,6 +66,7 @@ __all__ = [
     "ICertificateHook",
     "IConnectHook",
     "IDataHook",
+    "IDelayHook",
     "IDeliveryObserver",
     "IDisconnectHook",
     "IHelloHook",

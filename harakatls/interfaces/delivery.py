@@ -4,6 +4,7 @@ from zope.interface import Interface
 
 from harakatls.mail.route import NextHop
 from harakatls.queued import Delayed, Delivered, Failed, QueuedMessage
+from harakatls.smtp.reply import Reply
 
 
 class IRouteHook(Interface):
@@ -20,6 +21,18 @@ class ISendHook(Interface):
         """
         @return: seconds until it is asked about again; the attempt is not made, and not counted.
             None lets it go: the next plugin is asked.
+        """
+
+
+class IDelayHook(Interface):
+    """Asked behind an attempt after which some of a message is to wait (Haraka's deferred)."""
+
+    async def delay(queued: QueuedMessage, delayed: tuple[Delayed, ...]) -> float | Reply | None:
+        """
+        @param queued: as it will be recorded, to be tried again at C{queued.due}.
+        @return: seconds until it is tried again, in place of those; or, to give these recipients
+            up, a reply (5yz) which their sender is told. None leaves it to the next plugin, then
+            to temp_fail_intervals. There is no way to drop mail without a word.
         """
 
 

@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from harakatls.interfaces import ISpool, SpoolDamaged, SpoolFull
+from harakatls.outbound.deferral import DelayAskers, deferred
 from harakatls.outbound.delivery import HeldBack, Result
 from harakatls.outbound.dsn import Reporter, report_envelope
 from harakatls.outbound.log import log_given_up
@@ -25,7 +26,7 @@ NOT_REPORTED = 60.0  # seconds until a message is tried again whose report could
 NOT_MADE = 3600.0  # the same where it could not be made, by a mistake that may be made again
 
 
-class Observers(Takers, Protocol):
+class Observers(Takers, DelayAskers, Protocol):
     """What is needed of `hooks.chain.HookChain`."""
 
     def bounce(self, queued: QueuedMessage, failed: tuple[Failed, ...]) -> Awaitable[bool]: ...
@@ -74,6 +75,9 @@ class Recorder:
         settled = queued.after_attempt(outcomes, attempt, now if due is None else due)
         if due is None:
             log_given_up(settled, outcomes, now)
+        elif not result.interrupted:
+            outcomes, due = await deferred(self.observers, settled, outcomes, now)
+            settled = queued.after_attempt(outcomes, attempt, due)
         warns = not result.interrupted and warning_is_due(queued, self.delay_warning_time, now)
         if warns and settled.pending:
             settled = evolve(settled, warned=True)

@@ -97,6 +97,9 @@ class Deaf:
 
     delayed = failed = delivered
 
+    async def delay(self, queued: QueuedMessage, delayed: Any) -> None:
+        return None
+
     async def bounce(self, queued: QueuedMessage, failed: Any) -> bool:
         return True
 

@@ -39,6 +39,9 @@ class Diary:
     def __init__(self) -> None:
         self.entries: list[str] = []
 
+    async def delay(self, queued: QueuedMessage, delayed: tuple[Delayed, ...]) -> None:
+        return None
+
     async def bounce(self, queued: QueuedMessage, failed: tuple[Failed, ...]) -> bool:
         return True
 

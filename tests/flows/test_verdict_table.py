@@ -37,7 +37,7 @@ ROW = re.compile(
     r"^(\w+(?:, relaying)?) +([A-Z]\w+|whatever) +(\d{3} .*?) +(no|any|354|\dyz) +(\w+)$",
     re.MULTILINE,
 )
-OF_DELIVERY = {"route", "send", "bounce", "delivered", "delayed", "failed"}
+OF_DELIVERY = {"route", "send", "bounce", "delay", "delivered", "delayed", "failed"}
 OF_LOGIN = {"mechanisms", "secret", "certificate"}  # facts are asked for, not verdicts
 TIMEOUT = 7.0
 SMALL = 20  # octets: less than MESSAGE has

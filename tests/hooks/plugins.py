@@ -14,6 +14,7 @@ from harakatls.interfaces import (
     ICertificateHook,
     IConnectHook,
     IDataHook,
+    IDelayHook,
     IDeliveryObserver,
     IDisconnectHook,
     IHelloHook,
@@ -50,6 +51,7 @@ Answer = Callable[..., Awaitable[Any]]
     IUnrecognizedHook,
     IVerifyHook,
     IBounceHook,
+    IDelayHook,
     ISendHook,
     IConnectHook,
     IRelayHook,
@@ -166,6 +168,9 @@ class Everything:
 
     async def send(self, queued: Any) -> Any:
         return await self._answer("send", None, queued)
+
+    async def delay(self, queued: Any, delayed: Any) -> Any:
+        return await self._answer("delay", None, queued, delayed)
 
     async def bounce(self, queued: Any, failed: Any) -> Any:
         return await self._answer("bounce", True, queued, failed)

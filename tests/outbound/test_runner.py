@@ -93,6 +93,8 @@ class Observed:
         self.verdict: Verdict = CONTINUE  # of the queue plugins
         self.taken: list[bytes] = []
         self.bounces = True  # what is said to bounces
+        self.delays: list[float | Reply | None] = []  # and to delays, in order; then nothing
+        self.asked: list[tuple[QueuedMessage, tuple[Delayed, ...]]] = []  # about delays
 
     async def queue(
         self, connection: Connection, transaction: Transaction, message: IStagedMessage
@@ -103,6 +105,12 @@ class Observed:
         body = message.open()
         self.taken.append(await body.read(body.size))
         return self.verdict
+
+    async def delay(
+        self, queued: QueuedMessage, delayed: tuple[Delayed, ...]
+    ) -> float | Reply | None:
+        self.asked.append((queued, delayed))
+        return self.delays.pop(0) if self.delays else None
 
     async def bounce(self, queued: QueuedMessage, failed: tuple[Failed, ...]) -> bool:
         return self.bounces
