@@ -71,7 +71,8 @@ class Connection:
         was not offered to it (RFC 5321 section 3.1, RFC 2920).
     @ivar peer: where a proxy in front, or XCLIENT, has told an address, it is that.
     @ivar local: the address that the peer has connected to, which may be that of a proxy.
-    @ivar peer_name: the peer's name, as XCLIENT told it; None where nobody did.
+    @ivar peer_name: the peer's name, as XCLIENT told it or a plugin has found it in the DNS; None
+        where it is not known. A host name in ASCII.
     @ivar proxied_by: the proxy that has passed the connection on with a PROXY header; the same as
         *peer* where it did not tell for whom. None without one.
     @ivar xclient_by: who told all that by XCLIENT; None where nobody did.

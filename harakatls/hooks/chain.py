@@ -4,10 +4,12 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from attrs import evolve
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 
+from harakatls.config.hosts import host_name
 from harakatls.connection import Connection, Hello, Transaction
-from harakatls.hooks.asking import HookFailed, ask, nonsense
+from harakatls.hooks.asking import HookCancelled, HookFailed, ask, nonsense
 from harakatls.hooks.deliveries import DeliveryStages
 from harakatls.hooks.stages import LoadedPlugin
 from harakatls.hooks.users import Users
@@ -16,6 +18,8 @@ from harakatls.mail.envelope import Recipient
 from harakatls.smtp.capabilities import Capabilities
 from harakatls.smtp.reply import Reply
 from harakatls.verdict import Accept, Continue, TempFail, Verdict
+
+MOST_SHOWN = 100  # characters, of what is no name
 
 NOBODY_QUEUED = TempFail(Reply.of(451, "4.3.0", "Queuing declined or disabled, try later"))
 
@@ -50,6 +54,32 @@ class HookChain(DeliveryStages):
         self.users = Users(self._hooks, clock)
 
     # -- the stages of a connection ---------------------------------------------------------
+
+    async def peer_name(self, connection: Connection) -> str | None:
+        """
+        The name that is known already, else as `IPeerNameHook.peer_name`.
+
+        @raise CancelledError: the peer has gone, so that nobody else is to be asked about it.
+        """
+        if connection.peer_name is not None or connection.is_anonymous:
+            return connection.peer_name  # that of a proxy would be taken for its client's
+        for hook in self._hooks["peer_name"]:
+            try:
+                found = await ask(hook, self._clock, connection)
+            except HookCancelled:
+                raise CancelledError from None
+            except HookFailed:
+                continue
+            if found is None:
+                continue
+            # It is shown to the peer, in the header and in the log.
+            try:
+                if isinstance(found, str) and found.isascii():
+                    return host_name(found)
+            except ValueError:
+                pass
+            nonsense(hook, found[:MOST_SHOWN] if isinstance(found, str) else found, connection)
+        return None
 
     def connect(self, connection: Connection) -> Coroutine[Any, Any, Verdict]:
         """As `IConnectHook.connect`; CONTINUE where nobody has an opinion."""

@@ -24,6 +24,7 @@ from harakatls.interfaces import (
     IMessageHook,
     INoopHook,
     IPasswordHook,
+    IPeerNameHook,
     IQueueHook,
     IQuitHook,
     IRcptHook,
@@ -52,6 +53,7 @@ from harakatls.verdict import (
 )
 
 STAGES: tuple[tuple[str, type[Interface]], ...] = (
+    ("peer_name", IPeerNameHook),
     ("connect", IConnectHook),
     ("relaying", IRelayHook),
     ("hello", IHelloHook),

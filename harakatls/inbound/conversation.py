@@ -16,7 +16,7 @@ from harakatls.inbound.authentication import Authentication
 from harakatls.inbound.channel import Channel
 from harakatls.inbound.dialogue import Dialogue
 from harakatls.inbound.failed_logins import FailedLogins
-from harakatls.inbound.log import by_proxy
+from harakatls.inbound.log import by_name, by_proxy
 from harakatls.inbound.pace import Pace
 from harakatls.inbound.reception import Reception
 from harakatls.inbound.settings import InboundSettings
@@ -233,12 +233,14 @@ class Conversation:
         connection = dialogue.connection
         hello, secured = connection.hello, connection.secured
         log.info(
-            "{id} {peer}{by_proxy} helo={hello} tls={tls} cipher={cipher} verified={verified} "
-            "messages={messages} recipients={recipients} errors={errors} octets={octets} "
-            "seconds={seconds:.3f}{early}: {outcome}",
+            "{id} {peer}{by_name}{by_proxy} helo={hello} tls={tls} cipher={cipher} "
+            "verified={verified} messages={messages} recipients={recipients} errors={errors} "
+            "octets={octets} seconds={seconds:.3f}{early}: {outcome}",
             id=connection.id,
             peer=connection.peer,
             local=connection.local,
+            by_name=by_name(connection),
+            peer_name=connection.peer_name,
             by_proxy=by_proxy(connection),
             proxied_by=connection.proxied_by,
             xclient_by=connection.xclient_by,

@@ -98,6 +98,9 @@ class Dialogue(Manners):
 
     async def _greeting(self) -> Reply:
         """What the hooks make of who has come."""
+        if "peer_name" in self._chain.hooked:
+            name = await self._chain.peer_name(self.connection)
+            self.connection = evolve(self.connection, peer_name=name)
         connection = self.connection
         required = self._tls is not None and self._tls.requires(connection)
         # Without a certificate it is our fault: then no mail is to be returned to its sender.

@@ -42,6 +42,11 @@ def secured_words(summary: TLSSummary) -> str:
     return " ".join(words)
 
 
+def by_name(connection: Connection) -> str:
+    """What the peer is called, with a blank before; "" where nobody knows."""
+    return "" if connection.peer_name is None else f" name={connection.peer_name}"
+
+
 def by_proxy(connection: Connection) -> str:
     """Who has told the peer's address, with a blank before; "" where nobody did."""
     proxy, speaker = connection.proxied_by, connection.xclient_by

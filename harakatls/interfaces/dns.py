@@ -1,4 +1,4 @@
-"""Looks mail routes up."""
+"""Looks mail routes and the names of peers up."""
 
 from zope.interface import Interface
 
@@ -6,7 +6,7 @@ from harakatls.mail.route import MailExchanger
 
 
 class IResolver(Interface):
-    """Looks mail routes up."""
+    """Looks mail routes and the names of peers up."""
 
     async def mx(domain: str) -> tuple[MailExchanger, ...]:
         """
@@ -20,6 +20,18 @@ class IResolver(Interface):
         @return: IPv6 and IPv4 addresses as text; empty where there are none.
         @raise NoSuchDomain: the name does not exist.
         @raise ResolutionFailed: nobody knows at present.
+        """
+
+    async def names(address: str) -> tuple[str, ...]:
+        """
+        What an address is called (PTR). Whoever has the address may write there what he likes: a
+        name is his only if `addresses` of it has the address.
+
+        @return: names as `harakatls.config.hosts.host_name` has them; what is no host name is left
+            out. Empty where there are none.
+        @raise NoSuchDomain: the address has no name.
+        @raise ResolutionFailed: nobody knows at present.
+        @raise ValueError: *address* is none.
         """
 
 

@@ -9,6 +9,18 @@ from harakatls.smtp.capabilities import Capabilities
 from harakatls.verdict import Refusal, Verdict
 
 
+class IPeerNameHook(Interface):
+    """Asked before `IConnectHook`, where nobody has told the peer's name (Haraka's lookup_rdns)."""
+
+    async def peer_name(connection: Connection) -> str | None:
+        """
+        The peer is greeted when all is known, so this is not to take long.
+
+        @return: a host name in ASCII, to be shown and trusted as the peer's; None where it is not
+            known. The first name counts. A hook that fails knows none.
+        """
+
+
 class IConnectHook(Interface):
     """Asked when a peer has connected, before the greeting."""
 

@@ -1,4 +1,4 @@
-"""Looks mail routes up in the DNS, over twisted.names."""
+"""Looks mail routes and the names of peers up in the DNS, over twisted.names."""
 
 from collections.abc import Callable, Coroutine, Sequence
 from ipaddress import IPv4Address, IPv6Address
@@ -12,6 +12,7 @@ from twisted.names import client, dns, hosts, resolve
 from twisted.names.error import DNSNameError, DomainError, ResolverError
 from zope.interface import implementer
 
+from harakatls.config.hosts import host_address, host_name
 from harakatls.interfaces import IResolver, NoSuchDomain, ResolutionFailed
 from harakatls.mail.route import MailExchanger
 
@@ -86,6 +87,14 @@ class DNSResolver:
                     raise problem
         return ()
 
+    async def names(self, address: str) -> tuple[str, ...]:
+        """As `IResolver.names`; each of them once."""
+        # RFC 2317: where a network is not cut at an octet, each of its addresses is an alias.
+        reverse = host_address(address).reverse_pointer
+        records = await self._lookup(reverse, dns.PTR, self._client.lookupPointer)
+        names = dict.fromkeys(_host_name(record.name.name) for record in records)
+        return tuple(name for name in names if name is not None)
+
     async def _family(self, host: str, kind: int, look_up: _Look) -> tuple[str, ...] | Exception:
         try:
             records = await self._lookup(host, kind, look_up)
@@ -117,12 +126,12 @@ class DNSResolver:
 
         A recursive server mostly gives the whole chain of CNAMEs at once; then it is one question.
         """
-        asked, ttl = name, LONGEST_TTL
+        asked, ttl = name.lower(), LONGEST_TTL
         for _ in range(MOST_ALIASES):
             answers, authority = await self._response(asked, look_up)
             names = _aliases(asked, answers)
             # What a server says of names that were not asked for is not believed.
-            to_the_point = [r for r in answers if str(r.name).lower() in names]
+            to_the_point = [r for r in answers if _text(r.name) in names]
             ttl = min([ttl, *(float(r.ttl) for r in to_the_point)])
             records = tuple(r.payload for r in to_the_point if r.type == kind)
             if records:
@@ -135,20 +144,30 @@ class DNSResolver:
     async def _response(self, name: str, look_up: _Look) -> tuple[_Section, _Section]:
         try:
             answers, authority, _ = await _apart(
-                look_up(name.encode(), timeout=RETRY_AFTER), TIME_LIMIT, self._clock
+                look_up(_octets(name), timeout=RETRY_AFTER), TIME_LIMIT, self._clock
             )
         except DNSNameError:
-            raise NoSuchDomain(name) from None
+            raise NoSuchDomain(_told(name)) from None
         except defer.TimeoutError:
-            raise ResolutionFailed(f"{name}: no answer from the DNS") from None
+            raise ResolutionFailed(f"{_told(name)}: no answer from the DNS") from None
         except _FAILURES as problem:
             reason = type(problem).__name__.removeprefix("DNS").removesuffix("Error")
-            raise ResolutionFailed(f"{name}: the DNS failed ({reason})") from None
+            raise ResolutionFailed(f"{_told(name)}: the DNS failed ({reason})") from None
         return answers, authority
 
 
 class DNSClient(client.Resolver):
-    """As Twisted's. An answer over TCP is not asked for again because it says it is truncated."""
+    """
+    As Twisted's. An answer over TCP is not asked for again because it says it is truncated, and a
+    question that cannot be sent is an answer.
+    """
+
+    def queryUDP(self, queries: Any, timeout: Any = None) -> Any:
+        """As of the base class, which would wait for ever for the answer if this raised."""
+        try:
+            return super().queryUDP(queries, timeout)  # type: ignore[no-untyped-call]
+        except Exception as problem:  # no file descriptor is left, or this is no name
+            return defer.fail(ResolverError(str(problem)))
 
     def filterAnswers(self, message: Any) -> Any:
         """As of the base class; what is truncated over UDP is asked for over TCP."""
@@ -219,12 +238,33 @@ def _host(name: bytes) -> str | None:
     return text if text.isprintable() and " " not in text else None
 
 
+def _host_name(name: bytes) -> str | None:
+    """As `harakatls.config.hosts.host_name`; None where it is no host name in ASCII."""
+    try:
+        return host_name(name.decode("ascii"))
+    except ValueError:
+        return None
+
+
+def _text(name: Any) -> str:
+    """Of a dns.Name, which may hold any octet; lower case, to be compared."""
+    return bytes(name.name).lower().decode("latin-1")
+
+
+def _octets(name: str) -> bytes:
+    """As `_text` has it, back."""
+    return name.encode("latin-1")
+
+
+def _told(name: str) -> str:
+    """An alias is what its zone says, and the reason is for the log and for the sender."""
+    return name.encode("unicode_escape").decode()
+
+
 def _aliases(name: str, answers: _Section) -> list[str]:
-    """*name* and what it is an alias of, one after the other; each of them once."""
-    targets = {
-        str(r.name).lower(): str(r.payload.name).lower() for r in answers if r.type == dns.CNAME
-    }
-    names = [name.lower()]
+    """*name*, in lower case, and what it is an alias of, one after the other; each once."""
+    targets = {_text(r.name): _text(r.payload.name) for r in answers if r.type == dns.CNAME}
+    names = [name]
     while names[-1] in targets:
         names.append(targets.pop(names[-1]))
     return names

@@ -104,11 +104,13 @@ class FixedResolver:
 
     @ivar exchangers: by domain: (preference, host) pairs, or the exception to be raised.
     @ivar hosts: by name: addresses, or the exception to be raised.
-    @ivar asked: the names that were looked up, in order, as ("mx", domain) and ("address", host).
+    @ivar pointers: by address: names, or the exception to be raised.
+    @ivar asked: what was looked up, in order: ("mx", domain), ("address", host), ("name", address).
     """
 
     exchangers: Mapping[str, Sequence[tuple[int, str]] | Exception] = Factory(dict)
     hosts: Mapping[str, Sequence[str] | Exception] = Factory(dict)
+    pointers: Mapping[str, Sequence[str] | Exception] = Factory(dict)
     asked: list[tuple[str, str]] = field(init=False, factory=list)
 
     async def mx(self, domain: str) -> tuple[MailExchanger, ...]:
@@ -124,12 +126,21 @@ class FixedResolver:
     async def addresses(self, host: str) -> tuple[str, ...]:
         """As `IResolver.addresses`."""
         self.asked.append(("address", host))
-        found = self.hosts.get(host)
-        if found is None:
-            raise NoSuchDomain(host)
-        if isinstance(found, Exception):
-            raise found
-        return tuple(found)
+        return _found(self.hosts, host)
+
+    async def names(self, address: str) -> tuple[str, ...]:
+        """As `IResolver.names`."""
+        self.asked.append(("name", address))
+        return _found(self.pointers, address)
+
+
+def _found(records: Mapping[str, Sequence[str] | Exception], key: str) -> tuple[str, ...]:
+    found = records.get(key)
+    if found is None:
+        raise NoSuchDomain(key)
+    if isinstance(found, Exception):
+        raise found
+    return tuple(found)
 
 
 def run(coroutine: Any, *then: Callable[[], object]) -> "Deferred[Any]":

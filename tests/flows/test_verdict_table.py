@@ -38,7 +38,8 @@ ROW = re.compile(
     re.MULTILINE,
 )
 OF_DELIVERY = {"route", "send", "bounce", "delay", "delivered", "delayed", "failed"}
-OF_LOGIN = {"mechanisms", "secret", "certificate"}  # facts are asked for, not verdicts
+# Facts are asked for, not verdicts.
+OF_FACTS = {"peer_name", "mechanisms", "secret", "certificate"}
 TIMEOUT = 7.0
 SMALL = 20  # octets: less than MESSAGE has
 
@@ -190,7 +191,7 @@ class VerdictTableTests(SynchronousTestCase):
         for row in ROWS:
             if row.stage == row.hook:
                 documented.setdefault(row.hook, []).append(row.verdict)
-        self.assertEqual(documented.keys(), {s for s, _ in STAGES} - OF_DELIVERY - OF_LOGIN)
+        self.assertEqual(documented.keys(), {s for s, _ in STAGES} - OF_DELIVERY - OF_FACTS)
         for hook, verdicts in documented.items():
             self.assertIn(verdicts, (["whatever"], ["True", "whatever"], list(VERDICTS)), hook)
         self.assertEqual(SAID.keys(), {row.stage for row in ROWS})

@@ -22,6 +22,7 @@ from harakatls.interfaces import (
     IMessageHook,
     INoopHook,
     IPasswordHook,
+    IPeerNameHook,
     IQueueHook,
     IQuitHook,
     IRcptHook,
@@ -53,6 +54,7 @@ Answer = Callable[..., Awaitable[Any]]
     IBounceHook,
     IDelayHook,
     ISendHook,
+    IPeerNameHook,
     IConnectHook,
     IRelayHook,
     IHelloHook,
@@ -90,6 +92,9 @@ class Everything:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def peer_name(self, connection: Any) -> Any:
+        return await self._answer("peer_name", None, connection)
 
     async def connect(self, connection: Any) -> Any:
         return await self._answer("connect", CONTINUE, connection)

@@ -85,7 +85,11 @@ class GreetingTests(SynchronousTestCase):
         asked = [stage for stage, _ in plugin.asked]
         self.assertEqual(asked.count("relaying"), 1)
         self.assertTrue(
-            all(a[0].relaying for s, a in plugin.asked if s not in ("connect", "relaying"))
+            all(
+                a[0].relaying
+                for s, a in plugin.asked
+                if s not in ("peer_name", "connect", "relaying")
+            )
         )
 
 

@@ -91,6 +91,13 @@ class ReceivedTests(SynchronousTestCase):
         peer = connection(peer=Endpoint("2001:db8::1", 1))
         self.assertIn("([IPv6:2001:db8::1])", received(peer))
 
+    def test_name_of_peer(self) -> None:
+        """What the peer calls itself, then what the DNS calls it (RFC 5321 section 4.4)."""
+        for host, literal in (("192.0.2.10", "192.0.2.10"), ("2001:db8::1", "IPv6:2001:db8::1")):
+            peer = connection(peer=Endpoint(host, 1), peer_name="host.example")
+            begin = f"from client.example (host.example [{literal}]) by mx.example "
+            self.assertTrue(value(received(peer)).startswith(begin), received(peer))
+
     def test_null_reverse_path(self) -> None:
         """A bounce has no sender."""
         field = received(connection(), transaction(envelope=envelope(sender=None)))

@@ -1,10 +1,12 @@
 """The DNS, with a client of twisted.names that answers from a table."""
 
+import errno
 from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
 from twisted.names import dns
 from twisted.names.error import DNSNameError, DNSServerError
@@ -13,7 +15,7 @@ from zope.interface.verify import verifyObject
 
 from harakatls.interfaces import IResolver, NoSuchDomain, ResolutionFailed
 from harakatls.mail.route import MailExchanger
-from harakatls.outbound.resolver import TIME_LIMIT, DNSResolver, together
+from harakatls.outbound.resolver import TIME_LIMIT, DNSClient, DNSResolver, together
 
 Records = Sequence[tuple[str, Any]]
 
@@ -31,7 +33,7 @@ class Table:
         self.asked: list[tuple[str, int]] = []
 
     def _look_up(self, octets: bytes, kind: int) -> "Deferred[Any]":
-        name = octets.decode()
+        name = octets.decode("latin-1")
         self.asked.append((name, kind))
         found = self.answers.get((name, kind), ())
         if isinstance(found, Deferred):
@@ -49,6 +51,9 @@ class Table:
 
     def lookupAddress(self, name: bytes, timeout: Any = None) -> "Deferred[Any]":
         return self._look_up(name, dns.A)
+
+    def lookupPointer(self, name: bytes, timeout: Any = None) -> "Deferred[Any]":
+        return self._look_up(name, dns.PTR)
 
     def lookupIPV6Address(self, name: bytes, timeout: Any = None) -> "Deferred[Any]":
         return self._look_up(name, dns.AAAA)
@@ -171,6 +176,106 @@ class AliasTests(ResolverTestCase):
             }
         )
         self.failureResultOf(self.mx(resolver), ResolutionFailed)
+
+
+class NameTests(ResolverTestCase):
+    """PTR, and names that are none."""
+
+    REVERSE = "1.2.0.192.in-addr.arpa"
+    REVERSE_V6 = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa"
+    ODD = (b"a\r\nb.example", b"a b.example", b"j\xc3\xb6rg.example", b"[192.0.2.1]", b"192.0.2.1")
+    LONG = (b"", b".".join([b"a" * 60] * 5), b"a" * 64 + b".example", b"a..example", b"(x).example")
+
+    def names(self, resolver: DNSResolver, address: str = "192.0.2.1") -> Any:
+        return Deferred.fromCoroutine(resolver.names(address))
+
+    def pointers(self, *names: bytes | str, owner: str = REVERSE) -> Any:
+        return [(owner, dns.Record_PTR(name)) for name in names]
+
+    def test_names(self) -> None:
+        """In one spelling, each of them once, for both families; IPv4 within IPv6 is IPv4."""
+        for address, reverse in (
+            ("192.0.2.1", self.REVERSE),
+            ("::ffff:192.0.2.1", self.REVERSE),
+            ("2001:db8::1", self.REVERSE_V6),
+        ):
+            found = self.pointers("A.Example.", "b.example", "a.example", owner=reverse)
+            resolver = self.resolver({(reverse, dns.PTR): found})
+            names = self.successResultOf(self.names(resolver, address))
+            self.assertEqual(names, ("a.example", "b.example"))
+        self.failureResultOf(self.names(resolver, "a.example"), ValueError)
+
+    def test_what_is_no_name(self) -> None:
+        """Whoever has an address writes there what he likes."""
+        found = self.pointers(*self.ODD, *self.LONG, "a.example")
+        resolver = self.resolver({(self.REVERSE, dns.PTR): found})
+        self.assertEqual(self.successResultOf(self.names(resolver)), ("a.example",))
+
+    def test_part_of_a_network(self) -> None:
+        """The address is an alias (RFC 2317), of what is no host name."""
+        classless = "1.0/25.2.0.192.in-addr.arpa"
+        alias = (self.REVERSE, dns.Record_CNAME(classless))
+        resolver = self.resolver(
+            {
+                (self.REVERSE, dns.PTR): [alias],
+                (classless, dns.PTR): self.pointers("a.example", owner=classless),
+            }
+        )
+        self.assertEqual(self.successResultOf(self.names(resolver)), ("a.example",))
+
+    def test_none(self) -> None:
+        """As for all names."""
+        self.assertEqual(self.successResultOf(self.names(self.resolver())), ())
+        for raised, expected in (
+            (DNSNameError(), NoSuchDomain),
+            (DNSServerError(), ResolutionFailed),
+        ):
+            resolver = self.resolver({(self.REVERSE, dns.PTR): raised})
+            self.failureResultOf(self.names(resolver), expected)
+
+    def test_octets_beyond_ascii(self) -> None:
+        """A hostile zone is no mistake of the server, wherever they stand."""
+        odd = b"\xff.example"
+        alias = (self.REVERSE, dns.Record_CNAME(odd))
+        answers: list[tuple[Any, tuple[str, ...]]] = [
+            ([(odd, dns.Record_PTR("x.example")), *self.pointers("a.example")], ("a.example",)),
+            ([alias, (odd, dns.Record_PTR("a.example"))], ("a.example",)),
+            ([alias], ()),
+        ]
+        for records, expected in answers:
+            resolver = self.resolver({(self.REVERSE, dns.PTR): records})
+            self.assertEqual(self.successResultOf(self.names(resolver)), expected)
+
+    def test_reason(self) -> None:
+        """The alias of a hostile zone does not end the line that tells of it."""
+        alias = [("a.example", dns.Record_CNAME(b"x\r\nX-Evil: \x1b[2J\xff"))]
+        odd = ("x\r\nx-evil: \x1b[2j\xff", dns.MX)
+        for raised, expected in (
+            (DNSNameError(), NoSuchDomain),
+            (DNSServerError(), ResolutionFailed),
+            (DeferredTimeout(), ResolutionFailed),
+        ):
+            resolver = self.resolver({("a.example", dns.MX): alias, odd: raised})
+            problem = str(self.failureResultOf(self.mx(resolver), expected).value)
+            self.assertTrue(problem.isascii() and problem.isprintable(), problem)
+
+
+class NoSocketReactor(Clock):
+    """No file descriptor is left."""
+
+    def listenUDP(self, *_: Any, **__: Any) -> Any:
+        raise CannotListenError("", 0, OSError(errno.EMFILE, "Too many open files"))
+
+
+class ClientTests(SynchronousTestCase):
+    def test_question_that_cannot_be_sent(self) -> None:
+        """Each of them fails at once; the second one does not wait for an answer to the first."""
+        reactor: Any = NoSocketReactor()
+        client: Any = DNSClient(servers=[("127.0.0.1", 53)], reactor=reactor)
+        resolver = DNSResolver(client, reactor)
+        for _ in range(2):
+            asked = Deferred.fromCoroutine(resolver.mx("a.example"))
+            self.failureResultOf(asked, ResolutionFailed)
 
 
 class AddressTests(ResolverTestCase):

@@ -58,6 +58,7 @@ class FixedResolverTests(SynchronousTestCase):
         resolver = FixedResolver(
             {"a.example": [(10, "mx.example")], "b.example": ResolutionFailed("away")},
             {"mx.example": ["192.0.2.1"]},
+            {"192.0.2.1": ["mx.example"], "192.0.2.2": ResolutionFailed("away")},
         )
         verifyObject(IResolver, resolver)
         (found,) = self.successResultOf(Deferred.fromCoroutine(resolver.mx("a.example")))
@@ -68,6 +69,10 @@ class FixedResolverTests(SynchronousTestCase):
         self.assertEqual(
             self.successResultOf(Deferred.fromCoroutine(resolver.mx("mx.example"))), ()
         )
+        names = self.successResultOf(Deferred.fromCoroutine(resolver.names("192.0.2.1")))
+        self.assertEqual(names, ("mx.example",))
+        for address, problem in (("192.0.2.2", ResolutionFailed), ("192.0.2.3", NoSuchDomain)):
+            self.failureResultOf(Deferred.fromCoroutine(resolver.names(address)), problem)
 
 
 class NetworkTestCase(SynchronousTestCase):

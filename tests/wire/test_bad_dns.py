@@ -11,6 +11,8 @@ from harakatls.interfaces import NoSuchDomain, ResolutionFailed
 from harakatls.mail.route import MailExchanger
 from harakatls.outbound import resolver
 from harakatls.outbound.resolver import DNSClient, DNSResolver
+from harakatls.plugins.lookup_rdns import ReverseLookup
+from harakatls.testing.values import connection
 from tests.wire.dns_server import Answers, LyingServer, reply
 
 DOMAIN = "recipient.example"
@@ -136,10 +138,55 @@ class BadDNSTests(TestCase):
         _, asking = self.serve(half)
         self.assertEqual(await asking.addresses("mx.example"), ("192.0.2.1",))
 
+    async def test_names_of_peers(self) -> None:
+        """Of all that a hostile zone calls an address, a host name that leads back is believed."""
+        reverse = "10.2.0.192.in-addr.arpa"
+        lies: tuple[bytes, ...] = (
+            b"a\r\nX-Evil: 1",
+            b"\xff.example",
+            b"localhost",
+            b"[192.0.2.10]",
+        )
+
+        def hostile(question: dns.Message, _: bool) -> list[bytes]:
+            (query,) = question.queries
+            if query.type == dns.PTR:
+                called = (*lies, b"mx.bank.example", b"Host.Example.")
+                return [reply(question, *((reverse, dns.Record_PTR(name)) for name in called))]
+            if query.type == dns.A and query.name.name == b"host.example":
+                return [reply(question, ("host.example", dns.Record_A("192.0.2.10")))]
+            return [reply(question)]
+
+        server, asking = self.serve(hostile)
+        plugin = ReverseLookup(asking, _reactor, 3.0)
+        self.assertEqual(await plugin.peer_name(connection()), "host.example")
+        names = {name for name, _, _ in server.asked}
+        self.assertEqual(names, {reverse, "mx.bank.example", "host.example"})
+
+    async def test_names_of_silent_zones(self) -> None:
+        """A crowd of names, aliases in a circle, and silence, cost little time."""
+        crowd = [dns.Record_PTR(f"n{number}.example") for number in range(1500)]
+        circle = [("x.example", dns.Record_CNAME("10.2.0.192.in-addr.arpa"))]
+
+        def answer(question: dns.Message, over_tcp: bool, first: Any) -> list[bytes]:
+            name = str(question.queries[0].name)
+            if name.endswith(".arpa"):
+                if not over_tcp:
+                    return [reply(question, trunc=1)]
+                return [reply(question, *((name, payload) for payload in first), *circle)]
+            return []
+
+        for first in (crowd, [dns.Record_CNAME("x.example")]):
+            _, asking = self.serve(lambda q, tcp, first=first: answer(q, tcp, first))  # type: ignore
+            plugin = ReverseLookup(asking, _reactor, 0.5)
+            began = _reactor.seconds()
+            self.assertIsNone(await plugin.peer_name(connection()))
+            self.assertLess(_reactor.seconds() - began, 5)
+
 
 async def _stop(server: LyingServer, client: Any) -> None:
-    for connection in tuple(client.connections):
-        connection.transport.abortConnection()
+    for each in tuple(client.connections):
+        each.transport.abortConnection()
     for call in _reactor.getDelayedCalls():
         if call.active():  # of questions over TCP that nobody waits for
             call.cancel()

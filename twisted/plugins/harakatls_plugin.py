@@ -12,6 +12,7 @@ harakatls = ServiceMaker(
 )
 
 tls = PluginFactory("tls", "harakatls.plugins.tls:load")
+lookup_rdns = PluginFactory("lookup_rdns", "harakatls.plugins.lookup_rdns:load")
 xclient = PluginFactory("xclient", "harakatls.plugins.xclient:load")
 aliases = PluginFactory("aliases", "harakatls.plugins.aliases:load")
 signatures = PluginFactory("data.signatures", "harakatls.plugins.signatures:load")
