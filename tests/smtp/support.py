@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from attrs import evolve
 from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.mail.address import parse_address
 from harakatls.mail.envelope import Recipient
@@ -39,7 +40,11 @@ SEND_IT = Reply.of(354, None, "Send it")
 BYE = Reply.of(221, "2.0.0", "Bye")
 NO = Reply.of(550, "5.7.1", "No")
 
-_ENVELOPE = ("EHLO client.example", "MAIL FROM:<>", "RCPT TO:<postmaster>")
+EHLO = b"EHLO client.example\r\n"
+ENVELOPE = b"MAIL FROM:<joe@client.example>\r\nRCPT TO:<ann@mx.example>\r\nDATA\r\n"
+MESSAGE = b"Subject: x\r\n\r\nbody\r\n"
+
+_TO_RCPT = ("EHLO client.example", "MAIL FROM:<>", "RCPT TO:<postmaster>")
 
 LIMITS = SessionLimits()
 OFFERED = LIMITS.capabilities.adding("STARTTLS")
@@ -63,11 +68,11 @@ def session_in(
     for line in {
         State.READY: ("EHLO client.example",),
         State.SENDER_GIVEN: ("EHLO client.example", "MAIL FROM:<>"),
-        State.RECIPIENTS_GIVEN: ("EHLO client.example", "MAIL FROM:<>", "RCPT TO:<postmaster>"),
-        State.RECEIVING: ("EHLO client.example", "MAIL FROM:<>", "RCPT TO:<postmaster>", "DATA"),
+        State.RECIPIENTS_GIVEN: _TO_RCPT,
+        State.RECEIVING: (*_TO_RCPT, "DATA"),
         State.AUTHENTICATING: ("EHLO client.example", "AUTH PLAIN"),
-        State.RECEIVING_CHUNK: (*_ENVELOPE, "BDAT 100"),
-        State.CHUNKS_GIVEN: (*_ENVELOPE, "BDAT 0"),
+        State.RECEIVING_CHUNK: (*_TO_RCPT, "BDAT 100"),
+        State.CHUNKS_GIVEN: (*_TO_RCPT, "BDAT 0"),
         State.CHUNK_REFUSED: ("EHLO client.example", "MAIL FROM:<>", "BDAT 0"),
         State.SECURING: ("EHLO client.example", "STARTTLS"),
         State.CLOSED: ("QUIT",),
@@ -194,3 +199,19 @@ def cut(draw: Callable[..., object], octets: bytes) -> list[bytes]:
 def pieces_of(octets: st.SearchStrategy[bytes]) -> st.SearchStrategy[list[bytes]]:
     """Some octets, in pieces."""
     return octets.flatmap(cut)
+
+
+def kinds(events: list[Heard]) -> list[str]:
+    """Their names, the refusals as codes."""
+    return [
+        replies([e])[0] if isinstance(e, RemoteProtocolError) else type(e).__name__ for e in events
+    ]
+
+
+def refused(test: SynchronousTestCase, session: ServerSession, line: bytes = b"") -> Reply:
+    """How the session refuses *line*; it goes on after it."""
+    session.receive(line)
+    problem = test.assertRaises(RemoteProtocolError, session.next_event)
+    test.assertFalse(problem.fatal)
+    assert isinstance(problem.reply, Reply)
+    return problem.reply
