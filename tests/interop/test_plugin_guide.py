@@ -1,21 +1,10 @@
 """A newcomer has installed harakatls, and copies the plugin out of docs/plugins.rst."""
 
-import re
 import smtplib
 
 from tests.interop.installed import InstalledTestCase, elsewhere
-from tests.support import REPOSITORY, Instance, free_port, temporary_directory
-
-BLOCK = re.compile(r"^\.\. code-block:: \w+\n   :name: (\S+)\n((?:\n|   .*\n)+)", re.MULTILINE)
-
-
-def printed() -> dict[str, str]:
-    """The files that the page shows, by name."""
-    text = (REPOSITORY / "docs/plugins.rst").read_text("utf-8")
-    return {
-        name: "".join(line[3:] or "\n" for line in block.splitlines(keepends=True))
-        for name, block in BLOCK.findall(text)
-    }
+from tests.printed import printed
+from tests.support import Instance, free_port, temporary_directory
 
 
 class Installed(Instance):

@@ -24,6 +24,7 @@ from harakatls.tls.settings import NoGoSettings, OutboundTLS
 ME = "mta.example"
 DOMAIN = "recipient.example"
 FIRST, SECOND, THIRD = "192.0.2.1", "192.0.2.2", "192.0.2.3"
+STEPS = ("connect", "EHLO", "MAIL", "RCPT", "DATA", "end")
 WORDS = {Delivered: "delivered", Delayed: "delayed", Failed: "failed"}
 
 
@@ -171,3 +172,13 @@ class DeliveryTestCase(SynchronousTestCase):
 Peers = Callable[[], ScriptedPeer]
 Answers = Mapping[str, Any]
 SUMMARY = TLSSummary("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256, verified=True)
+
+
+def at(step: str, answer: Any) -> dict[str, Any]:
+    """For `ObligingPeer`."""
+    return {step: answer}
+
+
+def three() -> QueuedMessage:
+    """For ann, bob and cid."""
+    return queued_message(recipients=[f"{name}@{DOMAIN}" for name in ("ann", "bob", "cid")])

@@ -15,7 +15,7 @@ from harakatls.outbound.runner import QueueRunner
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.queued import Delivered, QueuedMessage
 from harakatls.testing.values import NEXT_HOP, envelope
-from tests.outbound.test_runner import ME, OK, RunnerTestCase
+from tests.outbound.runner_case import ME, OK, RunnerTestCase
 
 SILENT, FAST = "silent.example", "fast.example"
 AT_HAND = FIRST_WINDOW * (1 + STOCK)

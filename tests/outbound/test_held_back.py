@@ -10,7 +10,7 @@ from harakatls.outbound.held_back import LONGEST, AskedFirst
 from harakatls.queued import QueuedMessage
 from harakatls.testing.values import queued_message
 from tests.hooks.plugins import Everything, loaded
-from tests.outbound.test_runner import Deliveries, RunnerTestCase, delivered
+from tests.outbound.runner_case import Deliveries, RunnerTestCase, delivered
 
 
 class HeldBackTests(RunnerTestCase):

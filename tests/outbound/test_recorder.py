@@ -12,7 +12,7 @@ from harakatls.outbound.delivery import Result
 from harakatls.outbound.recorder import NOT_MADE
 from harakatls.queued import Delayed, Delivered, Failed, QueuedMessage
 from harakatls.testing.values import ARRIVED, MESSAGE, NEXT_HOP, SENDER, envelope
-from tests.outbound.test_runner import LATER, NEVER, OK, TRIAL, RunnerTestCase, delayed, delivered
+from tests.outbound.runner_case import LATER, NEVER, OK, TRIAL, RunnerTestCase, delayed, delivered
 
 
 def asking(*notify: str, recipients: int = 1, **parameters: Any) -> Envelope:

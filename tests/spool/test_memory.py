@@ -4,11 +4,11 @@ from twisted.internet.task import Clock
 
 from harakatls.interfaces import SpoolFull
 from harakatls.spool.memory import MemorySpool
-from tests.contracts import spool as contract
+from tests.contracts import claiming, staging
 from tests.contracts.spool import BODY, delivered, envelope
 
 
-class MemorySpoolTests(contract.SpoolContract):
+class MemorySpoolTests(staging.StagingContract, claiming.ClaimingContract):
     """The contract, and what is apart."""
 
     def make_spool(self, clock: Clock, full: bool = False) -> MemorySpool:

@@ -15,12 +15,12 @@ from harakatls.spool.claims import LONGEST
 from harakatls.spool.directory import locked
 from harakatls.spool.errors import SpoolUnusable
 from harakatls.spool.sqlite import LEASE, listing
-from tests.contracts import spool as contract
+from tests.contracts import claiming, staging
 from tests.contracts.spool import ARRIVED, BODY, LARGE, delivered, envelope
 from tests.spool.support import SQLiteCase, failure
 
 
-class SQLiteSpoolTests(SQLiteCase, contract.SpoolContract):
+class SQLiteSpoolTests(SQLiteCase, staging.StagingContract, claiming.ClaimingContract):
     """The contract."""
 
 

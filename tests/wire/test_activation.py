@@ -8,7 +8,7 @@ import sys
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import TWISTD, Instance, free_port, temporary_directory
-from tests.wire.test_twistd import send
+from tests.wire.server_case import send
 
 # What systemd does: it opens the sockets and becomes the server.
 GIVE = """

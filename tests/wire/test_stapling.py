@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support import Instance, free_port, need, run_harakatls, wait_until
 from tests.tls.peers import key_pem
 from tests.tls.responding import Holder, certify, key_of, root
-from tests.wire.test_twistd import send
+from tests.wire.server_case import send
 
 VERSIONS = ("-tls1_2", "-tls1_3")
 KINDS = {"EC": "ECDSA+SHA256", "RSA": "RSA-PSS+SHA256:RSA+SHA256"}

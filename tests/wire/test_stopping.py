@@ -2,18 +2,16 @@
 
 import os
 import signal
-import smtplib
 import socket
 import time
 
-from twisted.trial.unittest import SynchronousTestCase
-
 from tests.support import Instance, wait_until
+from tests.wire.server_case import ServerTestCase
 
 MESSAGE = b"Subject: under way\r\n\r\nHello.\r\n"
 
 
-class StoppingTests(SynchronousTestCase):
+class StoppingTests(ServerTestCase):
     def server(self, smtp_ini: str = "") -> Instance:
         instance = Instance.make("mx.test")
         with (instance.config / "smtp.ini").open("a") as file:
@@ -21,16 +19,6 @@ class StoppingTests(SynchronousTestCase):
         self.addCleanup(instance.remove)
         instance.start()
         return instance
-
-    def sender(self, instance: Instance) -> smtplib.SMTP:
-        """Who has said DATA."""
-        sender = smtplib.SMTP("127.0.0.1", instance.port, timeout=20)
-        self.addCleanup(sender.close)
-        sender.ehlo("client.test")
-        sender.mail("you@example.org")
-        sender.rcpt("me@mx.test")
-        self.assertEqual(sender.docmd("DATA")[0], 354)
-        return sender
 
     def told_to_stop(self, instance: Instance) -> None:
         os.kill(instance.pid, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""How the server starts and stops, as a process of twistd; and what the command line tells."""
+"""How the server starts and stops, as a process of twistd."""
 
 import json
 import os
@@ -7,50 +7,20 @@ import resource
 import signal
 import smtplib
 import socket
-import sqlite3
-import ssl
 import subprocess
 import time
 from pathlib import Path
 from typing import BinaryIO
 
-from twisted.trial.unittest import SynchronousTestCase
-
 from tests.support import (
-    REPOSITORY,
     TWISTD,
     Certificates,
     Instance,
     environment,
-    run_harakatls,
-    temporary_directory,
     wait_until,
 )
+from tests.wire.server_case import DIRECT_ROUTE, TEXT, ServerTestCase, send
 from tests.wire.sink import Sink
-
-TEXT = "Message-ID: <{0}@mx.test>\r\nSubject: {0}\r\n\r\nHello\r\n"
-DIRECT_ROUTE = '[domains]\nany={{"nexthop":"127.0.0.1:{}"}}\n'
-
-
-def send(instance: Instance, subject: str, to: str = "me@mx.test", starttls: bool = True) -> None:
-    """One message, the certificate checked."""
-    with smtplib.SMTP("127.0.0.1", instance.port, timeout=20) as client:
-        if starttls:
-            client.starttls(context=ssl.create_default_context(cafile=str(instance.authority)))
-        client.sendmail("you@example.org", [to], TEXT.format(subject))
-
-
-def run_twistd(instance: Instance, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A server that ends by itself, since it cannot start."""
-    return subprocess.run(
-        [*TWISTD, "-n", "--pidfile=", *arguments, "harakatls", "--config", str(instance.config)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=instance.directory,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-    )
 
 
 def _take_one_of_two(connection: socket.socket, lines: BinaryIO) -> None:
@@ -70,16 +40,7 @@ def _take_one_of_two(connection: socket.socket, lines: BinaryIO) -> None:
             connection.sendall(b"250 ok\r\n")
 
 
-class ServerTests(SynchronousTestCase):
-    def instance(self, **files: str) -> Instance:
-        """Files by name, with _ini for .ini."""
-        named = {name.replace("_ini", ".ini"): text for name, text in files.items()}
-        instance = Instance.make(files=named)
-        self.addCleanup(instance.remove)
-        return instance
-
-
-class StartAndStopTests(ServerTests):
+class StartAndStopTests(ServerTestCase):
     def test_plain_and_starttls(self) -> None:
         """Mail in the clear and over STARTTLS ends in the Maildir."""
         instance = self.instance()
@@ -152,12 +113,7 @@ class StartAndStopTests(ServerTests):
         """Who presses Ctrl-C a second time does not wait for a client that is in no hurry."""
         instance = self.instance()
         instance.start()
-        client = smtplib.SMTP("127.0.0.1", instance.port, timeout=20)
-        self.addCleanup(client.close)
-        client.ehlo("client.test")
-        client.mail("you@example.org")
-        client.rcpt("me@mx.test")
-        self.assertEqual(client.docmd("DATA")[0], 354)
+        self.sender(instance)
         os.kill(instance.pid, signal.SIGINT)
         wait_until(lambda: "stopping" in instance.log(), "stop")
         os.kill(instance.pid, signal.SIGINT)
@@ -202,12 +158,7 @@ class StartAndStopTests(ServerTests):
         with open(instance.config / "smtp.ini", "a") as settings:
             settings.write("force_shutdown_timeout=1\n")
         instance.start()
-        client = smtplib.SMTP("127.0.0.1", instance.port, timeout=20)
-        self.addCleanup(client.close)
-        client.ehlo("client.test")
-        client.mail("you@example.org")
-        client.rcpt("me@mx.test")
-        self.assertEqual(client.docmd("DATA")[0], 354)
+        self.sender(instance)
         began = time.monotonic()
         instance.stop()
         took = time.monotonic() - began
@@ -219,12 +170,7 @@ class StartAndStopTests(ServerTests):
         instance = self.instance()
         instance.start()
         pid = instance.pid
-        client = smtplib.SMTP("127.0.0.1", instance.port, timeout=20)
-        self.addCleanup(client.close)
-        client.ehlo("client.test")
-        client.mail("you@example.org")
-        client.rcpt("me@mx.test")
-        self.assertEqual(client.docmd("DATA")[0], 354)
+        client = self.sender(instance)
         client.send(b"Subject: late\r\n\r\n")
         os.kill(pid, signal.SIGTERM)
         wait_until(lambda: "stopping" in instance.log(), "stop")
@@ -320,278 +266,3 @@ class StartAndStopTests(ServerTests):
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-
-
-class RefusedStartTests(ServerTests):
-    def refused(self, instance: Instance, told: str) -> str:
-        done = run_twistd(instance)
-        self.assertNotEqual(done.returncode, 0, done.stdout)
-        self.assertNotIn("Traceback", done.stderr)
-        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
-        self.assertTrue(done.stderr.startswith("harakatls: "), done.stderr)
-        self.assertIn(told, done.stderr)
-        return done.stderr
-
-    def test_unknown_plugin(self) -> None:
-        """A misspelt plugin keeps the server from starting, with the likely meant one."""
-        self.refused(
-            self.instance(plugins="tls\nqueue/maildri\n"),
-            "plugins: there is no plugin 'queue/maildri'; did you mean queue/maildir",
-        )
-
-    def test_broken_plugin(self) -> None:
-        """A plugin of the operator's that cannot be imported is named with file and line."""
-        instance = self.instance(plugins="mine\n")
-        (instance.directory / "plugins" / "mine.py").write_text("import this_is_not_there\n")
-        self.refused(instance, "mine.py: cannot be imported: ModuleNotFoundError")
-
-    def test_wrong_value(self) -> None:
-        """A wrong value is told with file, key, what was found and what was expected."""
-        self.refused(
-            self.instance(log_ini="level=chatty\n"), "log.ini level: 'chatty' is not one of "
-        )
-
-    def test_plugin_file(self) -> None:
-        """A plugin's own file with a mistake in it keeps the server from starting as well."""
-        self.refused(
-            self.instance(relay_dest_domains_ini="[domains]\na.example=nowhere\n"),
-            "relay_dest_domains.ini [domains] a.example: 'nowhere' is not JSON",
-        )
-
-    def test_unreadable_file(self) -> None:
-        """A file that cannot be read is named."""
-        instance = self.instance()
-        (instance.config / "outbound.ini").mkdir()
-        self.refused(instance, "outbound.ini: cannot be read: ")
-
-    def test_no_directory(self) -> None:
-        """A config directory that is not there is named."""
-        instance = self.instance()
-        instance.config = instance.directory / "nowhere"
-        self.refused(instance, "nowhere")
-
-    def test_unknown_account(self) -> None:
-        """An account that is not there is told before anything is opened."""
-        instance = self.instance()
-        with open(instance.config / "smtp.ini", "a") as settings:
-            settings.write("user=no-such-account\n")
-        self.refused(instance, "smtp.ini user: there is no account 'no-such-account'")
-
-    def test_port_in_use(self) -> None:
-        """A port that is taken is told with its address and setting."""
-        instance = self.instance()
-        with socket.create_server(("127.0.0.1", instance.port)):
-            self.refused(
-                instance,
-                f"smtp.ini listen: cannot bind 127.0.0.1:{instance.port}: Address already in use",
-            )
-
-    def test_second_server(self) -> None:
-        """A second server on the same queue does not start, and the first goes on."""
-        first = self.instance()
-        first.start()
-        second = self.instance(queue_dir=f"{first.directory / 'queue'}\n")
-        told = self.refused(second, "is in use by another server")
-        self.assertIn(f"process {first.pid}", told)
-        send(first, "still here")
-        first.wait_for_mail("still here")
-
-    def test_as_daemon(self) -> None:
-        """A daemon that cannot start says so to who started it, and leaves no pidfile."""
-        instance = self.instance()
-        pidfile = instance.directory / "pid"
-        with socket.create_server(("127.0.0.1", instance.port)):
-            done = subprocess.run(
-                [
-                    *TWISTD,
-                    "--pidfile",
-                    str(pidfile),
-                    "--logfile",
-                    "server.log",
-                    "harakatls",
-                    "--config",
-                    str(instance.config),
-                ],
-                capture_output=True,
-                text=True,
-                timeout=60,
-                cwd=instance.directory,
-                env=environment(),
-            )
-        self.assertNotEqual(done.returncode, 0)
-        self.assertIn("smtp.ini listen: cannot bind", done.stderr)
-        wait_until(lambda: not pidfile.exists(), "removed pidfile")
-        log = (instance.directory / "server.log").read_text()
-        self.assertIn("not started: smtp.ini listen: cannot bind", log)
-
-    def test_without_certificate(self) -> None:
-        """A missing certificate closes the TLS port alone: mail still comes in over the other."""
-        instance = self.instance()
-        (instance.config / "tls_cert.pem").unlink()
-        instance.start()
-        send(instance, "plain", starttls=False)
-        instance.wait_for_mail("plain")
-        with self.assertRaises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", instance.smtps_port), timeout=5)
-        self.assertRegex(instance.log(), r"\[ERROR\] .*tls_cert\.pem")
-        self.assertIn(f"127.0.0.1:{instance.smtps_port} is not opened", instance.log())
-
-
-class CommandTests(ServerTests):
-    def test_plugins(self) -> None:
-        """The operator sees which plugin is asked at which hook, in order, and its time."""
-        instance = self.instance(
-            relay_ini="[relay]\ndest_domains=true\n", **{"relay.timeout": "5\n"}
-        )
-        done = run_harakatls("plugins", "--config", instance.config)
-        self.assertEqual((done.returncode, done.stderr), (0, ""))
-        lines = [line.split(maxsplit=2) for line in done.stdout.splitlines()]
-        self.assertIn(["capabilities", "tls", "30 s"], lines)
-        rcpt = lines.index(["rcpt", "relay", "5 s"])
-        self.assertEqual(lines[rcpt + 1], ["rcpt_to.in_host_list", "30", "s"])
-        self.assertEqual(lines[rcpt + 2], ["relay", "5", "s"])
-        queue = lines.index(["queue", "queue/maildir", "30 s"])
-        self.assertEqual(lines[queue + 1], ["queue/spool", "no", "limit"])
-
-    def test_plugins_refused(self) -> None:
-        """What would keep the server from starting is told here as well, in one line."""
-        instance = self.instance(plugins="nothing_such\n")
-        done = run_harakatls("plugins", "--config", instance.config)
-        self.assertEqual(done.returncode, 1)
-        self.assertTrue(done.stderr.startswith("harakatls: plugins: there is no plugin"))
-        self.assertEqual(done.stderr.count("\n"), 1)
-
-    def test_plugins_that_cannot_be_loaded(self) -> None:
-        """A broken plugin of the operator's is one line here too; its traceback is in the log."""
-        instance = self.instance(plugins="mine\n")
-        (instance.directory / "plugins" / "mine.py").write_text("import this_is_not_there\n")
-        done = run_harakatls("plugins", "--config", instance.config)
-        self.assertEqual((done.returncode, done.stdout), (1, ""))
-        self.assertIn("mine.py: cannot be imported: ModuleNotFoundError", done.stderr)
-        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
-
-    def test_plugins_warn(self) -> None:
-        """What the server would warn of at its start is told, apart from the list."""
-        instance = self.instance(host_list="", relay_ini="[relay]\nacll=true\n")
-        done = run_harakatls("plugins", "--config", instance.config)
-        self.assertEqual(done.returncode, 0)
-        self.assertNotIn("warning", done.stdout)
-        warnings = done.stderr.splitlines()
-        self.assertEqual(len(warnings), 2, done.stderr)
-        self.assertTrue(warnings[0].startswith("harakatls: warning: host_list names no domain"))
-        self.assertTrue(warnings[1].startswith("harakatls: warning: relay.ini [relay] acll: "))
-
-    def test_queue_list(self) -> None:
-        """Beside the running server, the listing tells who waits, since when, and why."""
-        sink = Sink()
-        sink.answer("RCPT", "450 4.2.1 come back later")
-        self.addCleanup(sink.close)
-        instance = self.instance(
-            relay_acl_allow="127.0.0.1\n",
-            relay_dest_domains_ini=DIRECT_ROUTE.format(sink.port),
-        )
-        instance.start()
-        send(instance, "waits", to="you@elsewhere.test")
-        listed = wait_until(
-            lambda: text if "come back later" in (text := instance.queue_list()) else "",
-            "reason in the listing",
-        )
-        self.assertIn("from <you@example.org>", listed)
-        self.assertIn("to <you@elsewhere.test>", listed)
-        self.assertIn("1 attempt, next try", listed)
-        self.assertTrue(listed.endswith("octets\n"))
-        done = run_harakatls("queue", "list", "--json", "--config", instance.config)
-        (entry,) = map(json.loads, done.stdout.splitlines())
-        self.assertEqual(entry["recipients"], ["you@elsewhere.test"])
-        self.assertEqual(entry["attempts"], 1)
-        self.assertIn("450 4.2.1 come back later", entry["last_replies"]["you@elsewhere.test"])
-        self.assertGreater(entry["next_try"], entry["arrived"])
-
-    def test_salvage(self) -> None:
-        """A damaged queue is told at the start, and one command saves what can be read of it."""
-        instance = self.instance(relay_acl_allow="127.0.0.1\n", outbound_ini="disabled=true\n")
-        instance.start()
-        for number in range(30):
-            send(instance, str(number), to="you@elsewhere.test", starttls=False)
-        running = run_harakatls("queue", "salvage", "--config", instance.config)
-        self.assertEqual(running.returncode, 1)
-        self.assertIn("in use by another server", running.stderr)
-        instance.stop()
-        database = instance.directory / "queue" / "queue.db"
-        tables = sqlite3.connect(database)
-        query = "SELECT rootpage FROM sqlite_schema WHERE name = 'message_due'"
-        ((page,),) = tables.execute(query)
-        (size,) = tables.execute("PRAGMA page_size").fetchone()
-        tables.close()
-        with open(database, "r+b") as file:
-            file.seek((page - 1) * size)
-            file.write(b"damage" * 100)
-        done = run_twistd(instance)
-        self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1), done.stderr)
-        self.assertIn("salvage", done.stderr)
-        done = run_harakatls("queue", "salvage", "--config", instance.config)
-        self.assertEqual((done.returncode, done.stderr), (0, ""))
-        saved = re.match(r"(\d+) messages are in the queue again\n", done.stdout)
-        assert saved is not None, done.stdout
-        instance.start()
-        self.assertEqual(int(saved[1]), 30)
-        self.assertEqual(instance.queue_list().count("you@elsewhere.test"), 30)
-
-    def test_no_queue(self) -> None:
-        """A config directory that was mistyped is no empty queue."""
-        done = run_harakatls("queue", "list", "--config", temporary_directory())
-        self.assertEqual(done.returncode, 1)
-        self.assertTrue(done.stderr.startswith("harakatls: "), done.stderr)
-
-    def test_init_refuses(self) -> None:
-        """init never overwrites what is there."""
-        instance = self.instance()
-        done = run_harakatls("init", instance.directory)
-        self.assertEqual(done.returncode, 1)
-        self.assertIn("exists already; nothing was changed", done.stderr)
-
-
-class PrintedPluginTests(ServerTests):
-    """The plugin in docs/plugins.rst, word for word."""
-
-    def blocks(self) -> dict[str, str]:
-        """The text of each code block with a name, by its name."""
-        text = (REPOSITORY / "docs" / "plugins.rst").read_text()
-        found = re.findall(
-            r"^\.\. code-block:: \w+\n   :name: (\S+)\n((?:\n|   .*\n)+)", text, re.MULTILINE
-        )
-        return {
-            name: "".join(line[3:] or "\n" for line in block.splitlines(keepends=True))
-            for name, block in found
-        }
-
-    def test_as_printed(self) -> None:
-        """Who copies the page's files into an instance gets what the page says."""
-        blocks = self.blocks()
-        self.assertEqual(
-            list(blocks),
-            ["plugins/blocked_senders.py", "config/plugins", "config/blocked_senders"],
-        )
-        instance = self.instance()
-        for name, text in blocks.items():
-            (instance.directory / name).write_text(text)
-        instance.start()
-        with smtplib.SMTP("127.0.0.1", instance.port, timeout=20) as client:
-            client.ehlo("client.test")
-            refusal = client.mail("spammer@example.net")
-        self.assertEqual(refusal, (550, b"5.7.1 You are not welcome here"))
-        send(instance, "marked")
-        self.assertIn("\nX-Checked-By: mx.test\n", instance.wait_for_mail("marked"))
-        self.assertIn("spammer@example.net is blocked", instance.log())
-        listed = run_harakatls("plugins", "--config", instance.config).stdout
-        self.assertRegex(listed, r"(?m)^mail +blocked_senders +30 s$")
-
-    def test_mistake(self) -> None:
-        """The printed plugin tells the operator's mistakes as the shipped ones do."""
-        instance = self.instance()
-        for name, text in self.blocks().items():
-            (instance.directory / name).write_text(text)
-        (instance.config / "blocked_senders").write_text("nobody\n")
-        done = run_twistd(instance)
-        self.assertNotEqual(done.returncode, 0)
-        self.assertEqual(done.stderr, "harakatls: blocked_senders: 'nobody' has no domain\n")
