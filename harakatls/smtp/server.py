@@ -1,5 +1,7 @@
 """The server's side of a conversation: bytes in, events out, replies back to bytes."""
 
+from typing import NoReturn
+
 from attrs import evolve
 
 from harakatls.smtp import refusals
@@ -103,27 +105,16 @@ class ServerSession(SessionState):
         if state is AUTHENTICATING or (state is READY and self._auth_refusal is None):
             limit = AUTH_LINE
         try:
-            if state is GREETED and not self.secured:
-                if self._lines.starts_with(_TLS_HANDSHAKE):
-                    self._close(refusals.NOT_SMTP)
-                if self._lines.starts_with(_PROXY_HEADER):
-                    self._lines.clear()
-                    self._awaiting = UnrecognizedReceived("PROXY", "")
-                    return self._awaiting
+            if state is GREETED and not self.secured and self._begins_as_proxy():
+                self._awaiting = UnrecognizedReceived("PROXY", "")
+                return self._awaiting
             line = self._lines.next_line(limit)
             if line is None:
                 return NEED_DATA
             answers = state is AUTHENTICATING
             event = self._awaiting = parse_response(line) if answers else self._understood(line)
         except BadLine as problem:
-            self._errors += 1
-            if problem.is_endless:
-                endless_line = problem.is_too_long
-                self._close(refusals.ENDLESS_LINE if endless_line else refusals.ENDLESS_CHUNK)
-            if state is AUTHENTICATING:
-                self.state = READY
-            too_long = refusals.AUTH_TOO_LONG if limit == AUTH_LINE else refusals.LINE_TOO_LONG
-            refuse(too_long if problem.is_too_long else refusals.BAD_LINE)
+            self._refuse_line(problem, limit)
         except RemoteProtocolError as problem:
             if state is AUTHENTICATING:
                 self.state = READY
@@ -132,6 +123,30 @@ class ServerSession(SessionState):
                 self._errors += 1
             raise
         return event
+
+    def _begins_as_proxy(self) -> bool:
+        """
+        The client sends the header of a proxy, which cannot be read as lines.
+
+        @raise RemoteProtocolError: it speaks TLS, which is not the time.
+        """
+        if self._lines.starts_with(_TLS_HANDSHAKE):
+            self._close(refusals.NOT_SMTP)
+        if not self._lines.starts_with(_PROXY_HEADER):
+            return False
+        self._lines.clear()
+        return True
+
+    def _refuse_line(self, problem: BadLine, limit: int) -> NoReturn:
+        """@param limit: of its length."""
+        self._errors += 1
+        if problem.is_endless:
+            endless_line = problem.is_too_long
+            self._close(refusals.ENDLESS_LINE if endless_line else refusals.ENDLESS_CHUNK)
+        if self.state is AUTHENTICATING:
+            self.state = READY
+        too_long = refusals.AUTH_TOO_LONG if limit == AUTH_LINE else refusals.LINE_TOO_LONG
+        refuse(too_long if problem.is_too_long else refusals.BAD_LINE)
 
     def _understood(self, line: bytes) -> ServerEvent:
         verb, argument = split_command(line)
