@@ -103,7 +103,7 @@ class BackEnds:
 
     async def open(
         self, hop: NextHop, options: BackEndOptions, wish: TLSWish = TLSWish.NONE
-    ) -> "BackEnd":
+    ) -> BackEnd:
         """As `IBackEnds.open`; never a connection that was used before."""
         connector = self.connector(options)
         opened, at = await self._opened(connector, hop, wish, afresh=True)

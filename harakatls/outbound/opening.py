@@ -83,7 +83,7 @@ class Opening:
             await self._greeted(protocol, hop)
             secured = await self._secured(protocol, hop, decision, resume)
             if decision.requiretls is RequireTLS.ENFORCE:
-                self._demand_requiretls(protocol, hop, decision, secured)
+                _demand_requiretls(protocol, hop, decision, secured)
             refusal = await log_in(
                 protocol, hop, secured, self.settings.command_timeout, self.logins
             )
@@ -143,18 +143,6 @@ class Opening:
             raise HostRefused(missed(decision, miss, f"{needed(decision)}, but {hop.name} {what}"))
         return None
 
-    def _demand_requiretls(
-        self,
-        protocol: OutboundProtocol,
-        hop: NextHop,
-        decision: Decision,
-        secured: TLSSummary | None,
-    ) -> None:
-        """RFC 8689 section 4.2.1: in the answer to the EHLO within TLS."""
-        if secured is None or "REQUIRETLS" not in protocol.session.capabilities:
-            text = f"REQUIRETLS is required, but {hop.name} does not offer it"
-            raise HostRefused(missed(decision, Miss.NO_REQUIRETLS, text), secured)
-
     async def _asked_for_tls(self, protocol: OutboundProtocol) -> tuple[Miss, str] | None:
         """@return: None where the handshake may begin, else why not."""
         if "STARTTLS" not in protocol.session.capabilities:
@@ -193,6 +181,19 @@ class Opening:
             raise HostRefused(problem.reply, secured) from None
         self.tls.keep_session(layer)
         return secured
+
+
+def _demand_requiretls(
+    protocol: OutboundProtocol, hop: NextHop, decision: Decision, secured: TLSSummary | None
+) -> None:
+    """
+    RFC 8689 section 4.2.1: in the answer to the EHLO within TLS.
+
+    @raise HostRefused: it is not there.
+    """
+    if secured is None or "REQUIRETLS" not in protocol.session.capabilities:
+        text = f"REQUIRETLS is required, but {hop.name} does not offer it"
+        raise HostRefused(missed(decision, Miss.NO_REQUIRETLS, text), secured)
 
 
 def _explained(

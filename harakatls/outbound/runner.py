@@ -192,7 +192,7 @@ class QueueRunner(Service):
             # While observers were being told, it may have become due and been taken once more.
             if self._in_hand.get(queued.id) is under_way:
                 del self._in_hand[queued.id]
-            self.claimed()
+            self._tell_if_idle()
             if self._held_up:
                 self.begin()
 
@@ -207,6 +207,10 @@ class QueueRunner(Service):
             self._claiming.wake(hungry)
 
     def claimed(self) -> None:
+        """See `Hands`."""
+        self._tell_if_idle()
+
+    def _tell_if_idle(self) -> None:
         if not self._in_hand and not self._claiming.under_way:
             self._not_idle()
 

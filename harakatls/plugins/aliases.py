@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from attrs import frozen
@@ -97,7 +97,7 @@ def _alias(file: str, key: str, value: Any) -> Alias:
     return Alias(tuple(_target(name, wrong) for name in names))
 
 
-def _target(name: Any, wrong: Any) -> Address | str:
+def _target(name: object, wrong: Callable[[str], ConfigError]) -> Address | str:
     if not isinstance(name, str):
         raise wrong(f"{shown(json.dumps(name))} is not an address; {_EXPECTED}")
     try:

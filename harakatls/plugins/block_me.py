@@ -22,6 +22,7 @@ from harakatls.interfaces import (
     Site,
 )
 from harakatls.mail.address import Address, AddressError, parse_address
+from harakatls.plugins.contents import read_message
 from harakatls.plugins.files import CallInThread, refusal
 from harakatls.smtp.reply import Reply
 from harakatls.verdict import ACCEPT, CONTINUE, Reject, TempFail, Verdict
@@ -122,7 +123,7 @@ class BlockMe:
         if sender is None or _folded(sender) not in self._senders:
             text = f"You are not allowed to block mail, {sender or '<>'}"
             return Reject(Reply.of(550, "5.7.1", text))
-        address = await self._call_in_thread(named_in, await _start(message))
+        address = await self._call_in_thread(named_in, await read_message(message, LOOKED_AT))
         if address is None:
             log.warn("{id} names nobody to block", id=transaction.id)
             return CONTINUE
@@ -148,17 +149,6 @@ class BlockMe:
         if folded not in self._blocked:
             await self._call_in_thread(_append, self._file, str(address))
             self._blocked.add(folded)
-
-
-async def _start(message: IStagedMessage) -> bytes:
-    body = message.open()
-    start = b""
-    try:
-        while len(start) < LOOKED_AT and (chunk := await body.read(LOOKED_AT - len(start))):
-            start += chunk
-    finally:
-        body.close()
-    return start
 
 
 def named_in(octets: bytes) -> Address | None:

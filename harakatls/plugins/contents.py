@@ -1,5 +1,6 @@
 """What is said in a message, with its encodings taken off, for plugins that look for words."""
 
+import sys
 from collections.abc import Callable, Iterator
 from email import message_from_bytes
 from email.errors import MessageError
@@ -38,18 +39,20 @@ class Contents:
         """
         await self._turns.acquire()
         try:
-            octets = await _whole(message)
+            octets = await read_message(message)
             return await self.call_in_thread(lambda: question([octets, *decoded_parts(octets)]))
         finally:
             self._turns.release()
 
 
-async def _whole(message: IStagedMessage) -> bytes:
+async def read_message(message: IStagedMessage, most: int = sys.maxsize) -> bytes:
+    """@param most: so many octets of it, from its start."""
     chunks: list[bytes] = []
     body = message.open()
     try:
-        while chunk := await body.read(CHUNK):
+        while most > 0 and (chunk := await body.read(min(CHUNK, most))):
             chunks.append(chunk)
+            most -= len(chunk)
     finally:
         body.close()
     return b"".join(chunks)

@@ -1,7 +1,6 @@
 """Keeps peers, senders and recipients within limits (Haraka's limit)."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
@@ -49,7 +48,7 @@ def load(site: Site) -> "Limit":
     return Limit(settings, _counters(settings, site.clock), site.clock)
 
 
-def _counters(settings: LimitSettings, clock: Any) -> Counters:
+def _counters(settings: LimitSettings, clock: IReactorTime) -> Counters:
     here = MemoryCounters(clock)
     if settings.redis is None:
         return here

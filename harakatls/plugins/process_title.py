@@ -38,7 +38,8 @@ class Rate:
     """
     How many there were in all and in a second.
 
-    @ivar most: in any one second; @ivar now: in the last one.
+    @ivar now: in the last second.
+    @ivar most: in any one.
     """
 
     total: int = 0

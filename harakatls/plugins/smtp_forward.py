@@ -255,7 +255,7 @@ class SMTPForward:
         failure = None
         for hop in pool.hosts():
             try:
-                answers = await self.back_ends.deliver(hop, back_end.options, envelope, message)
+                outcomes = await self.back_ends.deliver(hop, back_end.options, envelope, message)
             except BackEndFailed as problem:
                 if problem.reply.is_transient:
                     pool.failed(hop)
@@ -265,7 +265,7 @@ class SMTPForward:
                     break  # it may have the message
             else:
                 pool.worked(hop)
-                return answers
+                return outcomes
         assert failure is not None, "no pool is empty"
         raise failure
 
