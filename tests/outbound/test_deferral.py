@@ -12,8 +12,8 @@ from harakatls.queued import Delayed
 from harakatls.smtp.reply import Reply
 from harakatls.testing.values import ARRIVED, NEXT_HOP, queued_message
 from tests.hooks.plugins import Everything, loaded
+from tests.outbound.runner_case import LATER, delayed, failed
 from tests.outbound.test_recorder import RecorderTestCase, asking, one_of_each
-from tests.outbound.test_runner import LATER, delayed, failed
 
 ENOUGH = Reply.of(550, "5.7.0", "Nobody shall have it")
 
