@@ -53,6 +53,31 @@ class BackEndOptions:
 
 
 @frozen
+class IntroducedClient:
+    """
+    The client for whom mail is handed on while it waits, as a back end is told of it (XCLIENT).
+
+    None is what nobody knows. All of it but the addresses and ports may be what the client, or who
+    owns its address, has thought up.
+
+    @ivar host: its IP address.
+    @ivar name: what its address is called in the DNS.
+    @ivar hello: what it has said at EHLO, or HELO where not *extended*.
+    @ivar login: as whom it has logged in.
+    @ivar local_host: the address of ours that it has connected to.
+    """
+
+    host: str | None = None
+    port: int | None = None
+    name: str | None = None
+    hello: str | None = None
+    extended: bool = True
+    login: str | None = None
+    local_host: str | None = None
+    local_port: int | None = None
+
+
+@frozen
 class NextHop:
     """
     One host to try for a domain.
@@ -70,6 +95,8 @@ class NextHop:
     @ivar bind_helo: our name for EHLO; None for the server's own.
     @ivar back_end: how to talk to it, TLS above all, where it is the back end of a plugin; None
         for what counts for all mail that goes out.
+    @ivar client: for whom a connection is to be made, where the host wants to know (XCLIENT); None
+        for mail that has waited in the queue.
     """
 
     host: str
@@ -83,6 +110,7 @@ class NextHop:
     bind: str | None = None
     bind_helo: str | None = None
     back_end: BackEndOptions | None = None
+    client: IntroducedClient | None = None
 
     @property
     def is_socket(self) -> bool:

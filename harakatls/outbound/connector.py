@@ -17,6 +17,7 @@ from harakatls.mail.envelope import TLSWish
 from harakatls.mail.route import NextHop
 from harakatls.outbound.broken import ConnectionBroken
 from harakatls.outbound.dead_hosts import DeadHosts
+from harakatls.outbound.introducing import Introduced
 from harakatls.outbound.misses import Miss, missed, needed
 from harakatls.outbound.opening import HostRefused, Opening, TLSClient
 from harakatls.outbound.pool import Line, LineKey, Pool
@@ -322,7 +323,11 @@ class Connector:
     ) -> Opened:
         """Raises as `Opening.open` does."""
         generation = self._pool.generation
-        protocol, secured = await self._opening.open(hop, decision, resume, protocol)
+        opening = self._opening.open(hop, decision, resume, protocol)
+        protocol, secured, introduced = await opening
+        if introduced is not Introduced.NOT_OFFERED:
+            # It is the client's own: the next one's mail must not be taken for its.
+            return Opened(protocol, decision, secured)
         line = self._pool.made(protocol, LineKey.of(hop, decision, self.me), secured, generation)
         return Opened(protocol, decision, secured, line)
 

@@ -6,7 +6,7 @@ What it comes to is for `connector`, which knows what else may be tried.
 
 from typing import Protocol as TypingProtocol
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 
 from harakatls.connection import TLSSummary
@@ -14,6 +14,7 @@ from harakatls.interfaces import HasHandle
 from harakatls.mail.route import NextHop
 from harakatls.outbound.broken import ConnectionBroken
 from harakatls.outbound.dead_hosts import DeadHosts
+from harakatls.outbound.introducing import Introduced, Introductions
 from harakatls.outbound.login import log_in
 from harakatls.outbound.misses import Miss, missed, needed
 from harakatls.outbound.protocol import OutboundProtocol
@@ -63,6 +64,7 @@ class Opening:
     tls: TLSClient
     dead: DeadHosts
     logins: RefusedLogins
+    _introductions: Introductions = field(init=False, factory=Introductions)
 
     async def open(
         self,
@@ -70,10 +72,11 @@ class Opening:
         decision: Decision,
         resume: bool = True,
         protocol: OutboundProtocol | None = None,
-    ) -> tuple[OutboundProtocol, TLSSummary | None]:
+    ) -> tuple[OutboundProtocol, TLSSummary | None, Introduced]:
         """
         @param resume: a TLS session, where there is one.
         @param protocol: on a connection on which nothing has been said; None to make one.
+        @return: with what its TLS came to, and whether it is for one client alone.
         @raise ConnectionBroken: with `securing` where that was TLS, `unsecured` right before.
         @raise HostRefused: the host said no.
         """
@@ -82,6 +85,7 @@ class Opening:
         try:
             await self._greeted(protocol, hop)
             secured = await self._secured(protocol, hop, decision, resume)
+            introduced = await self._introduced(protocol, hop, secured)
             if decision.requiretls is RequireTLS.ENFORCE:
                 _demand_requiretls(protocol, hop, decision, secured)
             refusal = await log_in(
@@ -95,7 +99,7 @@ class Opening:
         except BaseException:
             protocol.abort()
             raise
-        return protocol, secured
+        return protocol, secured, introduced
 
     async def _greeted(self, protocol: OutboundProtocol, hop: NextHop) -> None:
         try:
@@ -142,6 +146,19 @@ class Opening:
             miss, what = refusal
             raise HostRefused(missed(decision, miss, f"{needed(decision)}, but {hop.name} {what}"))
         return None
+
+    async def _introduced(
+        self, protocol: OutboundProtocol, hop: NextHop, secured: TLSSummary | None
+    ) -> Introduced:
+        """Before our own login, since that is gone with it."""
+        seconds = self.settings.command_timeout
+        introduced = await self._introductions.made(protocol, hop, seconds)
+        if introduced is Introduced.TOLD:
+            try:
+                await self._hello(protocol, hop)
+            except HostRefused as problem:
+                raise HostRefused(problem.reply, secured) from None
+        return introduced
 
     async def _asked_for_tls(self, protocol: OutboundProtocol) -> tuple[Miss, str] | None:
         """@return: None where the handshake may begin, else why not."""

@@ -6,7 +6,7 @@ it. How long and for how many messages one is kept is bounded, so that hosts see
 that what was decided about TLS is decided anew before long.
 """
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from harakatls.connection import TLSSummary
@@ -25,6 +25,8 @@ class LineKey:
     All that has to be the same for a message to go out on a connection that was made for another.
 
     Two decisions with different reasons, and alike in all else, make the same connection.
+
+    @ivar for_clients: the host would have been told of a client (XCLIENT), and offers no way to.
     """
 
     host: str
@@ -39,6 +41,7 @@ class LineKey:
     credentials: Credentials | None
     bind: str | None
     requiretls: RequireTLS | None
+    for_clients: bool = False
 
     @classmethod
     def of(cls, hop: NextHop, decision: Decision, me: str) -> "LineKey":
@@ -56,7 +59,15 @@ class LineKey:
             hop.credentials,
             hop.bind,
             decision.requiretls,
+            hop.client is not None,
         )
+
+    @property
+    def suitable(self) -> "tuple[LineKey, ...]":
+        """Whose connections are good enough, the best first."""
+        # Where nobody can be introduced, those of clients' mail and of other mail are the same. A
+        # connection of other mail tells nothing about that, and might speak in our own name.
+        return (self,) if self.for_clients else (self, evolve(self, for_clients=True))
 
 
 @define(eq=False)
@@ -120,13 +131,14 @@ class Pool:
 
     def take(self, key: LineKey) -> Line | None:
         """The one that was used last, so that those that are not needed end."""
-        lines = self._by_key.get(key)
-        if not lines:
-            return None
-        line = lines[-1]
-        self.forget(line.protocol)
-        line.protocol.wake_up()
-        return line
+        for each in key.suitable:
+            lines = self._by_key.get(each)
+            if lines:
+                line = lines[-1]
+                self.forget(line.protocol)
+                line.protocol.wake_up()
+                return line
+        return None
 
     def keep(self, line: Line) -> None:
         """A message was sent on it, or refused. It is kept if it is still good for another one."""

@@ -6,6 +6,7 @@ from attrs import evolve, frozen
 
 from harakatls.config.errors import MAIN, shown
 from harakatls.config.section import HIGHEST_PORT, Section
+from harakatls.connection import Connection
 from harakatls.mail.route import (
     LMTP,
     LMTP_PORT,
@@ -16,6 +17,7 @@ from harakatls.mail.route import (
     NextHop,
 )
 from harakatls.plugins.host_pool import RETRY
+from harakatls.plugins.introduced import introduced
 from harakatls.plugins.next_hops import (
     make_credentials,
     parse_bind,
@@ -38,6 +40,7 @@ class BackEndSettings:
     @ivar enable_outbound: mail of clients that may relay goes there, too.
     @ivar one_message_per_rcpt: a transaction for each recipient.
     @ivar queue: a queue plugin that is to take this mail; "" leaves it to this one.
+    @ivar xclient: where the back end offers XCLIENT, it is told for which client mail is.
     @ivar retry: seconds until a host of a pool that failed is asked again.
     """
 
@@ -47,6 +50,11 @@ class BackEndSettings:
     one_message_per_rcpt: bool = False
     queue: str = ""
     retry: float = RETRY
+    xclient: bool = True
+
+    def hop_for(self, hop: NextHop, connection: Connection) -> NextHop:
+        """One of the hops, for the mail of this client."""
+        return introduced(hop, connection) if self.xclient else hop
 
 
 @frozen
@@ -104,6 +112,7 @@ def read_back_end(
         layers.boolean("one_message_per_rcpt", False),
         layers.text("queue") or "",
         layers.seconds("dead_forwarding_host_retry_secs", RETRY),
+        layers.boolean("xclient", True),
     )
 
 

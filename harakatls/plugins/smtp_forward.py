@@ -182,7 +182,7 @@ class SMTPForward:
             for batch in _batches(back_end, recipients):
                 part = evolve(transaction.envelope, recipients=batch)
                 try:
-                    outcomes = await self._hand_on(back_end, part, message)
+                    outcomes = await self._hand_on(connection, back_end, part, message)
                 except BackEndFailed as problem:
                     if not taken:
                         return refused([problem.reply])
@@ -244,7 +244,11 @@ class SMTPForward:
             await copy.abort()
 
     async def _hand_on(
-        self, back_end: BackEndSettings, envelope: Envelope, message: IStagedMessage
+        self,
+        connection: Connection,
+        back_end: BackEndSettings,
+        envelope: Envelope,
+        message: IStagedMessage,
     ) -> Mapping[Recipient, Outcome]:
         """
         To the first host that is there.
@@ -255,7 +259,9 @@ class SMTPForward:
         failure = None
         for hop in pool.hosts():
             try:
-                outcomes = await self.back_ends.deliver(hop, back_end.options, envelope, message)
+                outcomes = await self.back_ends.deliver(
+                    back_end.hop_for(hop, connection), back_end.options, envelope, message
+                )
             except BackEndFailed as problem:
                 if problem.reply.is_transient:
                     pool.failed(hop)

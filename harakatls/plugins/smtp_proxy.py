@@ -18,7 +18,7 @@ from harakatls.interfaces import (
     Site,
 )
 from harakatls.mail.envelope import Envelope, Recipient
-from harakatls.mail.route import LMTP
+from harakatls.mail.route import LMTP, NextHop
 from harakatls.plugins.back_end_settings import BackEndSettings, read_back_end
 from harakatls.plugins.host_pool import HostPool
 from harakatls.smtp.reply import Reply
@@ -53,11 +53,15 @@ class _Talk:
     """
     The back end's side of one client's conversation.
 
+    @ivar hop: where it is, and what it was told of the client.
+    @ivar place: the same without that.
     @ivar transaction: the id of the one that was begun with it; "" for none.
     @ivar accepted: the recipients that it has accepted in that.
     """
 
     back_end: IBackEnd
+    hop: NextHop
+    place: NextHop
     transaction: str = ""
     accepted: dict[Recipient, Reply] = Factory(dict)
 
@@ -138,7 +142,10 @@ class SMTPProxy:
     async def _begun(self, connection: Connection, number: str, envelope: Envelope) -> Reply:
         """@raise BackEndFailed: no host takes it."""
         talk = self._talks.get(connection.id)
-        if talk is not None:
+        if talk is not None and self.settings.hop_for(talk.place, connection) != talk.hop:
+            # Since then the client has logged in, or has another name: that is to be told.
+            self._lost(connection)
+        elif talk is not None:
             try:
                 return await self._mail(talk, number, envelope)
             except BackEndFailed:
@@ -147,8 +154,9 @@ class SMTPProxy:
         failure = None
         for hop in self.pool.hosts():
             try:
-                back_end = await self.back_ends.open(hop, self.settings.options, envelope.tls_wish)
-                talk = self._talks[connection.id] = _Talk(back_end)
+                at = self.settings.hop_for(hop, connection)
+                back_end = await self.back_ends.open(at, self.settings.options, envelope.tls_wish)
+                talk = self._talks[connection.id] = _Talk(back_end, at, hop)
                 reply = await self._mail(talk, number, envelope)
             except BackEndFailed as problem:
                 self._lost(connection)

@@ -25,9 +25,7 @@ from harakatls.smtp.states import (
 )
 
 # RFC 2920 section 3.1: nothing may follow these before their answer is there.
-_LAST_OF_GROUP = frozenset(
-    {Asked.GREETING, Asked.HELLO, Asked.STARTTLS, Asked.AUTH, Asked.DATA, Asked.QUIT}
-)
+_LAST_OF_GROUP = frozenset(Asked) - {Asked.MAIL, Asked.RCPT, Asked.BODY, Asked.RSET}
 # 2yz accepts the rest.
 _EXPECTED = {Asked.DATA: (354,), Asked.STARTTLS: (220,), Asked.AUTH: (235, 334)}
 _INTERMEDIATE = 300
@@ -187,6 +185,8 @@ class ClientSession:
             if not self._secured:
                 # RFC 8689 section 2: nobody who keeps to it offers it in the clear.
                 self.capabilities = self.capabilities.without("REQUIRETLS")
+        elif asked is Asked.XCLIENT:
+            self.capabilities = Capabilities()
         elif asked is Asked.MAIL:
             self._accepted.clear()
         elif asked is Asked.RCPT and recipient is not None:
@@ -263,6 +263,12 @@ class ClientSession:
         @param response: in base64; None gives the login up.
         """
         return self._ask(Asked.AUTH, "*" if response is None else response)
+
+    def introduce(self, argument: str) -> bytes:
+        """XCLIENT, with what `xclient.introduction` gives. Who is told so wants another hello."""
+        if "XCLIENT" not in self.capabilities:
+            raise LocalProtocolError("XCLIENT is not offered")
+        return self._ask(Asked.XCLIENT, f"XCLIENT {argument}")
 
     def mail(self, reverse_path: Address | None, parameters: str = "") -> bytes:
         """

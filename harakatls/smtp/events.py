@@ -224,6 +224,7 @@ class Asked(Enum):
     HELLO = "EHLO"
     STARTTLS = "STARTTLS"
     AUTH = "AUTH"
+    XCLIENT = "XCLIENT"
     MAIL = "MAIL"
     RCPT = "RCPT"
     DATA = "DATA"

@@ -141,6 +141,7 @@ CLIENT_MOVES: Mapping[State, Mapping[Asked, State]] = {
         Asked.HELLO: READY,
         Asked.STARTTLS: SECURING,
         Asked.AUTH: READY,  # after 334 as well: the response to it is asked as AUTH, too
+        Asked.XCLIENT: GREETED,
         Asked.MAIL: SENDER_GIVEN,
         Asked.RSET: READY,
         Asked.QUIT: CLOSED,

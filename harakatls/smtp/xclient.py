@@ -1,5 +1,5 @@
 """
-The argument of XCLIENT: what a proxy tells of the client that it speaks for.
+The argument of XCLIENT: what a proxy tells of the client that it speaks for; read, and written.
 
 Postfix's XCLIENT_README is its specification; the names of the attributes are from there.
 """
@@ -7,7 +7,8 @@ Postfix's XCLIENT_README is its specification; the names of the attributes are f
 import re
 from ipaddress import IPv4Address, IPv6Address
 
-from harakatls.mail.xtext import XtextError, decode
+from harakatls.mail.route import IntroducedClient
+from harakatls.mail.xtext import XtextError, decode, encode
 from harakatls.smtp.events import XClientReceived
 from harakatls.smtp.refusals import XCLIENT_NO_ADDRESS, XCLIENT_SYNTAX, refuse
 from harakatls.smtp.reply import Reply
@@ -18,7 +19,16 @@ _NOT_TOLD = frozenset({"[UNAVAILABLE]", "[TEMPUNAVAIL]"})
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,255}\Z")
 _HELO = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}\Z")  # an address literal, too
 _PORT = re.compile(r"[0-9]{1,5}\Z")
+_LOGIN = re.compile(r"[ -~]{1,255}\Z")
 _LONGEST_LOGIN = 255
+_UNAVAILABLE = "[UNAVAILABLE]"
+_LINE = 510 - len("XCLIENT ")  # octets, without CRLF (RFC 5321 section 4.5.3.1.4)
+# More than ours asks for: a server that finds fault with a name refuses all of it.
+_HOST_NAME = re.compile(
+    r"(?=.{1,255}\Z)(?![0-9.]+\Z)"
+    r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+    r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*\Z"
+)
 
 
 def parse_xclient(argument: str) -> XClientReceived:
@@ -107,3 +117,61 @@ def _matching(pattern: re.Pattern[str], name: str, told: dict[str, str | None]) 
 
 def _bad(name: str) -> Reply:
     return Reply.of(501, "5.5.4", f"Bad {name} value")
+
+
+# -- what a client of ours is to a server behind us ----------------------------------------------
+
+
+def introduction(client: IntroducedClient, offered: str) -> str | None:
+    """
+    The argument to introduce *client* with.
+
+    A client that calls itself something that the server would refuse is one without a name: else
+    it would be refused, and go on in our own name, which may be allowed more.
+
+    @param offered: the attributes that the server wants to know, as it wrote them behind XCLIENT.
+    @return: at most as long as a line may be; None where the address is not asked for, without
+        which nothing else means much.
+    """
+    names = dict.fromkeys(name for name in offered.upper().split() if name in ATTRIBUTES)
+    if "ADDR" not in names:
+        return None
+    known = {
+        "ADDR": _told_address(client.host),
+        "PORT": _told_port(client.port),
+        "PROTO": "ESMTP" if client.extended else "SMTP",
+        "DESTADDR": _told_address(client.local_host),
+        "DESTPORT": _told_port(client.local_port),
+        "NAME": _told_text(_HOST_NAME, client.name),
+        "HELO": _told_text(_HELO, client.hello),
+        "LOGIN": _told_text(_LOGIN, client.login),
+    }
+    if client.hello is None:
+        del known["PROTO"]  # it has two values, and "unknown" is none of them
+    told = {name: known[name] for name in names if name in known}
+    for name in ("HELO", "NAME", "LOGIN"):
+        if len(_written(told)) > _LINE and name in told:
+            told[name] = _UNAVAILABLE
+    return _written(told)
+
+
+def _written(told: dict[str, str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in told.items())
+
+
+def _told_address(host: str | None) -> str:
+    address = _address(host)
+    if address is None:
+        return _UNAVAILABLE
+    return f"IPV6:{address}" if ":" in address else address
+
+
+def _told_port(port: int | None) -> str:
+    return str(port) if port else _UNAVAILABLE  # 0 is a port that nobody has told
+
+
+def _told_text(pattern: re.Pattern[str], text: str | None) -> str:
+    if text is None or not pattern.match(text):
+        return _UNAVAILABLE
+    value = encode(text)
+    return _UNAVAILABLE if value.upper() in _NOT_TOLD else value

@@ -170,6 +170,7 @@ _USUAL: dict[str, Answer] = {
     "LHLO": "250-peer.example\n250-PIPELINING\n250 8BITMIME",
     "HELO": "250 peer.example",
     "STARTTLS": "220 2.0.0 Go ahead",
+    "XCLIENT": "220 peer.example ESMTP",
     "MAIL": "250 2.1.0 Sender ok",
     "RCPT": "250 2.1.5 Recipient ok",
     "DATA": "354 Go on",

@@ -23,6 +23,7 @@ from harakatls.smtp.events import (
     StartTLSReceived,
     UnrecognizedReceived,
     VerifyReceived,
+    XClientReceived,
 )
 from harakatls.smtp.states import (
     CLIENT_MOVES,
@@ -161,6 +162,7 @@ class ClientTableTests(SynchronousTestCase):
             Asked.HELLO: HelloReceived,
             Asked.STARTTLS: StartTLSReceived,
             Asked.AUTH: AuthReceived,
+            Asked.XCLIENT: XClientReceived,
             Asked.MAIL: MailReceived,
             Asked.RCPT: RcptReceived,
             Asked.DATA: DataReceived,
