@@ -11,7 +11,7 @@ from harakatls.outbound.log import log_given_up
 from harakatls.queued import Delayed, Failed, Outcome, QueuedMessage
 from harakatls.smtp.reply import Reply
 
-_log = Logger()
+log = Logger()
 
 SHORTEST = 1.0  # seconds
 
@@ -42,13 +42,13 @@ async def deferred(
         return tuple(outcomes), waiting.due
     if not isinstance(answer, Reply):
         seconds = min(max(answer, SHORTEST), LONGEST)
-        _log.info(
+        log.info(
             "a plugin has {queue_id} tried again in {seconds:g} seconds",
             queue_id=waiting.id,
             seconds=seconds,
         )
         return tuple(outcomes), now + seconds
-    _log.info(
+    log.info(
         "a plugin gives {queue_id} up for {recipients} recipients: {response}",
         queue_id=waiting.id,
         recipients=len(delayed),

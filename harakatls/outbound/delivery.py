@@ -337,6 +337,8 @@ class _Attempt:
             now,
             opened.decision,
             opened.earlier,
+            # No connection is given out without the login that it was to have.
+            logged_in=host.hop.credentials is not None,
         )
 
     def _not_used(self, unused: _NotUsed) -> None:

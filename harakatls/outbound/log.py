@@ -22,8 +22,8 @@ WORDS = {Delivered: "delivered", Delayed: "deferred", Failed: "bounced"}
 
 _HOP = (
     "{outcome} {queue_id} domain={domain} host={host} ip={ip} port={port} tls={tls}"
-    " cipher={cipher} verified={verified} response={response} delay={delay} fails={fails}"
-    " rcpts={rcpts} reused={reused} tls_reasons={tls_reasons}"
+    " cipher={cipher} verified={verified} auth={auth} response={response} delay={delay}"
+    " fails={fails} rcpts={rcpts} reused={reused} tls_reasons={tls_reasons}"
 )
 _UNUSABLE = (
     "{outcome} {queue_id} domain={domain} host={host} ip={ip} port={port} tls={tls}"
@@ -40,12 +40,14 @@ def log_hop(
     now: float,
     decision: Decision | None = None,
     earlier: int = 0,
+    logged_in: bool = False,
 ) -> None:
     """
     What became of recipients at one host; or, with None, without one.
 
     @param decision: None where nothing was decided about TLS.
     @param earlier: messages that had been on the connection before.
+    @param logged_in: on the connection, with AUTH.
     """
     by_kind: dict[type[Outcome], list[Outcome]] = {}
     for outcome in outcomes:
@@ -59,6 +61,7 @@ def log_hop(
             recipients=len(some),
             rcpts=counts,
             delay=round(now - queued.arrived, 3),
+            auth="Y" if logged_in else "N",
             reused="Y" if earlier else "N",
             earlier=earlier,
             **_place(queued, hop),

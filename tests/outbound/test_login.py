@@ -1,6 +1,8 @@
 """Logging in to a next hop: with TLS, with its best mechanism, or not at all."""
 
+import re
 from base64 import b64decode
+from pathlib import Path
 from typing import Any
 
 from attrs import evolve
@@ -23,6 +25,7 @@ HOP = NextHop(FIRST, DOMAIN, mx_name="mx1.example", source="route", credentials=
 RESPONSE = encoded(b"\0bob\0s3cret")
 PLAIN = f"AUTH PLAIN {RESPONSE}"
 OFFERED = ("PIPELINING", "STARTTLS", "AUTH PLAIN LOGIN")
+MANUAL = Path(__file__).parents[2] / "docs" / "outbound.rst"
 
 
 class LoginPeer(ObligingPeer):
@@ -242,6 +245,39 @@ class NothingIsShownTests(DeliveryTestCase):
         self.serve(LoginPeer(login=("535 5.7.8 No",)), peer)
         self.assertIn("delivered", self.only(self.attempt()))
         self.assertEqual(len(peer.messages), 1)
+
+
+class LogTests(DeliveryTestCase):
+    """The line of a delivery, as Haraka's ``auth=Y``."""
+
+    def line(self, peer: ObligingPeer, hop: NextHop) -> str:
+        self.hops = (hop,)
+        self.serve(peer)
+        with capturedLogs() as events:
+            self.attempt()
+        (line,) = [str(formatEvent(e)) for e in events if " response=" in str(formatEvent(e))]
+        return line
+
+    def test_logged_in(self) -> None:
+        """Y on a connection with a login, whatever became of the message."""
+        self.assertIn(" auth=Y ", self.line(LoginPeer(), HOP))
+        self.setUp()
+        line = self.line(LoginPeer(MAIL="450 4.2.0 Later"), HOP)
+        self.assertTrue(line.startswith("deferred "), line)
+        self.assertIn(" auth=Y ", line)
+
+    def test_not_logged_in(self) -> None:
+        """N where none was wanted, and where it was refused."""
+        self.assertIn(" auth=N ", self.line(LoginPeer(), evolve(HOP, credentials=None)))
+        self.setUp()
+        self.assertIn(" auth=N ", self.line(LoginPeer(login=("535 5.7.8 No",)), HOP))
+
+    def test_documented(self) -> None:
+        """The manual has the words of the line, in their order."""
+        line = self.line(LoginPeer(), HOP)
+        words = [word.partition("=")[0] for word in line.split() if "=" in word]
+        (told,) = re.findall(r"^    delivered ID (.+)$", MANUAL.read_text("utf-8"), re.MULTILINE)
+        self.assertEqual(told.replace("=", "").split(), words)
 
 
 def _attempt(result: Any) -> Any:
