@@ -1,6 +1,8 @@
 """8-bit messages for 7-bit servers."""
 
+import time
 from email import message_from_bytes, policy
+from email.header import decode_header
 from typing import Any
 
 from hypothesis import given
@@ -102,6 +104,40 @@ class SevenBitTests(SynchronousTestCase):
         found = self.converted("Subject: Grüße\r\n\r\nx\r\n".encode())
         subject = message_from_bytes(found)["Subject"]
         self.assertIn("=?unknown-8bit?", subject)
+
+    def test_addresses_in_the_header(self) -> None:
+        """Only words beyond ASCII are encoded: an address among them stays one."""
+        found = self.converted("From: Jörg Müller <j@a.example>\r\n\r\nx\r\n".encode())
+        sender = message_from_bytes(found)["From"]
+        self.assertTrue(sender.endswith("?= <j@a.example>"), sender)
+        ((name, _), _) = decode_header(sender)
+        self.assertEqual(name, "Jörg Müller".encode())
+
+    def test_long_header(self) -> None:
+        """No encoded word is too long, none ends within a character, and all is there."""
+        text = "aöüß" * 500
+        found = self.converted(f"Subject: {text}\r\n\r\nx\r\n".encode())
+        words = message_from_bytes(found)["Subject"].split()
+        self.assertLessEqual(max(map(len, words)), 75)
+        pieces = [decode_header(word)[0][0].decode() for word in words]
+        self.assertEqual("".join(pieces), text)
+
+    def test_made_to_be_costly(self) -> None:
+        """While a message is converted all others wait: that takes a second, not a minute."""
+        wide, eight = b"\xe9", b"Content-Transfer-Encoding: 8bit\r\n\r\n"
+        multipart = b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n"
+        deep = b"".join(multipart % (level, level) for level in range(100))
+        for message, is_converted in (
+            (b"Subject: " + wide * 200_000 + b"\r\n\r\nx\r\n", True),
+            (b"Subject:" + b" \xe9 a" * 50_000 + b"\r\n\r\nx\r\n", True),
+            (b"Subject: \xe9" + b" =?utf-8?q?a?=" * 14_000 + b"\r\n\r\nx\r\n", True),
+            (b"Content-Type: text/plain\r\n" + eight + wide + (b"a" * 997 + b"\r\n") * 200, True),
+            (deep + b"Content-Type: text/plain\r\n" + eight + b"\xe9\r\n" * 100_000, False),
+            (multipart % (0, 0) + b"\r\n\xe9\r\n--b0\r\n" * 20_000, False),
+        ):
+            began = time.process_time()
+            self.assertIs(to_seven_bit(message) is not None, is_converted, message[:40])
+            self.assertLess(time.process_time() - began, 2.0, message[:40])
 
     def test_not_to_be_done(self) -> None:
         """What stands outside of all parts cannot be encoded."""
