@@ -5,6 +5,8 @@ A login that fails delays the mail: what is wrong is ours to repair, whatever th
 and no fault of the sender's. Without the login nothing is sent.
 """
 
+from collections.abc import Sequence
+
 from twisted.logger import Logger
 
 from harakatls.connection import TLSSummary
@@ -66,24 +68,25 @@ async def _logged_in(
 ) -> Reply | None:
     """As `log_in`."""
     name = hop.name
+    said: list[str] = []
     try:
-        reply = await _conversation(protocol, Login(mechanism, credentials), seconds)
+        reply = await _conversation(protocol, Login(mechanism, credentials), seconds, said)
     except LoginBroken as problem:
         log.warn("AUTH with {host} failed: {problem}", host=name, problem=str(problem))
         return _refusal("4.7.0", f"AUTH with {name} failed: {problem}")
     if reply.code == _YES:
         logins.accepted(hop, credentials)
         return None
-    said = _discreet(reply, credentials)
+    answer = _discreet(reply, credentials, said)
     if not reply.is_permanent:
-        return _refusal("4.7.0", f"{name} does not take our login now: {said}")
+        return _refusal("4.7.0", f"{name} does not take our login now: {answer}")
     log.warn(
         "{host} refused our user name or password ({mechanism}): {reply}",
         host=name,
         mechanism=mechanism.name,
-        reply=said,
+        reply=answer,
     )
-    did = f"refused our login with {mechanism.name}: {said}"
+    did = f"refused our login with {mechanism.name}: {answer}"
     logins.refused(hop, credentials, did)
     return _refusal("4.7.8", f"{name} {did}")
 
@@ -102,14 +105,18 @@ def _warn(
         )
 
 
-async def _conversation(protocol: OutboundProtocol, login: Login, seconds: float) -> Reply:
+async def _conversation(
+    protocol: OutboundProtocol, login: Login, seconds: float, said: list[str]
+) -> Reply:
     """
+    @param said: gets each of our responses, as it is sent.
     @return: the server's last word.
     @raise LoginBroken: ours; the server has been told that there will be no login.
     """
     session = protocol.session
     initial = None if login.initial is None else encoded(login.initial)
     waits = initial is not None and len(initial) > _LINE
+    said += [initial] if initial else []
     protocol.send(session.authenticate(login.mechanism.name, None if waits else initial))
     reply = await protocol.answer(Asked.AUTH, seconds)
     while reply.code == _CHALLENGE:
@@ -122,6 +129,7 @@ async def _conversation(protocol: OutboundProtocol, login: Login, seconds: float
             protocol.send(session.respond(None))
             await protocol.answer(Asked.AUTH, seconds)
             raise
+        said.append(response)
         protocol.send(session.respond(response))
         reply = await protocol.answer(Asked.AUTH, seconds)
     if reply.code == _YES:
@@ -133,10 +141,14 @@ def _refusal(status: str, text: str) -> Reply:
     return Reply.of(451, status, text)
 
 
-def _discreet(reply: Reply, credentials: Credentials) -> str:
-    """Without what a server repeats of the login: the text is in logs and in reports to senders."""
+def _discreet(reply: Reply, credentials: Credentials, said: Sequence[str]) -> str:
+    """
+    Without what a server repeats of the login: the text is in logs and in reports to senders.
+
+    @param said: our responses, in base64.
+    """
     text = str(reply)
     login = (credentials.password, credentials.user)
-    for secret in (*login, *(encoded(word.encode()) for word in login)):
+    for secret in (*said, *login, *(encoded(word.encode()) for word in login)):
         text = text.replace(secret, _HIDDEN) if secret else text
     return text

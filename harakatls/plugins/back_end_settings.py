@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from attrs import evolve, frozen
 
-from harakatls.config.errors import MAIN, shown
+from harakatls.config.errors import MAIN
 from harakatls.config.section import HIGHEST_PORT, Section
 from harakatls.connection import Connection
 from harakatls.mail.route import (
@@ -24,6 +24,7 @@ from harakatls.plugins.next_hops import (
     parse_bind_helo,
     parse_host,
     parse_next_hop,
+    shown_place,
 )
 
 CONNECT_TIMEOUT, TIMEOUT = 30.0, 300.0
@@ -138,7 +139,9 @@ def _hops(layers: _Layers) -> tuple[NextHop, ...]:
     try:
         name = parse_host(host.removeprefix("[").removesuffix("]"))
     except ValueError:
-        raise place.error("host", f"{shown(host)} is neither a host name nor an address") from None
+        raise place.error(
+            "host", f"{shown_place(host)} is neither a host name nor an address"
+        ) from None
     return (_at(given, name, given.port),)
 
 

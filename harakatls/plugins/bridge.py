@@ -3,10 +3,9 @@
 from attrs import evolve, frozen
 
 from harakatls.config.directory import ConfigDirectory
-from harakatls.config.errors import shown
 from harakatls.config.section import HIGHEST_PORT
 from harakatls.mail.route import BackEndOptions, Credentials, NextHop
-from harakatls.plugins.next_hops import parse_host, parse_next_hop
+from harakatls.plugins.next_hops import parse_host, parse_next_hop, shown_place
 from harakatls.smtp.sasl import MECHANISM_NAMES
 
 FILE, SECTION = "smtp_bridge.ini", "smtp_bridge"
@@ -41,7 +40,9 @@ def read_bridge(config: ConfigDirectory) -> BridgeSettings:
     try:
         name = parse_host(host.removeprefix("[").removesuffix("]"))
     except ValueError:
-        raise main.error("host", f"{shown(host)} is neither a host name nor an address") from None
+        raise main.error(
+            "host", f"{shown_place(host)} is neither a host name nor an address"
+        ) from None
     hop = parse_next_hop(f"[{name}]" if ":" in name else name)
     options = BackEndOptions(
         SECTION,

@@ -6,7 +6,7 @@ from attrs import evolve, frozen
 from zope.interface import implementer
 
 from harakatls.config.directory import ConfigDirectory
-from harakatls.config.errors import MAIN, shown
+from harakatls.config.errors import MAIN
 from harakatls.config.hosts import is_address
 from harakatls.config.section import HIGHEST_PORT, Section
 from harakatls.connection import Connection, Transaction
@@ -14,7 +14,7 @@ from harakatls.interfaces import IQueueHook, IRouteHook, IStagedMessage, Site
 from harakatls.mail.address import AddressError, to_a_label
 from harakatls.mail.route import LMTP, LMTP_PORT, NextHop
 from harakatls.plugins.host_list import LocalDomains
-from harakatls.plugins.next_hops import parse_host, socket_hop
+from harakatls.plugins.next_hops import parse_host, shown_place, socket_hop
 from harakatls.queued import QueuedMessage
 from harakatls.verdict import ACCEPT, CONTINUE, Verdict
 
@@ -65,7 +65,9 @@ def _store(section: Section, main: Section) -> NextHop:
     try:
         name = parse_host(host.removeprefix("[").removesuffix("]"))
     except ValueError:
-        raise place.error("host", f"{shown(host)} is neither a host name nor an address") from None
+        raise place.error(
+            "host", f"{shown_place(host)} is neither a host name nor an address"
+        ) from None
     port = (section if "port" in section else place).integer("port", LMTP_PORT, 1, HIGHEST_PORT)
     known_as = None if is_address(name) else name
     return NextHop(name, "", port, mx_name=known_as, source="route", protocol=LMTP)

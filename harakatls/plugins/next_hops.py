@@ -68,19 +68,18 @@ def parse_next_hop(text: object, domain: str = "") -> NextHop:
     @raise ValueError: *text* is none of these; in words for the operator, without any password.
     """
     if not isinstance(text, str):
-        raise ValueError(f"{shown(str(text))} is not a host or host:port")
+        raise ValueError(f"{shown_place(str(text))} is not a host or host:port")
     scheme, slashes, rest = text.strip().partition("://")
     protocol = scheme.lower() if slashes else SMTP
     if slashes and rest.startswith("/"):
         if protocol != LMTP:
-            raise ValueError(f"{shown(text)} is a Unix socket; these are for lmtp:// alone")
+            raise ValueError(f"{shown_place(text)} is a Unix socket; these are for lmtp:// alone")
         return socket_hop(rest, domain)
     login, at, place = (rest if slashes else text.strip()).rpartition("@")
-    told = f"{scheme}{slashes}{_HIDDEN}@{place}" if at else text
     if protocol not in _PORTS:
-        raise ValueError(f"{shown(told)} is neither smtp:// nor lmtp://")
-    host, port = _host_and_port(place, told)
-    credentials = _login(login, told) if at else None
+        raise ValueError(f"{shown_place(text)} is neither smtp:// nor lmtp://")
+    host, port = _host_and_port(place, text)
+    credentials = _login(login, text) if at else None
     return _hop(host, port or _PORTS[protocol], domain, protocol, credentials)
 
 
@@ -106,14 +105,15 @@ def socket_hop(path: str, domain: str = "") -> NextHop:
     @raise ValueError: it is no absolute path, or none that a socket can have.
     """
     if not path.startswith("/") or not path.isprintable() or path.endswith("/"):
-        raise ValueError(f"{shown(path)} is not the absolute path of a Unix socket")
+        raise ValueError(f"{shown_place(path)} is not the absolute path of a Unix socket")
     if len(os.fsencode(path)) > _PATH_OCTETS:
-        raise ValueError(f"{shown(path)} is longer than the {_PATH_OCTETS} octets of a Unix socket")
+        told = shown_place(path)
+        raise ValueError(f"{told} is longer than the {_PATH_OCTETS} octets of a Unix socket")
     return NextHop(path, domain, LMTP_PORT, source=_ROUTE, protocol=LMTP)
 
 
-def _host_and_port(place: str, told: str) -> tuple[str, int | None]:
-    wrong = ValueError(f"{shown(told)} is not a host or host:port")
+def _host_and_port(place: str, whole: str) -> tuple[str, int | None]:
+    wrong = ValueError(f"{shown_place(whole)} is not a host or host:port")
     host, port = place, ""
     if host.startswith("["):
         host, bracket, port = host[1:].partition("]")
@@ -125,11 +125,19 @@ def _host_and_port(place: str, told: str) -> tuple[str, int | None]:
     if port and not (
         port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= HIGHEST_PORT
     ):
-        raise ValueError(f"{shown(told)} has no port from 1 to {HIGHEST_PORT}")
+        raise ValueError(f"{shown_place(whole)} has no port from 1 to {HIGHEST_PORT}")
     try:
         return parse_host(host), int(port) if port else None
     except ValueError:
         raise wrong from None
+
+
+def shown_place(text: str) -> str:
+    """As `shown`, for what should be a place: before an @ may be a login that is out of place."""
+    _, at, place = text.rpartition("@")
+    scheme, slashes, _ = text.partition("://")
+    known = f"{scheme}{slashes}" if slashes and scheme.isalpha() else ""
+    return shown(f"{known}{_HIDDEN}@{place}" if at else text)
 
 
 def parse_host(text: str) -> str:
@@ -146,10 +154,10 @@ def parse_host(text: str) -> str:
 # -- logins ---------------------------------------------------------------------------------------
 
 
-def _login(login: str, told: str) -> Credentials:
+def _login(login: str, whole: str) -> Credentials:
     user, colon, password = login.partition(":")
     if not (user and colon and password):
-        raise ValueError(f"{shown(told)} has no user:password before the @")
+        raise ValueError(f"{shown_place(whole)} has no user:password before the @")
     return make_credentials(unquote(user), unquote(password))
 
 
@@ -195,7 +203,8 @@ def _from_object(value: Mapping[str, Any], domain: str) -> NextHop:
     try:
         name = parse_host(host.removeprefix("[").removesuffix("]"))
     except ValueError:
-        raise ValueError(f"exchange {shown(host)} is neither a host name nor an address") from None
+        told = shown_place(host)
+        raise ValueError(f"exchange {told} is neither a host name nor an address") from None
     protocol = LMTP if _truth(value, "using_lmtp") else SMTP
     port = _number(value, "port", 1, HIGHEST_PORT, _PORTS[protocol])
     hop = _hop(name, port, domain, protocol, _credentials(value))

@@ -9,7 +9,7 @@ from harakatls.interfaces import BackEndFailed, IBackEnds, IQueueHook, IStagedMe
 from harakatls.plugins.answers import refused
 from harakatls.plugins.bridge import SECTION, BridgeSettings, read_bridge
 from harakatls.queued import Delivered
-from harakatls.verdict import CONTINUE, Accept, TempFail, Verdict
+from harakatls.verdict import CONTINUE, Accept, Verdict
 
 log = Logger()
 
@@ -46,7 +46,7 @@ class SMTPBridge:
                 hop, self.settings.options, transaction.envelope, message
             )
         except BackEndFailed as problem:
-            return TempFail(problem.reply)
+            return refused([problem.reply])
         delivered = tuple(one for one in outcomes.values() if isinstance(one, Delivered))
         if len(delivered) < len(transaction.envelope.recipients):
             return refused([outcome.reply for outcome in outcomes.values()])

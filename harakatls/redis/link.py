@@ -143,13 +143,20 @@ class RedisLink:
         await self._connect(protocol)
         try:
             if self._settings.password is not None:
-                await self._answer(protocol, ("AUTH", self._settings.password))
+                await self._log_in(protocol, self._settings.password)
             if self._settings.database:
                 await self._answer(protocol, ("SELECT", self._settings.database))
         except BaseException:
             protocol.transport.abortConnection()
             raise
         self._protocol = protocol
+
+    async def _log_in(self, protocol: Any, password: str) -> None:
+        try:
+            await self._answer(protocol, ("AUTH", password))
+        except RedisAway as problem:
+            # "ERR unknown command 'AUTH', with args beginning with: ..." is what some answer.
+            raise RedisAway(str(problem).replace(password, "...")) from None
 
     def _opened(self, result: Any) -> None:
         """Tell all who wait; never fails."""

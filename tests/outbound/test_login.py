@@ -179,6 +179,22 @@ class LoginTests(DeliveryTestCase):
         for secret in ("s3cret", "bob", encoded(b"s3cret")):
             self.assertNotIn(secret, logged + told)
 
+    def test_what_is_repeated(self) -> None:
+        """What a server repeats of a login gets into no log, and to no sender."""
+        steps = "334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6"
+        for extension, login in (
+            ("AUTH PLAIN", (f"535 5.7.8 Wrong: {PLAIN}",)),
+            ("AUTH PLAIN", (f"454 4.7.0 Not now: {PLAIN}",)),
+            ("AUTH LOGIN", (*steps, f"535 5.7.8 Wrong: {encoded(b's3cret')}")),
+        ):
+            self.setUp()
+            with capturedLogs() as events:
+                told = self.refused(LoginPeer("STARTTLS", extension, login=login))
+            told += "".join(formatEvent(event) for event in events)
+            for secret in (RESPONSE, encoded(b"s3cret"), "s3cret"):
+                self.assertNotIn(secret, told)
+            self.assertIn("...", told)
+
     def test_a_passing_failure(self) -> None:
         """454: the server cannot look passwords up just now."""
         told = self.refused(LoginPeer(login=("454 4.7.0 Database is down",)))

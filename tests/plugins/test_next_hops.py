@@ -107,6 +107,20 @@ class TextTests(SynchronousTestCase):
         ):
             self.assertRaises(ValueError, parse_next_hop, text)
 
+    def test_passwords(self) -> None:
+        """No mistake in a next hop shows its password, wherever the mistake is."""
+        for value in (
+            "smtp:///bob:s3cret@a.example",
+            "smtp://bob:s3cret@a b",
+            "bob:s3://cret@a.example",
+            "lmtp:///bob:s3cret@a\0",
+            ["smtp://bob:s3cret@a.example", ["smtp://bob:s3cret@a.example"]],
+            {"exchange": "smtp://bob:s3cret@a.example"},
+            {"path": "bob:s3cret@run", "using_lmtp": True},
+        ):
+            problem = self.assertRaises(ValueError, parse_next_hops, value)
+            self.assertNotIn("s3", str(problem))
+
     @given(strategies.text())
     def test_any_text(self, text: str) -> None:
         """Whatever the text is, the answer is a hop or ValueError."""

@@ -9,7 +9,7 @@ from harakatls.mail.envelope import MailParameters
 from harakatls.outbound.back_ends import BackEnds
 from harakatls.outbound.routing import Routing
 from harakatls.outbound.settings import OutboundSettings
-from harakatls.plugins import smtp_forward, smtp_proxy
+from harakatls.plugins import smtp_bridge, smtp_forward, smtp_proxy
 from harakatls.testing.network import PretendedTLS
 from harakatls.testing.peers import ObligingPeer
 from harakatls.testing.values import FixedResolver
@@ -142,6 +142,26 @@ class ForwardTests(RequireTLSCase):
         (hop,) = self.plugin.pools[self.plugin.settings.usual].hosts()
         pool = self.plugin.pools[self.plugin.settings.usual]
         self.assertNotIn(hop, pool._failed)
+
+
+class BridgeTests(RequireTLSCase):
+    sections = ("smtp_bridge",)
+
+    def test_enforced(self) -> None:
+        """What the server never takes is refused for good, and what it cannot take now is not."""
+        for there, told in (
+            (True, "Reject 550 5.7.30 The mail server behind this one does not know REQUIRETLS"),
+            (False, "TempFail 451 4.3.0"),
+        ):
+            self.setUp()
+            self.enforce()
+            plugin = smtp_bridge.load(self.site(smtp_bridge=INI))
+            self.pretend("smtp_bridge")
+            if there:
+                self.serve(FIRST, ObligingPeer(*NO_OPTION, "AUTH PLAIN"))
+            connection = connection_from().after_login("bob", "s3cret")
+            asked = plugin.queue(connection, self.transaction(), staged(Message()))
+            self.assertIn(told, self.words(self.ask(asked)))
 
 
 class ProxyTests(RequireTLSCase):

@@ -136,6 +136,17 @@ class RedisLinkTests(SynchronousTestCase):
         self.assert_told("WRONGPASS")
         self.assertNotIn("hidden", str(self.events))
 
+    def test_a_password_that_is_repeated(self) -> None:
+        """Redis without AUTH, and what is no Redis, say what they did not understand."""
+        self.link = self.link_to(RedisSettings(password="hidden"))
+        asking = self.ask()
+        wire = self.accept()
+        answer = b"-ERR unknown command 'AUTH', with args beginning with: 'hidden'\r\n"
+        wire.protocol.dataReceived(answer)
+        problem = self.failureResultOf(asking, RedisAway).value
+        self.assertIn("unknown command 'AUTH'", str(problem))
+        self.assertNotIn("hidden", f"{problem} {self.events}")
+
     def test_refused(self) -> None:
         """While Redis is down nobody waits, and it is told once, not for each message."""
         asking = self.ask()
