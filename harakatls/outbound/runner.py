@@ -171,11 +171,12 @@ class QueueRunner(Service):
 
     def let_go(self) -> None:
         """What the operator holds or removes is his as long as no attempt has begun."""
-        self._recalled.update(self._spool.recalled())
-        if not self._recalled:
+        recalled = self._spool.recalled()
+        if not recalled:
             return
-        for queued in self._schedule.take_out(self._recalled):
-            self._recalled.discard(queued.id)
+        # What is being recorded is his when that is done, and may be released and taken again.
+        self._recalled.update(self._interruptible.intersection(recalled))
+        for queued in self._schedule.take_out(recalled):
             self._keep_in_hand(queued, Deferred.fromCoroutine(self._claiming.put_back([queued])))
 
     def _deliver(self, queued: QueuedMessage, slot: Slot) -> None:

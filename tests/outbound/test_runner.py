@@ -117,6 +117,49 @@ class ClaimTests(RunnerTestCase):
         self.successResultOf(stopping)
         self.assertEqual(self.only_waiting().attempts, 1)
 
+    def test_held_while_it_is_recorded(self) -> None:
+        """Once it is released it is as good as any other, and waits for nothing else."""
+        disk, slow = Deferred[None](), Deferred[Any]()
+        recalled: set[str] = set()
+        settle = self.spool.settle
+
+        async def settle_slowly(queued: QueuedMessage) -> None:
+            await disk
+            await settle(queued)
+
+        self.spool.recalled = lambda: recalled  # type: ignore[method-assign]
+        self.spool.settle = settle_slowly  # type: ignore[method-assign]
+        self.start(delayed, slow, concurrency_max=1, temp_fail_intervals=(10.0,))
+        self.queue()
+        first = self.deliveries.tried[0].id
+        recalled.add(first)
+        self.queue()
+        recalled.clear()  # it is released
+        disk.callback(None)
+        self.clock.advance(10)
+        slow.callback(delivered)
+        self.assertEqual([queued.id for queued in self.deliveries.tried][2:], [first])
+        self.stop()
+
+    def test_held_while_it_is_tried(self) -> None:
+        """Where it turns out that there is no room for it, it is his at once."""
+        recalled: set[str] = set()
+        self.spool.recalled = lambda: recalled  # type: ignore[method-assign]
+        slow = Deferred[Any]()
+        postponed: Attempt = lambda _: Result((), postponed=True)  # noqa: E731
+        self.start(slow, Deferred(), concurrency_max=2)
+        self.queue()
+        self.queue()
+        first = self.deliveries.tried[0].id
+        recalled.add(first)
+        self.queue()  # another look
+        recalled.clear()
+        slow.callback(postponed)
+        self.assertFalse(self.spool._rows[first].claimed)
+        self.assertTrue(self.spool._rows[self.deliveries.tried[1].id].claimed)
+        self.runner.stopService()
+        self.clock.advance(30)
+
     def test_disabled(self) -> None:
         """disabled of outbound.ini: mail is taken and stays."""
         self.start(disabled=True)
