@@ -146,7 +146,10 @@ class ClaimTests(RunnerTestCase):
         recalled: set[str] = set()
         self.spool.recalled = lambda: recalled  # type: ignore[method-assign]
         slow = Deferred[Any]()
-        postponed: Attempt = lambda _: Result((), postponed=True)  # noqa: E731
+
+        def postponed(queued: QueuedMessage) -> Result:
+            return Result((), postponed=True)
+
         self.start(slow, Deferred(), concurrency_max=2)
         self.queue()
         self.queue()

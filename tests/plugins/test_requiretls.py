@@ -40,7 +40,7 @@ class RequireTLSCase(BackEndCase):
         routing = Routing(self, resolver, settings, ME, is_ours=lambda address: False)
         self.back_ends = BackEnds(self.network.connect, routing, settings, ME, self.clock, tls)
 
-    sections = ("smtp_forward", "smtp_proxy")
+    sections: tuple[str, ...] = ("smtp_forward", "smtp_proxy")
 
     async def route(self, domain: str, queued: object) -> None:
         return None
