@@ -49,7 +49,7 @@ class WithKeyTests(SynchronousTestCase):
         self.assertEqual(with_key("a=1", "users", "bob", None), "a=1")
 
     def test_line_ends(self) -> None:
-        """As the file has them."""
+        """A file with CRLF keeps it in the new line as well."""
         found = with_key("[users]\r\nann=x\r\n", "users", "bob", "y")
         self.assertEqual(found, "[users]\r\nann=x\r\nbob=y\r\n")
 
@@ -123,7 +123,7 @@ class ReplaceTests(SynchronousTestCase):
         self.assertEqual(os.listdir(self.directory), ["f.ini"])
 
     def test_owner(self) -> None:
-        """The owner stays."""
+        """The file stays that of the server's account, though root has changed it."""
         if os.geteuid() != 0:
             self.skipTest("only root gives files away")
         self.file.write_text("1")

@@ -66,7 +66,7 @@ class RefusedTests(SynchronousTestCase):
                 self.assertEqual(self.told(first), [(*about, refusal)])
 
     def test_not_told_of_a_yes(self) -> None:
-        """There is nothing to tell."""
+        """Whoever hears of refusals hears of nothing else."""
         for stage, arguments in STAGES.items():
             for verdict in (CONTINUE, ACCEPT):
                 plugin = Everything(**{stage: verdict})

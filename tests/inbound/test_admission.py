@@ -82,7 +82,7 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual(self.admitted(admission, *["192.0.2.16"] * 2), [True, False])
 
     def test_no_limit(self) -> None:
-        """0 is without limit."""
+        """With 0 one address may have any number of connections."""
         admission = self.admission(connections_per_address=0)
         self.assertEqual(self.admitted(admission, *["192.0.2.1"] * 500), [True] * 500)
 
@@ -197,7 +197,7 @@ class MemoryTests(ProtocolTestCase):
         self.assertEqual(transport.text()[:3], "250")
 
     def test_no_limit(self) -> None:
-        """0 is without limit."""
+        """With 0 there is room however much is in memory."""
         admission = Admission(PeerLimits(memory=0), Clock())
         self.assertTrue(admission.has_room(1 << 40))
 
@@ -207,7 +207,7 @@ class PeerLimitsTests(SynchronousTestCase):
         return PeerLimits.load(Ini.parse("connection.ini", "\n".join(["[max]", *lines])))
 
     def test_values(self) -> None:
-        """What is written is taken."""
+        """What connection.ini says is taken, and the rest is as documented."""
         limits = self.load(
             "connections=100", "connections_per_address=5", "unlimited_hosts[]=192.0.2.0/24"
         )

@@ -351,12 +351,12 @@ class HostileTests(LoginCase):
         self.assertEqual(talk.conversation._dialogue.connection.errors, 5)
 
     def test_other_commands_stay_short(self) -> None:
-        """Only AUTH may be long."""
+        """A line as long as AUTH may be is refused in any other command."""
         talk = self.talk(Table("PLAIN"))
         self.assertEqual(talk.say(b"NOOP " + b"x" * 3000 + b"\r\n")[:9], "500 5.5.2")
 
     def test_wants_to_be_someone_else(self) -> None:
-        """Nobody acts for others."""
+        """A right password gives nobody the rights of another user."""
         users = Table("PLAIN")
         talk = self.talk(users)
         talk.say(b"AUTH PLAIN " + line(b"root@a.example\0joe@a.example\0" + PASSWORD.encode()))

@@ -191,7 +191,7 @@ class AuthenticationResultsTests(SynchronousTestCase):
             self.assertEqual(queued(talk.spool)[0][2], b"Original-" + field + HEADER + field)
 
     def test_as_they_are(self) -> None:
-        """clean_auth_results=false."""
+        """With clean_auth_results=false what others say stays as it is."""
         field = b"Authentication-Results: mx.example; dkim=pass\r\n\r\n"
         settings = evolve(SETTINGS, add_received=False, clean_auth_results=False)
         talk = Talk(Accepting(), settings=settings)

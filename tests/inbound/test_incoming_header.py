@@ -35,7 +35,7 @@ class ReceivedTests(SynchronousTestCase):
         self.assertEqual(count(b""), 0)
 
     def test_lines(self) -> None:
-        """Of the header alone."""
+        """Lines of the header are counted, those of the body are not."""
         self.assertEqual(passed_on(self.message)[1].lines, 7)
         self.assertEqual(passed_on(b"\r\nbody\r\nbody\r\n")[1].lines, 0)
         self.assertEqual(passed_on(b"a: b\r\n", b"c: d\r\n")[1].lines, 2)

@@ -94,7 +94,7 @@ class SlowCommandTests(SynchronousTestCase):
         self.assertIn(seconds_until_closed(talk, NOOP, 60), (1800, 1860))
 
     def test_switched_off(self) -> None:
-        """0 is without limit."""
+        """With 0 a peer that sends no message may stay."""
         talk = Talk(settings=limited(seconds_without_message=0, commands_without_message=0))
         self.assertEqual(seconds_until_closed(talk, NOOP, 200, 20_000), 20_000)
 

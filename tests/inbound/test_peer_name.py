@@ -47,7 +47,7 @@ class PeerNameTests(SynchronousTestCase):
         return found
 
     def test_before_connect(self) -> None:
-        """All other hooks know it."""
+        """All hooks but the one that finds it out know the peer's name."""
         plugin = Everything(peer_name="client.example")
         talk = Talk(plugin)
         self.assertEqual(talk.heard()[:4], "220 ")

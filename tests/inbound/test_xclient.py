@@ -167,7 +167,7 @@ class XClientTests(SynchronousTestCase):
             self.assertEqual(self.connection(talk).peer, SPEAKER)
 
     def test_in_transaction(self) -> None:
-        """A transaction ends first."""
+        """XCLIENT within a transaction is refused; after RSET it is taken."""
         talk = self.talk(Everything(rcpt=ACCEPT))
         self.assertEqual(
             talk.say(MAIL, XCLIENT).splitlines()[-1], "503 5.5.0 Mail transaction in progress"

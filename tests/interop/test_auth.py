@@ -196,7 +196,7 @@ class NodemailerTests(LoginCase):
     peers = ("node",)
 
     def test_mechanisms(self) -> None:
-        """PLAIN, LOGIN and CRAM-MD5."""
+        """Nodemailer logs in with PLAIN, LOGIN and CRAM-MD5."""
         if not (HERE / "node_modules/nodemailer").exists():
             text = "not installed: nodemailer (make interop installs it)"
             raise AssertionError(text) if os.environ.get("CI") else SkipTest(text)

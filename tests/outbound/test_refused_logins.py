@@ -222,5 +222,5 @@ class MemoryTests(SynchronousTestCase):
         self.assertNotEqual(list(one._logins), list(other._logins))
 
     def test_the_waits(self) -> None:
-        """As documented."""
+        """A minute at first and an hour at last, as the manual says."""
         self.assertEqual((FIRST_WAIT, LONGEST_WAIT), (60, 3600))

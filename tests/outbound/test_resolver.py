@@ -224,7 +224,7 @@ class NameTests(ResolverTestCase):
         self.assertEqual(self.successResultOf(self.names(resolver)), ("a.example",))
 
     def test_none(self) -> None:
-        """As for all names."""
+        """No name, no such address and no answer are told apart, as for all names."""
         self.assertEqual(self.successResultOf(self.names(self.resolver())), ())
         for raised, expected in (
             (DNSNameError(), NoSuchDomain),

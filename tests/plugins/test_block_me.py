@@ -87,7 +87,7 @@ class BlockMeTests(SynchronousTestCase):
         self.assertTrue(self.is_blocked(b"MAIL FROM:<old@spam.example>\r\n"))
 
     def test_twice(self) -> None:
-        """It is written once."""
+        """Who is blocked twice is in the file once."""
         self.forward()
         self.forward()
         self.assertEqual(len(self.file.read_text().splitlines()), 2)

@@ -34,7 +34,7 @@ class MaxCountTests(SynchronousTestCase):
         self.assertIsNone(talk.channel.closed)
 
     def test_default(self) -> None:
-        """As Haraka's."""
+        """Without the file 40 recipients may be named, as in Haraka."""
         self.assertEqual(max_count.load(site_of(self, {})).most, 40)
 
     def test_no_number(self) -> None:

@@ -44,7 +44,7 @@ class DelayDenyTests(SynchronousTestCase):
                 self.assertEqual(talk.say(RCPT), f"{said}\r\n", stage)
 
     def test_a_recipient_that_nobody_accepts(self) -> None:
-        """Is refused for that."""
+        """A recipient that nobody accepts is refused for that, whatever was put off."""
         talk = self.talk(Everything(mail=NO))
         self.assertIn("550 5.7.1 I cannot deliver mail", talk.say(EHLO, MAIL, RCPT))
 
@@ -125,7 +125,7 @@ class DelayDenyTests(SynchronousTestCase):
             self.assertEqual(talk.codes(EHLO), ["250"])
 
     def test_mistakes(self) -> None:
-        """Named with file and key."""
+        """A mistake keeps the server from starting, and is named with file and key."""
         for text, words in (
             ("included_plugins=a:rctp\n", "included_plugins: 'a:rctp' is none; expected plugin"),
             ("excluded_plugins=:mail\n", "excluded_plugins: ':mail' is none"),

@@ -204,7 +204,7 @@ class ProxyTests(IntroducedCase):
         return self.ask(plugin.mail(connection, transaction_for()))
 
     def test_told(self) -> None:
-        """Before the client's MAIL."""
+        """The back end knows the client before its MAIL."""
         peer = ObligingPeer(OFFER)
         self.serve(FIRST, peer)
         self.assertEqual(self.mail(self.proxy(), client()), CONTINUE)
@@ -231,7 +231,7 @@ class ProxyTests(IntroducedCase):
         self.assertIn("LOGIN=ann ", peers[1].commands[1])
 
     def test_switched_off(self) -> None:
-        """xclient=false."""
+        """With xclient=false the back end is told nothing of the client."""
         peer = ObligingPeer(OFFER)
         self.serve(FIRST, peer)
         self.assertEqual(self.mail(self.proxy(f"{INI}xclient=false\n"), client()), CONTINUE)

@@ -48,7 +48,7 @@ class TextTests(SynchronousTestCase):
             self.assertEqual(place(parse_next_hop(text)), expected)
 
     def test_sockets(self) -> None:
-        """LMTP on this machine."""
+        """A Unix socket is a next hop for LMTP, and for nothing else."""
         for value in (
             "lmtp:///run/store@home/lmtp",
             {"path": "/run/store@home/lmtp", "using_lmtp": True},

@@ -96,7 +96,7 @@ class ForwardTests(RequireTLSCase):
             self.assertIn(" RET=HDRS", mails(peer)[0])
 
     def test_over_lmtp(self) -> None:
-        """The same."""
+        """A mail store that offers REQUIRETLS is told of it, too."""
         peer = ObligingPeer(*ALL, LHLO="250-peer\n250-STARTTLS\n250 REQUIRETLS")
         self.serve(FIRST, peer)
         self.assertEqual(self.queue(f"{INI}using_lmtp=true\n"), "Accept 250 2.0.0 Kept")
@@ -194,7 +194,7 @@ class ProxyTests(RequireTLSCase):
             self.assertEqual(mails(peer), [expected])
 
     def test_enforced(self) -> None:
-        """Refused at MAIL, for good."""
+        """A back end that has not what it takes: the client hears no at MAIL, for good."""
         self.enforce()
         self.load()
         self.serve(FIRST, ObligingPeer(*NO_OPTION))

@@ -50,13 +50,13 @@ class StatusCase(QueueCase):
 
 class StatusTests(StatusCase):
     def test_empty(self) -> None:
-        """Nothing is something, too."""
+        """An empty queue is told as such, not as a failure."""
         self.assertEqual(self.found("QUEUE LIST"), [])
         self.assertEqual(self.found("queue stats"), "0/0/0")
         self.assertEqual(self.found("QUEUE INSPECT"), {"delivery_queue": [], "temp_fail_queue": []})
 
     def test_not_a_command(self) -> None:
-        """500, with what is wrong."""
+        """What is no command is answered with 500 and what is wrong with it."""
         for argument, words in (
             ("", "unknown STATUS command"),
             ("WHAT", "unknown STATUS command"),
@@ -86,7 +86,7 @@ class StatusTests(StatusCase):
             self.assertIn("STATUS", result_of(self, self.plugin.capabilities(peer, Capabilities())))
 
     def test_other_commands(self) -> None:
-        """Are those of others."""
+        """Other commands that nobody knows are left to other plugins."""
         asked = self.plugin.unrecognized(HERE, None, "XYZZY", "QUEUE LIST")
         self.assertIs(result_of(self, asked), CONTINUE)
 
@@ -146,7 +146,7 @@ class QueueTests(StatusCase):
         )
 
     def test_push(self) -> None:
-        """It is due at once."""
+        """A message that is pushed is due at once."""
         self.later()
         self.assertEqual(self.found("QUEUE PUSH TX.1.1"), "OK")
         self.assertEqual(self.found("QUEUE STATS"), "0/2/0")

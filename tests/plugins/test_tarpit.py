@@ -77,7 +77,7 @@ class TarpitTests(SynchronousTestCase):
         self.assertEqual(talk.channel.closed, "close")
 
     def test_unmarked(self) -> None:
-        """Nobody else waits."""
+        """A client that nobody has marked never waits."""
         talk = self.talk(Marking(None))
         self.assertEqual([self.waited(talk, step) for step in STEPS], [0.0] * len(STEPS))
 

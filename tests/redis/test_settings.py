@@ -84,7 +84,7 @@ class RedisSettingsTests(SynchronousTestCase):
         self.assertIn("did you mean host?", "".join(self.config.warnings))
 
     def test_not_shown(self) -> None:
-        """The password is in no log."""
+        """The password is in nothing that is shown or logged."""
         settings = self.load("[opts]\npassword=hidden\n")
         self.assertNotIn("hidden", f"{settings} {settings!r}")
         self.assertEqual(str(RedisSettings("2001:db8::1", 1, 2)), "[2001:db8::1]:1/2")

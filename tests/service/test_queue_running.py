@@ -135,7 +135,7 @@ class RunningTests(QueueCase):
         self.assertEqual(self.begun(), ["A.1.1"])
 
     def test_attempt_under_way(self) -> None:
-        """It is not broken off."""
+        """An attempt goes on though its message was removed; then it is gone."""
         self.add_three()
         self.start()
         self.begun()

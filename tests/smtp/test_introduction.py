@@ -125,7 +125,7 @@ class IntroductionTests(SynchronousTestCase):
             self.assertIn(theirs, (None, ours))
 
     def test_round_trip(self) -> None:
-        """All that is known arrives."""
+        """All that is known of the client arrives as it was."""
         argument = introduction(CLIENT, ALL)
         assert argument is not None
         self.assertEqual(
@@ -157,7 +157,7 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual(session.hello("client.example"), b"EHLO client.example\r\n")
 
     def test_refused(self) -> None:
-        """It goes on as before."""
+        """A server that refuses XCLIENT is spoken to as before."""
         session = greeted_client("SIZE", "XCLIENT ADDR")
         session.introduce("ADDR=192.0.2.1")
         answers(session, NO.wire)

@@ -153,7 +153,7 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(replies(events), ["500 5.5.2"] * 40)
 
     def test_no_limit_of_errors(self) -> None:
-        """0 is no limit."""
+        """With 0 a client may make any number of mistakes."""
         session = session_in(State.READY, limits=SessionLimits(errors=0))
         self.assertEqual(len(replies(heard(session, b"DATA\r\n" * 1000))), 1000)
 

@@ -52,7 +52,7 @@ class ServerTests(SynchronousTestCase):
             self.assertFalse(again.requiretls)
 
     def test_after_starttls(self) -> None:
-        """The second EHLO offers it."""
+        """The EHLO after STARTTLS offers it, and MAIL may have it."""
         session = session_in(State.SECURING)
         session.tls_started()
         heard(session, b"EHLO client.example\r\n")
@@ -85,7 +85,7 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(str(mail(session, "REQUIRETLS"))[:9], "555 5.5.4")
 
     def test_malformed(self) -> None:
-        """With a value, or twice."""
+        """With a value, or given twice, it is refused."""
         for words, told in (
             ("REQUIRETLS=1", "501 5.5.4 REQUIRETLS takes no value"),
             ("REQUIRETLS=", "501 5.5.4 REQUIRETLS takes no value"),

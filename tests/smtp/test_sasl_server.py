@@ -68,7 +68,7 @@ def log_in(
 
 class VectorTests(SynchronousTestCase):
     def test_scram_sha_256(self) -> None:
-        """RFC 7677 section 3."""
+        """What is said is what RFC 7677 section 3 prints."""
         around = evolve(AROUND, nonce="%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0")
         keys = ScramKeys.of("pencil", b64decode("W22ZaJ0SNY7soEsUEjb6gQ=="), 4096)
         client = ClientFirst.parse(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO")
@@ -89,7 +89,7 @@ class VectorTests(SynchronousTestCase):
         self.assertEqual(login, LoggedIn("user"))
 
     def test_cram_md5(self) -> None:
-        """RFC 2195 section 2."""
+        """What is said is what RFC 2195 section 2 prints."""
         around = Surroundings("postoffice.reston.mci.net", "1896.697170952", KEY)
         response = b"tim b913a602c7eda7a495b4e6e7334d3890"
         login, challenges = log_in("CRAM-MD5", None, response, around=around)

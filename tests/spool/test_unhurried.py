@@ -40,7 +40,7 @@ class SubmissionTests(SynchronousTestCase):
         self.assertEqual(self.written, self.requests)
 
     def test_without_patience(self) -> None:
-        """Nothing waits."""
+        """Without patience nothing waits for others."""
         submission = Submission(self.written.append, self.clock, 0.0)
         submission.submit_unhurried(self.requests[0])
         self.assertEqual(self.written, self.requests[:1])

@@ -84,7 +84,7 @@ class BadValueTests(SettingsCase):
     """Each error names file, section, key, what was found and what was expected."""
 
     def test_levels(self) -> None:
-        """In both places."""
+        """A level that is none is refused in both places, and the four are named."""
         words = "one of enforce, opportunistic+starttls, opportunistic, disable"
         self.assertEqual(
             self.refused("[outbound]\nrequiretls=always\n"),
@@ -109,7 +109,7 @@ class BadValueTests(SettingsCase):
         )
 
     def test_secure_mx(self) -> None:
-        """A truth."""
+        """What is neither yes nor no is refused."""
         told = self.refused("[outbound]\nrequiretls_secure_mx=perhaps\n")
         self.assertIn("tls.ini [outbound] requiretls_secure_mx: 'perhaps' is neither", told)
 

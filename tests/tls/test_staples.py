@@ -35,7 +35,7 @@ class TimeTests(SynchronousTestCase):
         self.assertEqual(after(-5, 1 / 86400), 60.0)
 
     def test_retry(self) -> None:
-        """However often it fails."""
+        """A responder that fails is asked less and less often, and at least each hour."""
         self.assertEqual([retry_after(n) for n in (1, 2, 3)], [60, 120, 240])
         self.assertEqual(retry_after(100_000), HOUR)
 
