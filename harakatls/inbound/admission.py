@@ -71,6 +71,8 @@ class Admission:
 
         @return: what it is sent away with; then it is counted as before.
         """
+        if network_of(host) == network_of(admitted):
+            return None
         refusal = self.admit(host)
         if refusal is None:
             self._release(admitted)

@@ -247,6 +247,8 @@ class InboundProtocol(Protocol):
             self.abort()
 
     def now_from(self, host: str) -> Reply | None:
+        if self._gone:  # and is not counted any more
+            return None
         assert self._admitted is not None
         refusal = self._port.admission.move(self._admitted, host)
         if refusal is None:

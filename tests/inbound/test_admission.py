@@ -4,6 +4,7 @@ from typing import Any
 
 from attrs import evolve
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harakatls.config.errors import ConfigError
 from harakatls.config.hosts import HostList
 from harakatls.config.ini import Ini
+from harakatls.hooks.chain import HookChain
 from harakatls.inbound.admission import (
     MOST_CONNECTIONS,
     QUIET,
@@ -18,6 +20,8 @@ from harakatls.inbound.admission import (
     most_connections,
 )
 from harakatls.inbound.limits import PeerLimits
+from harakatls.plugins.xclient import XClientOffer
+from tests.hooks.plugins import loaded
 from tests.inbound.support import DATA, EHLO, END, MAIL, QUIT, RCPT, SETTINGS
 from tests.inbound.test_protocol import ProtocolTestCase
 from tests.inbound.transports import CLOSED, MemoryTransport, lost
@@ -71,6 +75,15 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual(self.admitted(admission, "192.0.2.1", "192.0.2.3"), [True, False])
         self.assertIsNotNone(admission.move("192.0.2.3", "192.0.2.2"))
         self.assertEqual(self.admitted(admission, "192.0.2.3"), [False])
+
+    def test_moved_to_the_same(self) -> None:
+        """A client that is told of twice is one connection, not one too many."""
+        admission = self.admission(connections_per_address=1)
+        for host in ("192.0.2.1", "2001:db8::1"):
+            self.assertIsNone(admission.admit(host))
+            self.assertIsNone(admission.move(host, host))
+        self.assertIsNone(admission.move("2001:db8::1", "2001:db8::2"))
+        self.assertEqual(self.admitted(admission, "192.0.2.1", "2001:db8::3"), [False, False])
 
     def test_unlimited_hosts(self) -> None:
         """This machine, and those the operator lists, have as many as they like."""
@@ -154,6 +167,21 @@ class LimitedTests(ProtocolTestCase):
         self.connect(factory)
         _, transport = self.connect(other)
         self.assertEqual(transport.text(), IN_ALL)
+
+    def test_leaves_within_xclient(self) -> None:
+        """A peer that goes while hooks are asked about XCLIENT leaves no count behind."""
+        factory = self.factory()
+        offer = XClientOffer(HostList.parse(["192.0.2.10"]))
+        chain = HookChain([loaded(offer), loaded(self.plugin)], self.clock)
+        factory.port = evolve(factory.port, chain=chain)
+        protocol, _ = self.connect(factory)
+        protocol.dataReceived(EHLO)
+        self.plugin.answers["disconnected"] = Deferred()
+        protocol.dataReceived(b"XCLIENT ADDR=203.0.113.9\r\n")
+        del self.plugin.answers["disconnected"]
+        protocol.connectionLost(lost(CLOSED))
+        self.assertEqual(factory.connections, set())
+        self.assertEqual(factory.port.admission._by_network, {})
 
     def test_implicit_tls(self) -> None:
         """Nothing is said in the clear to one who waits for TLS."""
