@@ -55,6 +55,10 @@ class TLSSummary:
     group: str | None = None
     resumed: bool = False
 
+    def without_certificate(self) -> "TLSSummary":
+        """The same channel, whoever the peer has shown to be."""
+        return evolve(self, peer_names=(), verified=False, verify_error=None, fingerprint="")
+
 
 @frozen
 class Connection:

@@ -86,6 +86,17 @@ class XClientTests(LoginCase):
             self.assertEqual(talk.heard(), NO)
             self.assertEqual(talk.codes(b"XCLIENT ADDR=203.0.113.9\r\n", EHLO), ["220", "250"])
 
+    def test_certificate_of_the_proxy(self) -> None:
+        """With the certificate of the proxy its clients cannot log in."""
+        offer = XClientOffer(HostList.parse(["192.0.2.10"]))
+        summary = evolve(SUMMARY, verified=True, peer_names=("proxy.example",), fingerprint="00")
+        talk = self.talk(Table("EXTERNAL", "PLAIN"), offer, summary=summary)
+        self.assertIn("AUTH PLAIN EXTERNAL\r\n", self.ehlo)
+        talk.say(b"XCLIENT ADDR=203.0.113.9\r\n")
+        self.assertIn("AUTH PLAIN\r\n", talk.say(EHLO))
+        self.assertEqual(talk.say(b"AUTH EXTERNAL =\r\n")[:9], "504 5.5.4")
+        self.assertEqual(talk.conversation._dialogue.connection.secured, SUMMARY)
+
 
 class OfferTests(LoginCase):
     def test_order(self) -> None:
