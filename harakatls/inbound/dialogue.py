@@ -204,6 +204,9 @@ class Dialogue(Manners):
             self.end(problem.reply, f"protocol error: {problem}")
         elif problem.reply is not None:
             self._replies.append(problem.reply.wire)
+            if not is_error(problem.reply):  # else the session counts it
+                # Who pipelines has said as much before the first refusal comes.
+                self.tire(recipient=True)
 
     def _count_error(self) -> None:
         self.connection = evolve(self.connection, errors=self.connection.errors + 1)
@@ -279,14 +282,14 @@ class Dialogue(Manners):
         self._answer(await self._reception.rcpt(self.connection, event), recipient=True)
 
     async def _data(self, event: DataReceived) -> None:
-        self._answer(await self._reception.data(self.connection))
+        self._answer(await self._reception.data(self.connection), recipient=False)
 
     async def _chunk(self, event: ChunkReceived) -> None:
         reply = await self._reception.chunk(self.connection, event)
         if reply is None:
             self._session.accept_chunk()
         else:
-            self._answer(reply)
+            self._answer(reply, recipient=False)
 
     async def _chunk_ended(self, event: ChunkEnded) -> None:
         self._answer(await self._reception.chunk_end(self.connection, event))

@@ -21,9 +21,10 @@ GO_ON = frozenset({BodyReceived, ChunkReceived})
 class Patience:
     """
     Counts what is asked for in vain between two messages: what brings no message nearer, and what
-    is refused. What the session refuses it counts by itself.
+    is refused. Errors are counted by the session.
 
-    Recipients are counted apart: of one message there may be many.
+    Recipients are counted apart: of one message there may be many. So is what the session refuses
+    without calling it an error.
     """
 
     __slots__ = ("_commands", "_limit", "_max_recipients", "_messages", "_recipients")
@@ -38,7 +39,7 @@ class Patience:
         One thing more: was it too many?
 
         @param messages: that have come to their end, in all.
-        @param recipient: it was one, and it was refused.
+        @param recipient: it counts with the recipients that were refused.
         """
         if messages != self._messages:
             self._messages = messages

@@ -15,8 +15,8 @@ def told_by_xclient(speaker: Connection, told: XClientReceived) -> Connection:
     A new connection, to hooks and in the log, over the same octets; TLS stays.
 
     Nothing of the speaker's is left to the client: neither the right to relay, nor its name, its
-    login, its certificate, or what plugins have noted of it. Where a port is not told it is 0, since the speaker's
-    would be taken for the client's.
+    login, its certificate, or what plugins have noted of it. Where a port is not told it is 0,
+    since the speaker's would be taken for the client's.
     """
     local = speaker.local
     if told.local_host is not None:

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from harakatls.inbound.limits import PeerLimits
 from harakatls.inbound.settings import InboundSettings
 from harakatls.smtp.capabilities import Capabilities
+from harakatls.smtp.reply import Reply
 from harakatls.verdict import ACCEPT, Reject
 from tests.hooks.plugins import Everything
 from tests.inbound.support import (
@@ -196,6 +197,48 @@ class ManyCommandsTests(SynchronousTestCase):
         talk.say(EHLO)
         codes = talk.codes(MAIL * 60)
         self.assertEqual(codes, ["550"] * 50 + ["421"])
+
+    def test_refused_data(self) -> None:
+        """Who is told at DATA, or at the first chunk, that a message is not wanted, has to go."""
+        for refused, codes in [
+            (DATA, ["550", "421"]),
+            (b"BDAT 0\r\nRSET\r\n" + MAIL + RCPT, ["550", "250", "250", "250", "421"]),
+            (b"BDAT 1 LAST\r\nx" + MAIL + RCPT, ["550", "250", "250", "421"]),
+        ]:
+            plugin = Everything(rcpt=ACCEPT, data=Reject(Reply.of(550, "5.7.1", "no")))
+            talk = Talk(plugin, settings=limited(commands_without_message=50))
+            talk.say(EHLO, MAIL, RCPT)
+            said = [code for _ in range(60) for code in talk.codes(refused)]
+            self.assertEqual(said[-1], "421")
+            self.assertLessEqual(set(said), set(codes))
+            self.assertLessEqual(said.count("550"), 50)
+
+    def test_refused_by_the_session(self) -> None:
+        """What is no error, but in vain, is not heard for ever, either."""
+        tls = RefusingTLS()
+        tls.is_required = True
+        refused = b"MAIL FROM:<> SIZE=99999999999\r\n"
+        no = {"rcpt": Reject()}
+        cases: list[tuple[str, dict[str, Any], str, bytes, bytes]] = [
+            ("too large", {}, "552", b"", refused),
+            ("REQUIRETLS", {}, "523", b"", b"MAIL FROM:<> REQUIRETLS\r\n"),
+            ("not ASCII", {}, "550", b"", "MAIL FROM:<\xe4@a.example>\r\n".encode()),
+            ("before TLS", {"tls": tls}, "530", b"", MAIL),
+            ("sender", {"plugin": {"mail": Reject()}}, "503", MAIL, RCPT),
+            ("recipients", {"plugin": no}, "554", MAIL + RCPT, DATA),
+            ("many", {"plugin": {"rcpt": ACCEPT}}, "452", MAIL + RCPT * 100, RCPT),
+            ("chunks", {"plugin": no}, "503", MAIL + RCPT + b"BDAT 0\r\n", b"BDAT 0\r\n"),
+        ]
+        settings = evolve(limited(commands_without_message=5), max_recipients=100)
+        for what, how, code, first, said in cases:
+            plugin = Everything(**how.pop("plugin", {}))
+            talk = Talk(plugin, settings=settings, **how)
+            talk.say(EHLO)
+            for line in first.splitlines(keepends=True):
+                talk.say(line)
+            codes = [heard for _ in range(150) for heard in talk.codes(said)]
+            self.assertEqual((set(codes[:-1]), codes[-1]), ({code}, "421"), what)
+            self.assertLessEqual(len(codes), 102, what)
 
     def test_recipients(self) -> None:
         """Looking for addresses that exist: as many may be refused as a message may have."""
