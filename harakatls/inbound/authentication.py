@@ -53,7 +53,8 @@ class Authentication:
     """
     One login after the other, until one succeeds.
 
-    Failures are answered late, and the more of them there were the later.
+    Failures are answered late, and the more of them there were the later; so long the next login
+    from the same network has to wait.
     """
 
     __slots__ = (
@@ -118,6 +119,9 @@ class Authentication:
             binding_offered,
         )
         self._mechanism = mechanism.name
+        seconds = self._failed.owed(connection.peer.host)
+        if seconds:
+            await deferLater(self._clock, seconds)
         self._steps = mechanism.steps(event.initial, around)
         return await self._advance(connection, None)
 

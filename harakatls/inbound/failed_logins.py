@@ -33,4 +33,22 @@ class FailedLogins:
         self._counts[network] = (count + 1, now)
         if len(self._counts) > MOST_NETWORKS:
             self._counts.popitem(last=False)
-        return LONGEST_DELAY if count > 5 else min(2.0**count, LONGEST_DELAY)
+        return _delay(count + 1)
+
+    def owed(self, host: str) -> float:
+        """
+        How many seconds the next login has to wait: until the last one that failed is answered.
+
+        Who does not wait for the answers, but comes back at once, gains nothing by it.
+        """
+        found = self._counts.get(network_of(host))
+        if found is None:
+            return 0.0
+        count, last = found
+        delay = _delay(count)
+        return min(delay, max(0.0, last + delay - self._clock.seconds()))
+
+
+def _delay(count: int) -> float:
+    """@param count: logins that have failed, at least one. @return: seconds."""
+    return LONGEST_DELAY if count > 6 else min(2.0 ** (count - 1), LONGEST_DELAY)

@@ -273,6 +273,26 @@ class FailureTests(LoginCase):
         self.assertEqual(talk.over, [None])
         self.assertEqual(talk.clock.getDelayedCalls(), [])
 
+    def test_hurry(self) -> None:
+        """Who does not wait for the answer, but tries on another connection, waits there."""
+        users = Table("PLAIN")
+        talk = self.talk(users)
+        for _ in range(2):  # two others, whose answers wait for 1 and 2 seconds
+            talk.conversation._dialogue._authentication._failed.add("192.0.2.10")
+        self.assertEqual(talk.say(b"AUTH PLAIN " + PLAIN + b"\r\n"), "")
+        talk.clock.advance(1.9)
+        self.assertNotIn("password", [asked[0] for asked in users.asked])
+        talk.clock.advance(0.2)
+        self.assertEqual(talk.heard(), YES)
+
+    def test_leaves_before_its_turn(self) -> None:
+        """Nothing waits for one who has gone while it had to wait for others."""
+        talk = self.talk(Table("PLAIN"))
+        talk.conversation._dialogue._authentication._failed.add("192.0.2.10")
+        talk.say(b"AUTH PLAIN " + PLAIN + b"\r\n")
+        talk.conversation.leave()
+        self.assertEqual((talk.over, talk.clock.getDelayedCalls()), ([None], []))
+
     def test_peer_leaves_in_between(self) -> None:
         """A login that is half done is forgotten with its connection."""
         asked: Deferred[Any] = Deferred(lambda _: cancelled.append(True))

@@ -33,3 +33,20 @@ class FailedLoginsTests(SynchronousTestCase):
             self.failed.add(host)
         self.assertEqual(self.failed.add("192.0.2.1"), 4)
         self.assertEqual(self.failed.add("192.0.2.2"), 1)
+
+    def test_owed(self) -> None:
+        """Until the answer to the last one is due, from wherever in the network one comes."""
+        self.assertEqual(self.failed.owed("2001:db8::1"), 0)
+        for _ in range(3):
+            self.failed.add("2001:db8::1")
+        self.clock.advance(1)
+        self.assertEqual(self.failed.owed("2001:db8::2"), 3)
+        self.assertEqual(self.failed.owed("2001:db8:0:1::1"), 0)
+        self.clock.advance(5)
+        self.assertEqual(self.failed.owed("2001:db8::2"), 0)
+
+    def test_clock_set_back(self) -> None:
+        """Nobody waits for longer than that."""
+        self.failed.add("192.0.2.1")
+        self.clock.rightNow -= 3600
+        self.assertEqual(self.failed.owed("192.0.2.1"), 1)
