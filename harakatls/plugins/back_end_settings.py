@@ -22,9 +22,8 @@ from harakatls.plugins.next_hops import (
     make_credentials,
     parse_bind,
     parse_bind_helo,
-    parse_host,
     parse_next_hop,
-    shown_place,
+    read_host,
 )
 
 CONNECT_TIMEOUT, TIMEOUT = 30.0, 300.0
@@ -135,14 +134,7 @@ def _hops(layers: _Layers) -> tuple[NextHop, ...]:
     pool = place.text("forwarding_host_pool")
     if pool:
         return tuple(_of_pool(place, given, pool.replace(";", ",").replace(",", " ").split()))
-    host = place.text("host") or "localhost"
-    try:
-        name = parse_host(host.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        raise place.error(
-            "host", f"{shown_place(host)} is neither a host name nor an address"
-        ) from None
-    return (_at(given, name, given.port),)
+    return (_at(given, read_host(place, "localhost"), given.port),)
 
 
 def _of_pool(section: Section, given: NextHop, entries: Sequence[str]) -> list[NextHop]:

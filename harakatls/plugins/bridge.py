@@ -5,7 +5,7 @@ from attrs import evolve, frozen
 from harakatls.config.directory import ConfigDirectory
 from harakatls.config.section import HIGHEST_PORT
 from harakatls.mail.route import BackEndOptions, Credentials, NextHop
-from harakatls.plugins.next_hops import parse_host, parse_next_hop, shown_place
+from harakatls.plugins.next_hops import parse_next_hop, read_host
 from harakatls.smtp.sasl import MECHANISM_NAMES
 
 FILE, SECTION = "smtp_bridge.ini", "smtp_bridge"
@@ -36,13 +36,7 @@ def read_bridge(config: ConfigDirectory) -> BridgeSettings:
     """@raise ConfigError: a value cannot be used."""
     main = config.ini(FILE).main
     main.unsupported(_WITHOUT_EFFECT)
-    host = main.text("host") or "localhost"
-    try:
-        name = parse_host(host.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        raise main.error(
-            "host", f"{shown_place(host)} is neither a host name nor an address"
-        ) from None
+    name = read_host(main, "localhost")
     hop = parse_next_hop(f"[{name}]" if ":" in name else name)
     options = BackEndOptions(
         SECTION,

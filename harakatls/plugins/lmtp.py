@@ -14,7 +14,7 @@ from harakatls.interfaces import IQueueHook, IRouteHook, IStagedMessage, Site
 from harakatls.mail.address import AddressError, to_a_label
 from harakatls.mail.route import LMTP, LMTP_PORT, NextHop
 from harakatls.plugins.host_list import LocalDomains
-from harakatls.plugins.next_hops import parse_host, shown_place, socket_hop
+from harakatls.plugins.next_hops import read_host, socket_hop
 from harakatls.queued import QueuedMessage
 from harakatls.verdict import ACCEPT, CONTINUE, Verdict
 
@@ -61,13 +61,7 @@ def _store(section: Section, main: Section) -> NextHop:
             return socket_hop(path)
         except ValueError as problem:
             raise place.error("path", str(problem)) from None
-    host = place.text("host") or HOST
-    try:
-        name = parse_host(host.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        raise place.error(
-            "host", f"{shown_place(host)} is neither a host name nor an address"
-        ) from None
+    name = read_host(place, HOST)
     port = (section if "port" in section else place).integer("port", LMTP_PORT, 1, HIGHEST_PORT)
     known_as = None if is_address(name) else name
     return NextHop(name, "", port, mx_name=known_as, source="route", protocol=LMTP)

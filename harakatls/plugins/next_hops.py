@@ -12,7 +12,7 @@ from attrs import evolve
 
 from harakatls.config.errors import shown
 from harakatls.config.hosts import host_address, host_name, is_address
-from harakatls.config.section import HIGHEST_PORT
+from harakatls.config.section import HIGHEST_PORT, Section
 from harakatls.mail.address import PATH_OCTETS
 from harakatls.mail.route import LMTP, LMTP_PORT, SMTP, SMTP_PORT, Credentials, NextHop
 from harakatls.smtp.sasl import MECHANISM_NAMES
@@ -149,6 +149,22 @@ def parse_host(text: str) -> str:
         return str(host_address(text))
     except ValueError:
         return host_name(text)
+
+
+def read_host(section: Section, usual: str) -> str:
+    """
+    The key C{host}, as `parse_host` has it; IPv6 may stand in brackets.
+
+    @param usual: where nothing is said.
+    @raise ConfigError: it is neither a host name nor an address.
+    """
+    host = section.text("host") or usual
+    try:
+        return parse_host(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        raise section.error(
+            "host", f"{shown_place(host)} is neither a host name nor an address"
+        ) from None
 
 
 # -- logins ---------------------------------------------------------------------------------------

@@ -22,8 +22,8 @@ from harakatls.inbound.admission import (
 from harakatls.inbound.limits import PeerLimits
 from harakatls.plugins.xclient import XClientOffer
 from tests.hooks.plugins import loaded
+from tests.inbound.protocol_case import ProtocolTestCase
 from tests.inbound.support import DATA, EHLO, END, MAIL, QUIT, RCPT, SETTINGS
-from tests.inbound.test_protocol import ProtocolTestCase
 from tests.inbound.transports import CLOSED, MemoryTransport, lost
 
 IN_ALL = "421 4.3.2 Too many connections, try later\r\n"

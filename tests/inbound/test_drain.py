@@ -5,9 +5,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from harakatls.inbound.factory import ABORT_TIMEOUT, patience
+from tests.inbound.protocol_case import ProtocolTestCase
 from tests.inbound.support import DATA, EHLO, END, MAIL, MESSAGE, PATIENT, QUIT, RCPT, queued
 from tests.inbound.test_authentication import NO, WRONG, LoginCase, challenge
-from tests.inbound.test_protocol import ProtocolTestCase
 from tests.inbound.transports import ABORTED, CLOSED, lost
 from tests.inbound.users import Table
 

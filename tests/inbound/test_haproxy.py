@@ -1,33 +1,22 @@
 """Connections through a proxy: who is believed, what is told, and what becomes of it."""
 
-from typing import Any
-
 from attrs import evolve
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol
-from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from harakatls.config.hosts import HostList
 from harakatls.connection import Connection, Endpoint
-from harakatls.hooks.chain import HookChain
 from harakatls.inbound.factory import InboundFactory
 from harakatls.inbound.haproxy import HEADER_TIMEOUT
 from harakatls.inbound.limits import PeerLimits
-from harakatls.inbound.port import Port
 from harakatls.inbound.protocol import CLOSE_TIMEOUT, LINGER_OCTETS
 from harakatls.inbound.proxy_header import SIGNATURE
-from harakatls.inbound.settings import ListenerSettings
-from harakatls.plugins.spool import DurableQueue
-from harakatls.plugins.tls import StartTLSOffer
-from harakatls.spool.memory import MemorySpool
-from harakatls.verdict import ACCEPT
-from tests.hooks.plugins import Everything, loaded
+from tests.inbound.protocol_case import FactoryTestCase
 from tests.inbound.support import DATA, EHLO, END, MAIL, MESSAGE, QUIT, RCPT, SETTINGS, queued
 from tests.inbound.test_proxy_header import FOUR, block
-from tests.inbound.transports import MemoryTransport, RecordingTLS, TLSClient, lost
+from tests.inbound.transports import MemoryTransport, TLSClient, lost
 
 PROXY = IPv4Address("TCP", "10.0.0.5", 50000)
 STRANGER = IPv4Address("TCP", "203.0.113.9", 50000)
@@ -38,23 +27,9 @@ LOCAL = block(0x20, 0x00, b"")
 CLIENT, TOLD = Endpoint("192.0.2.1", 40000), Endpoint("198.51.100.7", 25)
 
 
-class ProxyTestCase(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.clock.advance(1_700_000_000)
-        self.spool = MemorySpool(self.clock)
-        self.tls = RecordingTLS()
-        self.plugin = Everything(rcpt=ACCEPT)
-        self.settings = evolve(SETTINGS, proxies=HostList.parse(["10.0.0.5", "fd00::/64"]))
-
-    def factory(self, implicit_tls: bool = False) -> InboundFactory:
-        tls: Any = self.tls
-        plugins = [loaded(StartTLSOffer(tls), "tls"), loaded(self.plugin)]
-        chain = HookChain(plugins, self.clock, DurableQueue())
-        listener = ListenerSettings("10.0.0.1", 2525, implicit_tls)
-        return InboundFactory(
-            Port(listener, self.settings, chain, self.spool, tls, "mx.example", self.clock)
-        )
+class ProxyTestCase(FactoryTestCase):
+    settings = evolve(SETTINGS, proxies=HostList.parse(["10.0.0.5", "fd00::/64"]))
+    address = "10.0.0.1", 2525
 
     def connect(
         self,
@@ -73,16 +48,13 @@ class ProxyTestCase(SynchronousTestCase):
         found: Connection = [a for stage, a in self.plugin.asked if stage == "connect"][-1][0]
         return found
 
-    def asked(self) -> list[str]:
-        return [stage for stage, _ in self.plugin.asked]
-
 
 class BelievedTests(ProxyTestCase):
     def test_addresses(self) -> None:
         """Hooks are asked about the client, and may know of the proxy; before, nobody is."""
         for header in (LINE, BLOCK):
             transport = self.connect()
-            self.assertEqual((transport.text(), self.asked()), ("", []))
+            self.assertEqual((transport.text(), self.stages()), ("", []))
             transport.protocol.dataReceived(header)
             self.assertEqual(transport.text()[:4], "220 ")
             connection = self.connection()
@@ -205,7 +177,7 @@ class NotBelievedTests(ProxyTestCase):
         self.assertEqual((transport.text(), transport.closed), ("", "abort"))
         transport.protocol.connectionLost(lost())
         self.assertEqual(self.last.connections, set())
-        self.assertNotIn("connect", self.asked())
+        self.assertNotIn("connect", self.stages())
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_malformed(self) -> None:
@@ -255,7 +227,7 @@ class NotBelievedTests(ProxyTestCase):
                 transport.protocol.readConnectionLost()
                 self.assertEqual(transport.closed, "lose")
             transport.protocol.connectionLost(lost())
-            self.assertEqual((self.last.connections, self.asked()), (set(), []))
+            self.assertEqual((self.last.connections, self.stages()), (set(), []))
             self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_stranger(self) -> None:
@@ -314,7 +286,7 @@ class EndTests(ProxyTestCase):
         transport.protocol.writeConnectionLost()
         transport.protocol.connectionLost(lost())
         self.assertEqual(self.last.connections, set())
-        self.assertEqual(self.asked()[-1], "disconnected")
+        self.assertEqual(self.stages()[-1], "disconnected")
 
     def test_endless(self) -> None:
         """After the end nothing is kept of what still comes."""

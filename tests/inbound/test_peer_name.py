@@ -168,9 +168,9 @@ class BehindProxyTests(ProxyTestCase):
         self.plugin.answers["peer_name"] = "client.example"
         for header in (LINE, BLOCK):
             transport = self.connect()
-            self.assertEqual(self.asked(), [])
+            self.assertEqual(self.stages(), [])
             transport.protocol.dataReceived(header)
-            self.assertEqual(self.asked()[:2], ["peer_name", "connect"])
+            self.assertEqual(self.stages()[:2], ["peer_name", "connect"])
             self.assertEqual(self.plugin.asked[0][1][0].peer.host, "192.0.2.1")
             self.assertEqual(self.connection().peer_name, "client.example")
             self.plugin.asked.clear()
@@ -180,7 +180,7 @@ class BehindProxyTests(ProxyTestCase):
         self.plugin.answers["peer_name"] = "proxy.example"
         transport = self.connect()
         transport.protocol.dataReceived(LOCAL)
-        self.assertNotIn("peer_name", self.asked())
+        self.assertNotIn("peer_name", self.stages())
         self.assertIsNone(self.connection().peer_name)
 
 

@@ -9,20 +9,11 @@ from attrs import evolve
 from OpenSSL import SSL
 from twisted.internet.address import IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
 
-from harakatls.hooks.chain import HookChain
-from harakatls.inbound.factory import InboundFactory
-from harakatls.inbound.port import Port
 from harakatls.inbound.protocol import CLOSE_TIMEOUT, LINGER_OCTETS, InboundProtocol
-from harakatls.inbound.settings import ListenerSettings
-from harakatls.plugins.spool import DurableQueue
-from harakatls.plugins.tls import StartTLSOffer
-from harakatls.spool.memory import MemorySpool
 from harakatls.tls.layer import TLSBroken
 from harakatls.verdict import ACCEPT
-from tests.hooks.plugins import Everything, loaded
+from tests.inbound.protocol_case import ProtocolTestCase
 from tests.inbound.support import (
     DATA,
     EHLO,
@@ -32,14 +23,12 @@ from tests.inbound.support import (
     PATIENT,
     QUIT,
     RCPT,
-    SETTINGS,
     queued,
 )
 from tests.inbound.transports import (
     ABORTED,
     CLOSED,
     MemoryTransport,
-    RecordingTLS,
     TLSClient,
     lost,
 )
@@ -49,38 +38,6 @@ STARTTLS = b"STARTTLS\r\n"
 UUID_4 = (RFC_4122, 4)
 # The beginning of a TLS record with a ClientHello of 5 octets, which cannot be read as one.
 HELLO = b"\x16\x03\x01\x00\x09\x01\x00\x00\x05hello"
-
-
-class ProtocolTestCase(SynchronousTestCase):
-    settings = evolve(SETTINGS, inactivity_timeout=300.0, handshake_timeout=30.0)
-
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.clock.advance(1_700_000_000)
-        self.spool = MemorySpool(self.clock)
-        self.tls = RecordingTLS()
-        self.plugin = Everything(rcpt=ACCEPT)
-
-    def factory(self, implicit_tls: bool = False) -> InboundFactory:
-        tls: Any = self.tls
-        plugins = [loaded(StartTLSOffer(tls), "tls"), loaded(self.plugin)]
-        chain = HookChain(plugins, self.clock, DurableQueue())
-        listener = ListenerSettings("198.51.100.1", 25, implicit_tls)
-        return InboundFactory(
-            Port(listener, self.settings, chain, self.spool, tls, "mx.example", self.clock)
-        )
-
-    def connect(
-        self, factory: InboundFactory | None = None, transport: MemoryTransport | None = None
-    ) -> tuple[InboundProtocol, MemoryTransport]:
-        transport = transport or MemoryTransport()
-        protocol = (factory or self.factory()).buildProtocol(transport.getPeer())
-        assert isinstance(protocol, InboundProtocol)
-        transport.connect(protocol)
-        return protocol, transport
-
-    def stages(self) -> list[str]:
-        return [stage for stage, _ in self.plugin.asked]
 
 
 class ConnectionTests(ProtocolTestCase):

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
+from harakatls.outbound.delivery import Result
 from harakatls.queued import Delayed, Delivered
 from harakatls.testing.peers import BREAK_OFF, HANG_UP, SILENCE, ObligingPeer
 from harakatls.testing.values import queued_message
@@ -45,6 +48,22 @@ class TimeTests(DeliveryTestCase):
 
 class BrokenTests(DeliveryTestCase):
     """Connections that break, and servers that fall silent."""
+
+    def stuck(self, **settings: Any) -> tuple[ObligingPeer, Deferred[Result]]:
+        """
+        A large message that the server begins to take, and then takes no more of.
+
+        @param settings: fields of `OutboundSettings`.
+        """
+        content = b"Subject: big\r\n\r\n" + b"0123456789abcdef\r\n" * 100_000
+        self.bodies.content = content
+        peer = ObligingPeer("8BITMIME", DATA=SILENCE)
+        self.serve(peer)
+        running = self.begin(queued_message(size=len(content)), self.delivery(**settings))
+        self.network.transports[0].stuck = True
+        peer.output += b"354 Go on\r\n"
+        self.network.flush()
+        return peer, running
 
     def test_a_broken_connection_leads_to_the_next_host(self) -> None:
         """At any step before the end of the message, in order or not."""
@@ -117,14 +136,7 @@ class BrokenTests(DeliveryTestCase):
 
     def test_a_server_that_takes_no_data(self) -> None:
         """The message stays in the queue, not in the memory of a connection that hangs."""
-        content = b"Subject: big\r\n\r\n" + b"0123456789abcdef\r\n" * 100_000
-        self.bodies.content = content
-        peer = ObligingPeer("8BITMIME", DATA=SILENCE)
-        self.serve(peer)
-        running = self.begin(queued_message(size=len(content)), self.delivery(data_timeout=50.0))
-        self.network.transports[0].stuck = True
-        peer.output += b"354 Go on\r\n"
-        self.network.flush()
+        _, running = self.stuck(data_timeout=50.0)
         result = self.after(51, running)
         self.assertEqual(
             result.trials[0].result, "451 4.4.2 mx1.example: no data was taken for 50 seconds"
@@ -134,14 +146,7 @@ class BrokenTests(DeliveryTestCase):
 
     def test_a_server_that_says_why_before_it_closes(self) -> None:
         """552 in the middle of the message is the reason, not "the connection broke"."""
-        content = b"Subject: big\r\n\r\n" + b"0123456789abcdef\r\n" * 100_000
-        self.bodies.content = content
-        peer = ObligingPeer("8BITMIME", DATA=SILENCE)
-        self.serve(peer)
-        running = self.begin(queued_message(size=len(content)))
-        self.network.transports[0].stuck = True
-        peer.output += b"354 Go on\r\n"
-        self.network.flush()
+        peer, running = self.stuck()
         peer.output += b"552 5.3.4 Too big\r\n"
         peer.ending = HANG_UP
         self.network.flush()
@@ -170,14 +175,7 @@ class BrokenTests(DeliveryTestCase):
 
     def test_a_server_that_floods(self) -> None:
         """Megabytes that nobody asked for end the connection."""
-        content = b"Subject: big\r\n\r\n" + b"0123456789abcdef\r\n" * 100_000
-        self.bodies.content = content
-        peer = ObligingPeer("8BITMIME", DATA=SILENCE)
-        self.serve(peer)
-        running = self.begin(queued_message(size=len(content)))
-        self.network.transports[0].stuck = True
-        peer.output += b"354 Go on\r\n"
-        self.network.flush()
+        peer, running = self.stuck()
         for _ in range(17):
             peer.output += b"x" * 65536
             self.network.flush()

@@ -14,6 +14,18 @@ from tests.outbound.runner_case import LATER, OK, RunnerTestCase, delivered
 class StopTests(RunnerTestCase):
     """The server is told to stop."""
 
+    def slow_disk(self) -> Deferred[None]:
+        """Nothing is recorded before it fires."""
+        settle = self.spool.settle
+        disk: Deferred[None] = Deferred()
+
+        async def slowly(queued: QueuedMessage) -> None:
+            await disk
+            await settle(queued)
+
+        self.spool.settle = slowly  # type: ignore[method-assign]
+        return disk
+
     def test_deliveries_under_way_may_finish(self) -> None:
         """Nothing is broken off that ends in time."""
         slow: Deferred[Any] = Deferred()
@@ -94,14 +106,7 @@ class StopTests(RunnerTestCase):
 
     def test_a_record_under_way_is_waited_for(self) -> None:
         """What was delivered is written down before the queue is closed."""
-        settle = self.spool.settle
-        disk: Deferred[None] = Deferred()
-
-        async def slowly(queued: QueuedMessage) -> None:
-            await disk
-            await settle(queued)
-
-        self.spool.settle = slowly  # type: ignore[method-assign]
+        disk = self.slow_disk()
         self.start()
         self.queue()
         stopped = self.runner.stopService()
@@ -113,14 +118,7 @@ class StopTests(RunnerTestCase):
 
     def test_a_slow_disk_holds_deliveries_up(self) -> None:
         """What hosts have and the queue does not know of would be sent again after a crash."""
-        settle = self.spool.settle
-        disk: Deferred[None] = Deferred()
-
-        async def slowly(queued: QueuedMessage) -> None:
-            await disk
-            await settle(queued)
-
-        self.spool.settle = slowly  # type: ignore[method-assign]
+        disk = self.slow_disk()
         for _ in range(20):
             self.queue()
         self.start(concurrency_max=3)

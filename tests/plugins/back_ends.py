@@ -14,13 +14,26 @@ from harakatls.outbound.routing import Routing
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.spool.memory import MemorySpool
 from harakatls.testing.network import MemoryNetwork
-from harakatls.testing.peers import ScriptedPeer
+from harakatls.testing.peers import BREAK_OFF, HANG_UP, ObligingPeer, ScriptedPeer
 from harakatls.testing.values import FixedResolver
 from harakatls.tls.settings import TLSSettings
 from tests.plugins.support import ME, site_of
 
 T = TypeVar("T")
 FIRST, SECOND = "192.0.2.51", "192.0.2.52"
+
+
+def gone() -> tuple[ScriptedPeer, ...]:
+    """Back ends that are not there for mail, or go at some step."""
+    return (
+        ObligingPeer(connect=HANG_UP),
+        ObligingPeer(connect="554 5.3.2 back1.example takes nothing from 192.0.2.25"),
+        ObligingPeer(EHLO=BREAK_OFF),
+        ObligingPeer(MAIL=HANG_UP),
+        ObligingPeer(RCPT=BREAK_OFF),
+        ObligingPeer(DATA=HANG_UP),
+        ObligingPeer(end=HANG_UP),
+    )
 
 
 class _NoRoutes:

@@ -8,9 +8,9 @@ from twisted.logger import capturedLogs, formatEvent
 
 from harakatls.plugins.smtp_forward import load as load_forward
 from harakatls.plugins.smtp_proxy import load as load_proxy
-from harakatls.testing.peers import BREAK_OFF, HANG_UP, ObligingPeer
+from harakatls.testing.peers import HANG_UP, ObligingPeer
 from harakatls.verdict import Accept, TempFail, Verdict
-from tests.plugins.back_ends import FIRST, BackEndCase
+from tests.plugins.back_ends import FIRST, BackEndCase, gone
 from tests.plugins.support import Message, connection_from, recipient, staged, transaction_for
 
 INI = "host=back1.example\nport=2525\n"
@@ -51,18 +51,8 @@ class HandedOnCase(BackEndCase):
 class WhatClientsHearTests(HandedOnCase):
     def test_nothing_of_the_network_behind(self) -> None:
         """Host, address and port of a back end are for the log, whatever goes wrong with it."""
-        peers: tuple[ObligingPeer | None, ...] = (
-            None,
-            ObligingPeer(connect=HANG_UP),
-            ObligingPeer(connect="554 5.3.2 back1.example takes nothing from 192.0.2.25"),
-            ObligingPeer(EHLO=BREAK_OFF),
-            ObligingPeer(MAIL=HANG_UP),
-            ObligingPeer(RCPT=BREAK_OFF),
-            ObligingPeer(DATA=HANG_UP),
-            ObligingPeer(end=HANG_UP),
-        )
         for way in ("forward", "proxy"):
-            for peer in peers:
+            for peer in (None, *gone()):
                 self.setUp()
                 if peer is not None:
                     self.serve(FIRST, peer)

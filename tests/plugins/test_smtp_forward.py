@@ -12,10 +12,10 @@ from harakatls.interfaces import IMailHook, IQueueHook, IRcptHook, IRouteHook
 from harakatls.mail.address import parse_address
 from harakatls.mail.route import Credentials, NextHop
 from harakatls.plugins.smtp_forward import SMTPForward, load
-from harakatls.testing.peers import BREAK_OFF, HANG_UP, SILENCE, ObligingPeer, ScriptedPeer
+from harakatls.testing.peers import BREAK_OFF, HANG_UP, SILENCE, ObligingPeer
 from harakatls.testing.values import queued_message
 from harakatls.verdict import ACCEPT, CONTINUE, Accept, Reject, TempFail, Verdict
-from tests.plugins.back_ends import FIRST, SECOND, BackEndCase
+from tests.plugins.back_ends import FIRST, SECOND, BackEndCase, gone
 from tests.plugins.support import Message, connection_from, recipient, staged, transaction_for
 
 INI = "host=back1.example\nport=2525\n"
@@ -98,17 +98,7 @@ class MessageTests(ForwardCase):
 
     def test_gone(self) -> None:
         """A back end that is not there, or goes at any step: the client keeps the message."""
-        gone: tuple[ScriptedPeer, ...] = (
-            ObligingPeer(connect=HANG_UP),
-            ObligingPeer(connect="554 5.3.2 Not today"),
-            ObligingPeer(EHLO=BREAK_OFF),
-            ObligingPeer(MAIL=HANG_UP),
-            ObligingPeer(RCPT=BREAK_OFF),
-            ObligingPeer(DATA=HANG_UP),
-            ObligingPeer(end=HANG_UP),
-            ObligingPeer(end="babble"),
-        )
-        for peers in ((), *((peer,) for peer in gone)):
+        for peers in ((), *((peer,) for peer in (*gone(), ObligingPeer(end="babble")))):
             self.setUp()
             self.serve(FIRST, *peers)
             verdict = self.queue(self.plugin())

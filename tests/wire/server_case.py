@@ -3,6 +3,7 @@
 import smtplib
 import ssl
 import subprocess
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -34,6 +35,27 @@ def run_twistd(instance: Instance, *arguments: str) -> subprocess.CompletedProce
         cwd=instance.directory,
         env=environment(),
         stdin=subprocess.DEVNULL,
+    )
+
+
+def run_daemon(instance: Instance, pidfile: Path, log: Path) -> subprocess.CompletedProcess[str]:
+    """A server in the background; what is returned is how it got there."""
+    return subprocess.run(
+        [
+            *TWISTD,
+            "--pidfile",
+            str(pidfile),
+            "--logfile",
+            str(log),
+            "harakatls",
+            "--config",
+            str(instance.config),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=instance.directory,
+        env=environment(),
     )
 
 

@@ -1,15 +1,12 @@
 """Why a server does not start: one line that tells the operator."""
 
 import socket
-import subprocess
 
 from tests.support import (
-    TWISTD,
     Instance,
-    environment,
     wait_until,
 )
-from tests.wire.server_case import ServerTestCase, run_twistd, send
+from tests.wire.server_case import ServerTestCase, run_daemon, run_twistd, send
 
 
 class RefusedStartTests(ServerTestCase):
@@ -89,30 +86,13 @@ class RefusedStartTests(ServerTestCase):
     def test_as_daemon(self) -> None:
         """A daemon that cannot start says so to who started it, and leaves no pidfile."""
         instance = self.instance()
-        pidfile = instance.directory / "pid"
+        pidfile, log = instance.directory / "pid", instance.directory / "server.log"
         with socket.create_server(("127.0.0.1", instance.port)):
-            done = subprocess.run(
-                [
-                    *TWISTD,
-                    "--pidfile",
-                    str(pidfile),
-                    "--logfile",
-                    "server.log",
-                    "harakatls",
-                    "--config",
-                    str(instance.config),
-                ],
-                capture_output=True,
-                text=True,
-                timeout=60,
-                cwd=instance.directory,
-                env=environment(),
-            )
+            done = run_daemon(instance, pidfile, log)
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("smtp.ini listen: cannot bind", done.stderr)
         wait_until(lambda: not pidfile.exists(), "removed pidfile")
-        log = (instance.directory / "server.log").read_text()
-        self.assertIn("not started: smtp.ini listen: cannot bind", log)
+        self.assertIn("not started: smtp.ini listen: cannot bind", log.read_text())
 
     def test_without_certificate(self) -> None:
         """A missing certificate closes the TLS port alone: mail still comes in over the other."""

@@ -19,7 +19,7 @@ from tests.support import (
     environment,
     wait_until,
 )
-from tests.wire.server_case import DIRECT_ROUTE, TEXT, ServerTestCase, send
+from tests.wire.server_case import DIRECT_ROUTE, TEXT, ServerTestCase, run_daemon, send
 from tests.wire.sink import Sink
 
 
@@ -207,23 +207,7 @@ class StartAndStopTests(ServerTestCase):
         """Without -n the server goes into the background, logs to its file, and can be stopped."""
         instance = self.instance()
         pidfile, log = instance.directory / "pid", instance.directory / "server.log"
-        done = subprocess.run(
-            [
-                *TWISTD,
-                "--pidfile",
-                str(pidfile),
-                "--logfile",
-                str(log),
-                "harakatls",
-                "--config",
-                str(instance.config),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            cwd=instance.directory,
-            env=environment(),
-        )
+        done = run_daemon(instance, pidfile, log)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         pid = int(pidfile.read_text())
         self.addCleanup(self.end, pid)
