@@ -23,6 +23,7 @@ from harakatls.outbound.refused_logins import RefusedLogins
 from harakatls.outbound.settings import OutboundSettings
 from harakatls.smtp.events import Asked
 from harakatls.smtp.reply import Reply
+from harakatls.smtp.xclient import hello_name
 from harakatls.tls.policy import Decision, SecurityLevel
 from harakatls.tls.requiretls import RequireTLS
 
@@ -112,11 +113,18 @@ class Opening:
             raise HostRefused(greeting)
         await self._hello(protocol, hop)
 
-    async def _hello(self, protocol: OutboundProtocol, hop: NextHop) -> None:
-        """EHLO; HELO for those who do not know it (RFC 5321 section 3.2). LMTP has LHLO alone."""
+    async def _hello(
+        self, protocol: OutboundProtocol, hop: NextHop, name: str | None = None
+    ) -> None:
+        """
+        EHLO; HELO for those who do not know it (RFC 5321 section 3.2). LMTP has LHLO alone.
+
+        @param name: None is ours.
+        """
         lmtp = protocol.session.lmtp
+        name = name or hop.bind_helo or self.me
         for extended in (True,) if lmtp else (True, False):
-            protocol.send(protocol.session.hello(hop.bind_helo or self.me, extended))
+            protocol.send(protocol.session.hello(name, extended))
             reply = await protocol.answer(Asked.HELLO, self.settings.command_timeout)
             if reply.accepts:
                 return
@@ -155,10 +163,22 @@ class Opening:
         introduced = await self._introductions.made(protocol, hop, seconds)
         if introduced is Introduced.TOLD:
             try:
-                await self._hello(protocol, hop)
+                await self._hello_of_client(protocol, hop)
             except HostRefused as problem:
                 raise HostRefused(problem.reply, secured) from None
         return introduced
+
+    async def _hello_of_client(self, protocol: OutboundProtocol, hop: NextHop) -> None:
+        """In its own name, since this counts more than the attribute HELO; else in ours."""
+        name = hello_name(hop.client)
+        if name is not None:
+            try:
+                await self._hello(protocol, hop, name)
+                return
+            except HostRefused as problem:
+                if problem.reply.closes:
+                    raise
+        await self._hello(protocol, hop)
 
     async def _asked_for_tls(self, protocol: OutboundProtocol) -> tuple[Miss, str] | None:
         """@return: None where the handshake may begin, else why not."""

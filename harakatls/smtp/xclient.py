@@ -155,6 +155,12 @@ def introduction(client: IntroducedClient, offered: str) -> str | None:
     return _written(told)
 
 
+def hello_name(client: IntroducedClient | None) -> str | None:
+    """What the client has said at EHLO, where that can be said once more; None where not."""
+    hello = None if client is None else client.hello
+    return hello if hello is not None and _HELO.match(hello) else None
+
+
 def _written(told: dict[str, str]) -> str:
     return " ".join(f"{name}={value}" for name, value in told.items())
 

@@ -44,7 +44,7 @@ class BackEndTests(SynchronousTestCase):
             "mx.test",
             files={
                 "plugins": f"tls\nrcpt_to.in_host_list\nqueue/{plugin}\n",
-                "host_list": "dest.test\n",
+                "host_list": "dest.test\nelsewhere.test\n",
                 f"{plugin}.ini": f"host=localhost\nport={self.postfix.port}\nenable_tls=true\n",
                 "tls.ini": f"[{plugin}]\nca={authority}\nforce_tls_hosts[]=localhost\n",
             },
@@ -129,3 +129,27 @@ class BackEndTests(SynchronousTestCase):
         self.assertEqual(code, 451)
         self.assertEqual(client.mail(SENDER)[0], 451)
         self.assertEqual(self.instance.queue_list().count("@"), 0)
+
+    def introduced(self, plugin: str, *recipients: str) -> None:
+        """From another address of this machine, to a Postfix that lets us use XCLIENT."""
+        self.start(
+            plugin,
+            smtpd_authorized_xclient_hosts="127.0.0.1",
+            mynetworks="127.0.0.1/32",
+            smtpd_relay_restrictions="permit_mynetworks, reject_unauth_destination",
+            smtpd_recipient_restrictions="",
+        )
+        at = "127.0.0.1", self.instance.port, "client.test"
+        client = smtplib.SMTP(*at, timeout=20, source_address=("127.0.0.9", 0))
+        self.addCleanup(client.close)
+        client.sendmail(SENDER, recipients, TEXT.format(SENDER, RECIPIENT, "introduced"))
+
+    def test_introduced(self) -> None:
+        """It sees the client in our place: in its Received field, and in who may relay."""
+        for plugin in ("smtp_forward", "smtp_proxy"):
+            self.introduced(plugin, RECIPIENT)
+            mail = " ".join(self.postfix.wait_for_mail("introduced").split())
+            self.assertRegex(mail, r"from client\.test \(\S+ \[127\.0\.0\.9\]\) \(using TLSv1\.3")
+        with self.assertRaises(smtplib.SMTPDataError) as raised:
+            self.introduced("smtp_forward", "somebody@elsewhere.test")
+        self.assertIn(b"Relay access denied", raised.exception.smtp_error)

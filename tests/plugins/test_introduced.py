@@ -15,7 +15,7 @@ from harakatls.testing.network import PretendedTLS
 from harakatls.testing.peers import HANG_UP, ObligingPeer
 from harakatls.verdict import CONTINUE, Accept, TempFail, Verdict
 from tests.plugins.back_ends import FIRST, BackEndCase
-from tests.plugins.support import Message, connection_from, staged, transaction_for
+from tests.plugins.support import ME, Message, connection_from, staged, transaction_for
 
 INI = "host=back1.example\nport=2525\n"
 WHO = "a@one.example"
@@ -61,6 +61,27 @@ class ForwardTests(IntroducedCase):
             "XCLIENT NAME=dialin.example ADDR=192.0.2.1 PORT=40000 PROTO=ESMTP"
             " HELO=client1.example LOGIN=ann DESTADDR=192.0.2.25 DESTPORT=25",
         )
+        # What is said at EHLO counts more than HELO, as with Postfix.
+        self.assertEqual(peer.commands[2], "EHLO client1.example")
+
+    def test_names_that_cannot_be_said(self) -> None:
+        """Then it is ours; also where the back end does not like the client's."""
+        offer = f"250-peer\n250 {OFFER}"
+        odd = Hello("what \xfc may this be", extended=True)
+        for peer, facts, said in (
+            (ObligingPeer(OFFER), {"hello": None}, [f"EHLO {ME}"]),
+            (ObligingPeer(OFFER), {"hello": odd}, [f"EHLO {ME}"]),
+            (
+                ObligingPeer(EHLO=[offer, "501 5.5.4 No", "250 peer"], HELO="501 5.5.4 No"),
+                {},
+                ["EHLO client1.example", "HELO client1.example", f"EHLO {ME}"],
+            ),
+        ):
+            self.setUp()
+            self.serve(FIRST, peer)
+            self.assertIsInstance(self.handed_on(self.forward(), client(1, **facts)), Accept)
+            self.assertEqual(peer.commands[2 : 2 + len(said)], said)
+            self.assertTrue(peer.commands[2 + len(said)].startswith("MAIL"))
 
     def test_inside_of_tls(self) -> None:
         """Nobody on the way hears of the client."""
@@ -129,7 +150,8 @@ class ForwardTests(IntroducedCase):
             ObligingPeer(OFFER, XCLIENT="421 4.3.2 Closing"),
             ObligingPeer(OFFER, XCLIENT=HANG_UP),
             ObligingPeer(OFFER, XCLIENT="354 What"),
-            ObligingPeer(EHLO=[hello, "550 5.7.1 Go away"], HELO="550 5.7.1 Go away"),
+            ObligingPeer(EHLO=[hello, *["550 5.7.1 Go away"] * 2], HELO="550 5.7.1 Go away"),
+            ObligingPeer(EHLO=[hello, "421 4.7.0 Go away"]),
         ):
             self.setUp()
             self.serve(FIRST, peer)
