@@ -7,57 +7,23 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 
 from harakatls.config.hosts import HostList
-from harakatls.outbound.delivery import Delivery, Result
+from harakatls.outbound.delivery import Result
 from harakatls.outbound.pool import LONGEST, MOST_MESSAGES, LineKey
 from harakatls.outbound.protocol import CHUNK
-from harakatls.queued import Delayed, Delivered
+from harakatls.queued import Delayed
 from harakatls.service.logs import message_of
 from harakatls.testing.peers import BREAK_OFF, HANG_UP, SILENCE, ObligingPeer
 from harakatls.testing.values import MESSAGE as CONTENT
 from harakatls.testing.values import NEXT_HOP, queued_message
 from harakatls.tls.policy import SecurityLevel, outbound_decision
 from harakatls.tls.settings import NoGoSettings, OutboundTLS
-from tests.outbound.support import DOMAIN, FIRST, Bodies, DeliveryTestCase
+from tests.outbound.pool_case import SECONDS, PoolTestCase
+from tests.outbound.support import DOMAIN, FIRST, Bodies
 
-SECONDS = 5.0
 EHLO = "EHLO mta.example"
 MAIL = "MAIL FROM:<alice@sender.example>"
 RCPT = "RCPT TO:<bob@recipient.example>"
 MESSAGE = [MAIL, RCPT, "DATA"]
-
-
-class PoolTestCase(DeliveryTestCase):
-    """Connections rest for five seconds."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.exchangers[DOMAIN] = [(10, "mx1.example")]
-
-    def keeping(self, **settings: Any) -> Delivery:
-        """@param settings: fields of `OutboundSettings`."""
-        return self.delivery(**{"pool_timeout": SECONDS, **settings})
-
-    def send(self, delivery: Delivery, number: int = 1, **queued: Any) -> list[Result]:
-        """So many messages, one after the other."""
-        return [self.attempt(queued_message(**queued), delivery) for _ in range(number)]
-
-    def deliver(self, delivery: Delivery, number: int = 1) -> None:
-        """They have to arrive, each at its one trial."""
-        for result in self.send(delivery, number):
-            self.assertEqual([type(outcome) for outcome in result.outcomes], [Delivered])
-            self.assertEqual(len(result.trials), 1)
-
-    def peers(self, number: int, *extensions: str, **answers: Any) -> list[ObligingPeer]:
-        """Each for one connection to the first host."""
-        peers = [ObligingPeer(*(extensions or ("8BITMIME",)), **answers) for _ in range(number)]
-        self.network.serve(FIRST, *peers)
-        return peers
-
-    def assert_done(self, delivery: Delivery) -> None:
-        """When the server ends, nothing is left."""
-        delivery.close()
-        self.network.flush()
-        self.assertNothingIsLeft()
 
 
 class KeptTests(PoolTestCase):
