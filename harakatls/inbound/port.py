@@ -1,6 +1,6 @@
 """What all connections to one listening port share."""
 
-from attrs import Factory, field, frozen
+from attrs import field, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from harakatls.hooks.chain import HookChain
@@ -28,11 +28,13 @@ class Port:
     tls: IServerTLS | None
     me: str
     clock: IReactorTime
-    admission: Admission = Factory(
-        lambda port: Admission(port.settings.peers, port.clock), takes_self=True
-    )
+    admission: Admission = field()
     failed_logins: FailedLogins = field()
     limits: SessionLimits = field(init=False)
+
+    @admission.default
+    def _admission(self) -> Admission:
+        return Admission(self.settings.peers, self.clock)
 
     @failed_logins.default
     def _failed_logins(self) -> FailedLogins:

@@ -100,7 +100,7 @@ class Reception:
         self._refusal: Reply | None = None
         self._abandoned = False
         self._tells = "reset" in chain.hooked
-        self._too_large = "too_large" in chain.hooked
+        self._size_is_hooked = "too_large" in chain.hooked
         self._connection: Connection | None = None
         self.untold: Transaction | None = None
         self.transaction: Transaction | None = None
@@ -258,7 +258,7 @@ class Reception:
         """
         transaction = self.transaction
         assert transaction is not None
-        if self._too_large and reply is TOO_LARGE:
+        if self._size_is_hooked and reply is TOO_LARGE:
             reply = await self._refuse_too_large(connection, size)
         self.messages.add(reply)
         _log(connection, transaction, size, reply)
@@ -293,7 +293,7 @@ class Reception:
         if header.is_open:  # there was nothing but a header
             await self.body(b"", ended=True)
         refusal = event.refusal or self._refusal
-        if self._too_large and refusal is TOO_LARGE:
+        if self._size_is_hooked and refusal is TOO_LARGE:
             refusal = await self._refuse_too_large(connection, event.size)
         if refusal is None and header.received > self._settings.max_received:
             refusal = MAIL_LOOP
