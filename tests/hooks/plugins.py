@@ -84,6 +84,15 @@ class Everything:
         self.asked: list[tuple[str, tuple[Any, ...]]] = []
         self.answers = answers
 
+    @property
+    def stages(self) -> list[str]:
+        """At which it was asked, in order."""
+        return [stage for stage, _ in self.asked]
+
+    def told(self, stage: str) -> list[tuple[Any, ...]]:
+        """With what it was asked at one."""
+        return [arguments for asked, arguments in self.asked if asked == stage]
+
     async def _answer(self, stage: str, usual: Any, *arguments: Any) -> Any:
         self.asked.append((stage, arguments))
         answer = self.answers.get(stage, usual)

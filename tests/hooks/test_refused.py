@@ -51,7 +51,7 @@ class RefusedTests(SynchronousTestCase):
         return self.successResultOf(Deferred.fromCoroutine(asked))
 
     def told(self, plugin: Everything) -> list[Any]:
-        return [arguments for stage, arguments in plugin.asked if stage == "refused"]
+        return plugin.told("refused")
 
     def test_told_of_each(self) -> None:
         """Stage, plugin and verdict are told, and the refusal stands."""
@@ -88,7 +88,7 @@ class RefusedTests(SynchronousTestCase):
             last = Everything(**{stage: ACCEPT})
             chain = self.chain(Everything(refused=ACCEPT), Everything(**{stage: NO}), last)
             self.assertIs(self.ask(getattr(chain, stage)(*arguments)), ACCEPT, stage)
-            self.assertEqual([s for s, _ in last.asked].count(stage), 1)
+            self.assertEqual(last.stages.count(stage), 1)
             self.assertEqual(self.told(last), [])
 
     def test_cancelled_and_nobody_behind(self) -> None:
@@ -173,7 +173,7 @@ class BecomesTests(SynchronousTestCase):
         """The rest of them are not asked about."""
         plugin = Everything(rcpt=Accept(becomes=(self.ann, self.cid)), accepted_rcpt=NO)
         self.assertIs(self.rcpt(plugin), NO)
-        self.assertEqual([stage for stage, _ in plugin.asked].count("accepted_rcpt"), 1)
+        self.assertEqual(plugin.stages.count("accepted_rcpt"), 1)
 
     def test_nonsense(self) -> None:
         """What are no recipients are not taken for some."""

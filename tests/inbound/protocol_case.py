@@ -46,10 +46,6 @@ class FactoryTestCase(SynchronousTestCase):
             Port(listener, self.settings, chain, self.spool, tls, "mx.example", self.clock)
         )
 
-    def stages(self) -> list[str]:
-        """At which the plugin was asked."""
-        return [stage for stage, _ in self.plugin.asked]
-
 
 class ProtocolTestCase(FactoryTestCase):
     """Connections of clients that come by themselves."""

@@ -141,7 +141,7 @@ class LimitedTests(ProtocolTestCase):
         first, _ = self.connect(factory)
         _, transport = self.connect(factory)
         self.assertEqual((transport.text(), transport.closed), (IN_ALL, "lose"))
-        self.assertEqual(self.stages().count("connect"), 1)
+        self.assertEqual(self.plugin.stages.count("connect"), 1)
         first.connectionLost(lost(CLOSED))
         transport.protocol.connectionLost(lost(CLOSED))
         self.assertEqual(factory.connections, set())

@@ -191,7 +191,7 @@ class LeavingTests(SynchronousTestCase):
         talk.say(MESSAGE, END)
         talk.conversation.leave()
         self.assertEqual((talk.over, queued(talk.spool)), ([None], []))
-        self.assertNotIn("queue", [stage for stage, _ in plugin.asked])
+        self.assertNotIn("queue", plugin.stages)
 
     def test_between_commands(self) -> None:
         """At any other moment there is nothing to cancel; the end is told all the same."""
@@ -230,7 +230,7 @@ class LeavingTests(SynchronousTestCase):
         talk = Talk(plugin, tls=RefusingTLS(), implicit_tls=True)
         talk.conversation.leave()
         self.assertEqual(talk.over, [None])
-        self.assertEqual([stage for stage, _ in plugin.asked], ["disconnected"])
+        self.assertEqual(plugin.stages, ["disconnected"])
 
     def test_while_resting(self) -> None:
         """A peer that floods us and leaves is gone."""

@@ -1,52 +1,31 @@
 """Connections through a proxy: who is believed, what is told, and what becomes of it."""
 
 from attrs import evolve
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from zope.interface.verify import verifyObject
 
 from harakatls.config.hosts import HostList
-from harakatls.connection import Connection, Endpoint
-from harakatls.inbound.factory import InboundFactory
+from harakatls.connection import Endpoint
 from harakatls.inbound.haproxy import HEADER_TIMEOUT
 from harakatls.inbound.limits import PeerLimits
 from harakatls.inbound.protocol import CLOSE_TIMEOUT, LINGER_OCTETS
 from harakatls.inbound.proxy_header import SIGNATURE
-from tests.inbound.protocol_case import FactoryTestCase
-from tests.inbound.support import DATA, EHLO, END, MAIL, MESSAGE, QUIT, RCPT, SETTINGS, queued
-from tests.inbound.test_proxy_header import FOUR, block
+from tests.inbound.proxy_case import (
+    BLOCK,
+    CLIENT,
+    LINE,
+    LOCAL,
+    OURS,
+    PROXY,
+    STRANGER,
+    TOLD,
+    ProxyTestCase,
+    block,
+)
+from tests.inbound.support import DATA, EHLO, END, MAIL, MESSAGE, QUIT, RCPT, queued
 from tests.inbound.transports import MemoryTransport, TLSClient, lost
-
-PROXY = IPv4Address("TCP", "10.0.0.5", 50000)
-STRANGER = IPv4Address("TCP", "203.0.113.9", 50000)
-OURS = IPv4Address("TCP", "10.0.0.1", 2525)
-LINE = b"PROXY TCP4 192.0.2.1 198.51.100.7 40000 25\r\n"
-BLOCK = block(0x21, 0x11, FOUR)
-LOCAL = block(0x20, 0x00, b"")
-CLIENT, TOLD = Endpoint("192.0.2.1", 40000), Endpoint("198.51.100.7", 25)
-
-
-class ProxyTestCase(FactoryTestCase):
-    settings = evolve(SETTINGS, proxies=HostList.parse(["10.0.0.5", "fd00::/64"]))
-    address = "10.0.0.1", 2525
-
-    def connect(
-        self,
-        peer: IPv4Address | IPv6Address = PROXY,
-        implicit_tls: bool = False,
-        factory: InboundFactory | None = None,
-    ) -> MemoryTransport:
-        transport = MemoryTransport(peer, OURS)
-        factory = factory or self.factory(implicit_tls)
-        transport.connect(factory.buildProtocol(peer))
-        self.last = factory
-        return transport
-
-    def connection(self) -> Connection:
-        """What the last connect hook was told."""
-        found: Connection = [a for stage, a in self.plugin.asked if stage == "connect"][-1][0]
-        return found
 
 
 class BelievedTests(ProxyTestCase):
@@ -54,7 +33,7 @@ class BelievedTests(ProxyTestCase):
         """Hooks are asked about the client, and may know of the proxy; before, nobody is."""
         for header in (LINE, BLOCK):
             transport = self.connect()
-            self.assertEqual((transport.text(), self.stages()), ("", []))
+            self.assertEqual((transport.text(), self.plugin.stages), ("", []))
             transport.protocol.dataReceived(header)
             self.assertEqual(transport.text()[:4], "220 ")
             connection = self.connection()
@@ -177,7 +156,7 @@ class NotBelievedTests(ProxyTestCase):
         self.assertEqual((transport.text(), transport.closed), ("", "abort"))
         transport.protocol.connectionLost(lost())
         self.assertEqual(self.last.connections, set())
-        self.assertNotIn("connect", self.stages())
+        self.assertNotIn("connect", self.plugin.stages)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_malformed(self) -> None:
@@ -227,7 +206,7 @@ class NotBelievedTests(ProxyTestCase):
                 transport.protocol.readConnectionLost()
                 self.assertEqual(transport.closed, "lose")
             transport.protocol.connectionLost(lost())
-            self.assertEqual((self.last.connections, self.stages()), (set(), []))
+            self.assertEqual((self.last.connections, self.plugin.stages), (set(), []))
             self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_stranger(self) -> None:
@@ -286,7 +265,7 @@ class EndTests(ProxyTestCase):
         transport.protocol.writeConnectionLost()
         transport.protocol.connectionLost(lost())
         self.assertEqual(self.last.connections, set())
-        self.assertEqual(self.stages()[-1], "disconnected")
+        self.assertEqual(self.plugin.stages[-1], "disconnected")
 
     def test_endless(self) -> None:
         """After the end nothing is kept of what still comes."""

@@ -28,10 +28,6 @@ from tests.inbound.support import (
 RSET = b"RSET\r\n"
 
 
-def told(plugin: Everything, stage: str) -> list[tuple[Any, ...]]:
-    return [arguments for asked, arguments in plugin.asked if asked == stage]
-
-
 class CommandTests(SynchronousTestCase):
     def test_answered_by_a_plugin(self) -> None:
         """A command of a plugin's own: its reply is said, and it is no error of the client."""
@@ -39,7 +35,7 @@ class CommandTests(SynchronousTestCase):
         talk = Talk(plugin, settings=evolve(SETTINGS, max_bad_commands=3))
         for _ in range(10):
             self.assertEqual(talk.say(b"status queue  LIST \r\n"), "211 {}\r\n")
-        _, transaction, verb, argument = told(plugin, "unrecognized")[0]
+        _, transaction, verb, argument = plugin.told("unrecognized")[0]
         self.assertIsNone(transaction)
         self.assertEqual((verb, argument.strip()), ("STATUS", "queue  LIST"))
 
@@ -51,7 +47,7 @@ class CommandTests(SynchronousTestCase):
             talk.codes(EHLO, MAIL)
             talk.say(b"XYZZY\r\n")
             self.assertEqual(talk.codes(RCPT, DATA), ["250", "354"])
-            self.assertIsNotNone(told(plugin, "unrecognized")[0][1])
+            self.assertIsNotNone(plugin.told("unrecognized")[0][1])
 
     def test_told_before_the_answer(self) -> None:
         """A plugin that waits at RSET or QUIT keeps the peer waiting, as tarpit does."""
@@ -68,7 +64,7 @@ class CommandTests(SynchronousTestCase):
         talk = Talk(plugin)
         self.assertEqual(talk.say(b"VRFY bob\r\n"), "250 2.1.5 Bob <bob@a.example>\r\n")
         self.assertEqual(talk.codes(b"EXPN staff\r\n"), ["502"])
-        self.assertEqual([about[2] for about in told(plugin, "verify")], ["bob"])
+        self.assertEqual([about[2] for about in plugin.told("verify")], ["bob"])
 
 
 class EndOfTransactionTests(SynchronousTestCase):
@@ -76,9 +72,9 @@ class EndOfTransactionTests(SynchronousTestCase):
 
     def ended(self, plugin: Everything, talk: Talk, *octets: bytes) -> str:
         """@return: what was answered. The plugin has heard of one end more."""
-        before = len(told(plugin, "reset"))
+        before = len(plugin.told("reset"))
         answer = talk.say(*octets)
-        self.assertEqual(len(told(plugin, "reset")), before + 1, octets)
+        self.assertEqual(len(plugin.told("reset")), before + 1, octets)
         return answer
 
     def test_each_end(self) -> None:
@@ -95,9 +91,9 @@ class EndOfTransactionTests(SynchronousTestCase):
         self.ended(plugin, talk, MAIL)
         plugin.answers["mail"] = ACCEPT
         talk.say(MAIL, RCPT)
-        before = len(told(plugin, "reset"))
+        before = len(plugin.told("reset"))
         talk.conversation.leave()
-        self.assertEqual(len(told(plugin, "reset")), before + 1)
+        self.assertEqual(len(plugin.told("reset")), before + 1)
         self.assertEqual(plugin.asked[-1][0], "disconnected")
 
     def test_nothing_ended(self) -> None:
@@ -106,16 +102,16 @@ class EndOfTransactionTests(SynchronousTestCase):
         talk = Talk(plugin)
         talk.say(EHLO, RSET, EHLO, b"NOOP\r\n", QUIT)
         talk.conversation.leave()
-        self.assertEqual(told(plugin, "reset"), [])
+        self.assertEqual(plugin.told("reset"), [])
 
     def test_as_it_was_in_the_end(self) -> None:
         """With its recipients, and the notes that plugins have made."""
         plugin = Everything(rcpt=ACCEPT)
         talk = Talk(plugin)
         talk.say(EHLO, MAIL, RCPT)
-        told(plugin, "mail")[0][1].notes["seen"] = True
+        plugin.told("mail")[0][1].notes["seen"] = True
         talk.say(RSET)
-        ((_, transaction),) = told(plugin, "reset")
+        ((_, transaction),) = plugin.told("reset")
         self.assertEqual(len(transaction.envelope.recipients), 1)
         self.assertEqual(transaction.notes, {"seen": True})
 
@@ -137,7 +133,7 @@ class EndOfTransactionTests(SynchronousTestCase):
         talk = Talk(first, second)
         talk.codes(EHLO, MAIL, RCPT, DATA, MESSAGE, END)
         talk.conversation.leave()
-        self.assertEqual(len(told(second, "reset")), 1)
+        self.assertEqual(len(second.told("reset")), 1)
         self.assertEqual(len(queued(talk.spool)), 1)
         self.assertEqual(talk.over, [None])
 
@@ -171,7 +167,7 @@ class TooLargeTests(SynchronousTestCase):
     def test_told_the_size(self) -> None:
         """In octets, so that the operator can be told."""
         self.answer(ACCEPT)
-        self.assertEqual(told(self.plugin, "too_large")[0][2], len(MESSAGE))
+        self.assertEqual(self.plugin.told("too_large")[0][2], len(MESSAGE))
 
 
 class InPlaceTests(SynchronousTestCase):
@@ -201,7 +197,7 @@ class InPlaceTests(SynchronousTestCase):
         answer = talk.say(MESSAGE, END)
         self.assertRegex(answer, r"^250 2\.0\.0 Message Queued \(\S+\)\r\n$")
         self.assertEqual(queued(talk.spool), [])
-        self.assertEqual(told(self.plugin, "queue"), [])
+        self.assertEqual(self.plugin.told("queue"), [])
         talk.codes(MAIL, to("null"), to("bob"), DATA, MESSAGE, END)
         self.assertEqual([to_ for _, to_, _ in queued(talk.spool)], [["bob@a.example"]])
 
@@ -213,7 +209,7 @@ class InPlaceTests(SynchronousTestCase):
         talk = self.talk(lambda name: (bob("ann"), kept))
         rcpt = b"RCPT TO:<bob@a.example> NOTIFY=SUCCESS ORCPT=rfc822;bob@a.example\r\n"
         talk.codes(EHLO, MAIL, rcpt, RSET)
-        ((_, transaction),) = told(self.plugin, "reset")
+        ((_, transaction),) = self.plugin.told("reset")
         ann, cid = transaction.envelope.recipients
         self.assertEqual(ann.original, "rfc822;bob@a.example")
         self.assertEqual(ann.notify, frozenset({"SUCCESS"}))

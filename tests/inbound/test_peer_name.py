@@ -19,6 +19,7 @@ from harakatls.plugins.xclient import XClientOffer
 from harakatls.testing.values import FixedResolver
 from harakatls.verdict import ACCEPT
 from tests.hooks.plugins import Everything
+from tests.inbound.proxy_case import BLOCK, LINE, LOCAL, ProxyTestCase
 from tests.inbound.support import (
     DATA,
     EHLO,
@@ -32,18 +33,14 @@ from tests.inbound.support import (
     Talk,
     queued,
 )
-from tests.inbound.test_haproxy import BLOCK, LINE, LOCAL, ProxyTestCase
 
 XCLIENT = b"XCLIENT ADDR=203.0.113.9\r\n"
 
 
 class PeerNameTests(SynchronousTestCase):
-    def stages(self, plugin: Everything) -> list[str]:
-        return [stage for stage, _ in plugin.asked]
-
     def told(self, plugin: Everything, stage: str = "connect") -> Connection:
         """What the last such hook was told."""
-        found: Connection = [a for asked, a in plugin.asked if asked == stage][-1][0]
+        found: Connection = plugin.told(stage)[-1][0]
         return found
 
     def test_before_connect(self) -> None:
@@ -51,7 +48,7 @@ class PeerNameTests(SynchronousTestCase):
         plugin = Everything(peer_name="client.example")
         talk = Talk(plugin)
         self.assertEqual(talk.heard()[:4], "220 ")
-        self.assertEqual(self.stages(plugin), ["peer_name", "connect", "relaying"])
+        self.assertEqual(plugin.stages, ["peer_name", "connect", "relaying"])
         self.assertIsNone(self.told(plugin, "peer_name").peer_name)
         self.assertEqual(self.told(plugin).peer_name, "client.example")
 
@@ -90,7 +87,7 @@ class PeerNameTests(SynchronousTestCase):
         ):
             talk = Talk(Everything(peer_name=odd), Everything(peer_name="a.example"), last)
             self.assertIn("Hello a.example [", talk.say(EHLO))
-        self.assertEqual(self.stages(last).count("peer_name"), 0)
+        self.assertEqual(last.stages.count("peer_name"), 0)
         self.flushLoggedErrors(OSError)
 
     def test_too_slow(self) -> None:
@@ -107,8 +104,8 @@ class PeerNameTests(SynchronousTestCase):
         talk = Talk(plugin, other)
         talk.conversation.leave()
         self.assertEqual(talk.over, [None])
-        self.assertEqual(self.stages(plugin), ["peer_name", "disconnected"])
-        self.assertEqual(self.stages(other), ["disconnected"])
+        self.assertEqual(plugin.stages, ["peer_name", "disconnected"])
+        self.assertEqual(other.stages, ["disconnected"])
         self.assertEqual(talk.clock.getDelayedCalls(), [])
         self.assertEqual(self.flushLoggedErrors(), [])
 
@@ -133,7 +130,7 @@ class PeerNameTests(SynchronousTestCase):
                 talk.say(EHLO, b"STARTTLS\r\n")
             talk.secured()
             self.assertIn("Hello client.example [", talk.say(EHLO))
-            self.assertEqual(self.stages(plugin).count("peer_name"), 1)
+            self.assertEqual(plugin.stages.count("peer_name"), 1)
 
     def test_xclient(self) -> None:
         """The client's name is asked for where the proxy did not tell it."""
@@ -149,7 +146,7 @@ class PeerNameTests(SynchronousTestCase):
             plugin.asked.clear()
             talk.say(XCLIENT.replace(b"\r\n", told + b"\r\n"))
             self.assertEqual(self.told(plugin).peer_name, expected)
-            self.assertEqual("peer_name" in self.stages(plugin), not told)
+            self.assertEqual("peer_name" in plugin.stages, not told)
             if not told:
                 self.assertEqual(self.told(plugin, "peer_name").peer.host, "203.0.113.9")
 
@@ -168,9 +165,9 @@ class BehindProxyTests(ProxyTestCase):
         self.plugin.answers["peer_name"] = "client.example"
         for header in (LINE, BLOCK):
             transport = self.connect()
-            self.assertEqual(self.stages(), [])
+            self.assertEqual(self.plugin.stages, [])
             transport.protocol.dataReceived(header)
-            self.assertEqual(self.stages()[:2], ["peer_name", "connect"])
+            self.assertEqual(self.plugin.stages[:2], ["peer_name", "connect"])
             self.assertEqual(self.plugin.asked[0][1][0].peer.host, "192.0.2.1")
             self.assertEqual(self.connection().peer_name, "client.example")
             self.plugin.asked.clear()
@@ -180,7 +177,7 @@ class BehindProxyTests(ProxyTestCase):
         self.plugin.answers["peer_name"] = "proxy.example"
         transport = self.connect()
         transport.protocol.dataReceived(LOCAL)
-        self.assertNotIn("peer_name", self.stages())
+        self.assertNotIn("peer_name", self.plugin.stages)
         self.assertIsNone(self.connection().peer_name)
 
 

@@ -74,7 +74,7 @@ class ConnectionTests(ProtocolTestCase):
         ids = set()
         for _ in range(3):
             _, transport = self.connect()
-            connection = [a for stage, a in self.plugin.asked if stage == "connect"][-1][0]
+            connection = self.plugin.told("connect")[-1][0]
             self.assertIn(f"({connection.id[:6]})", transport.text())
             self.assertEqual(connection.id, str(UUID(connection.id)).upper())
             self.assertEqual((UUID(connection.id).variant, UUID(connection.id).version), UUID_4)
@@ -116,7 +116,7 @@ class ConnectionTests(ProtocolTestCase):
             self.assertEqual(len(factory.connections), 1)
             protocol.connectionLost(lost())
             self.assertEqual(factory.connections, set())
-            self.assertEqual(self.stages()[-1], "disconnected")
+            self.assertEqual(self.plugin.stages[-1], "disconnected")
             self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_half_closed(self) -> None:
@@ -281,7 +281,7 @@ class StartTLSTests(ProtocolTestCase):
         TLSClient(transport).shake()
         self.assertEqual(len(self.tls.hellos), 1)
         self.assertEqual(self.tls.hellos[0][:1], HELLO[:1])
-        self.assertNotIn("mail", self.stages())
+        self.assertNotIn("mail", self.plugin.stages)
 
     def test_commands_in_place_of_a_hello(self) -> None:
         """OpenSSL answers what is no TLS; nothing of it is obeyed."""
@@ -289,7 +289,7 @@ class StartTLSTests(ProtocolTestCase):
         protocol.dataReceived(MAIL)
         self.assertEqual(self.tls.failures, ["the peer does not speak TLS (wrong version number)"])
         self.assertEqual(transport.closed, "half")
-        self.assertNotIn("mail", self.stages())
+        self.assertNotIn("mail", self.plugin.stages)
 
     def test_too_slow(self) -> None:
         """A handshake has handshake_timeout seconds; then the failure is told, and we are gone."""
@@ -302,7 +302,7 @@ class StartTLSTests(ProtocolTestCase):
             self.assertEqual(transport.closed, "abort")
             self.assertEqual(self.tls.failures.pop(), "it took longer than 30 seconds")
             protocol.connectionLost(lost(ABORTED))
-            self.assertEqual(self.stages()[-1], "disconnected")
+            self.assertEqual(self.plugin.stages[-1], "disconnected")
             self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_completed_in_time(self) -> None:
@@ -323,7 +323,7 @@ class StartTLSTests(ProtocolTestCase):
                 protocol.dataReceived(sent)
                 protocol.connectionLost(reason)
                 self.assertEqual(self.tls.failures.pop(), told)
-                self.assertEqual(self.stages()[-1], "disconnected")
+                self.assertEqual(self.plugin.stages[-1], "disconnected")
                 self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_peer_refuses(self) -> None:
@@ -382,7 +382,7 @@ class StartTLSTests(ProtocolTestCase):
         self.assertEqual((transport.text(), transport.closed), ("", "abort"))
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
         protocol.connectionLost(lost(ABORTED))
-        self.assertEqual(self.stages()[-1], "disconnected")
+        self.assertEqual(self.plugin.stages[-1], "disconnected")
         self.assertEqual(self.tls.failures, [])  # it says nothing about the peer
 
     def test_refused_after_the_handshake(self) -> None:
@@ -393,7 +393,7 @@ class StartTLSTests(ProtocolTestCase):
         self.assertEqual(self.tls.failures, ["the client's certificate has expired since"])
         self.assertEqual(transport.closed, "abort")
         protocol.connectionLost(lost(ABORTED))
-        self.assertEqual(self.stages()[-1], "disconnected")
+        self.assertEqual(self.plugin.stages[-1], "disconnected")
 
     def test_key_updates(self) -> None:
         """Who asks for new keys again and again is answered all along: nothing piles up."""

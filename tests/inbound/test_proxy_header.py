@@ -16,18 +16,12 @@ from harakatls.inbound.proxy_header import (
     crc32c,
     read_proxy_header,
 )
+from tests.inbound.proxy_case import FOUR, block
 
-FOUR = bytes([192, 0, 2, 1, 198, 51, 100, 7]) + struct.pack("!HH", 40000, 25)
 SIX = bytes.fromhex("20010db8" + "00" * 11 + "01" + "20010db8" + "00" * 11 + "02") + struct.pack(
     "!HH", 40000, 465
 )
 CLIENT, PROXY_PORT = Endpoint("192.0.2.1", 40000), Endpoint("198.51.100.7", 25)
-
-
-def block(command: int, kind: int, rest: bytes, length: int | None = None) -> bytes:
-    """A header of version 2."""
-    fixed = struct.pack("!BBH", command, kind, len(rest) if length is None else length)
-    return SIGNATURE + fixed + rest
 
 
 def extra(kind: int, value: bytes) -> bytes:

@@ -193,7 +193,7 @@ class RefusedMessageTests(SynchronousTestCase):
         self.assertEqual(
             talk.say(MESSAGE, b"x" * 70 + b"\r\n", b"y\r\n" * 500, END)[:9], "552 5.3.4"
         )
-        stages = [stage for stage, _ in plugin.asked]
+        stages = plugin.stages
         self.assertEqual(stages[stages.index("data") + 1 :], ["too_large", "reset"])
         self.assertEqual(queued(talk.spool), [])
         self.assertEqual(talk.codes(MAIL), ["250"])

@@ -63,9 +63,7 @@ class XClientTests(SynchronousTestCase):
         self.assertRegex(answer, r"^220 mx\.example ESMTP \S+ ready \([0-9A-F]{6}\)\r\n$")
         self.assertIn(connection.id[:6], answer)
         self.assertNotEqual(connection.id, ID)
-        self.assertEqual(
-            [stage for stage, _ in plugin.asked], ["disconnected", "connect", "relaying"]
-        )
+        self.assertEqual(plugin.stages, ["disconnected", "connect", "relaying"])
         self.assertEqual(plugin.asked[0][1][0].id, ID)
         self.assertEqual(plugin.asked[1][1][0].peer, Endpoint("203.0.113.9", 0))
 

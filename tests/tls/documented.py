@@ -223,7 +223,7 @@ class Documented:
 
     def _secured(self) -> TLSSummary | None:
         """As the plugins were told, with the EHLO inside of TLS."""
-        connections = [arguments[0] for stage, arguments in self._hooks.asked if stage == "hello"]
+        connections = [arguments[0] for arguments in self._hooks.told("hello")]
         connection: Connection | None = connections[-1] if connections else None
         return None if connection is None else connection.secured
 
