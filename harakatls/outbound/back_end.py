@@ -36,7 +36,7 @@ MAY_BE_THERE = Reply.of(
     451, "4.4.2", "The mail server behind this one is gone; try later, though it may arrive twice"
 )
 DAMAGED = Reply.of(451, "4.3.0", "The message cannot be read any more, send it again")
-_OTHER_CONNECTION = Reply.of(451, "4.3.0", "REQUIRETLS needs a connection of its own, try later")
+_OTHER_CONNECTION = Reply.of(451, "4.3.0", "This needs another connection, try later")
 _NOT_7BIT = Reply.of(
     554, "5.6.3", "The mail server does not take a message of this kind (8-bit, binary)"
 )
@@ -65,7 +65,8 @@ class BackEnd:
     async def mail(self, envelope: Envelope) -> Reply:
         """As `IBackEnd.mail`."""
         session = self._opened.protocol.session
-        if envelope.parameters.requiretls is not self._requires_tls:
+        # RFC 9422: it has said how many messages it allows on one connection.
+        if session.is_spent or envelope.parameters.requiretls is not self._requires_tls:
             raise BackEndFailed(_OTHER_CONNECTION, reached=False)
         envelope = as_told(envelope, self._opened.decision)
         with self._telling():

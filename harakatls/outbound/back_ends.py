@@ -24,6 +24,7 @@ from harakatls.outbound.tcp import Connect
 from harakatls.outbound.transaction import Transaction
 from harakatls.queued import Outcome
 from harakatls.smtp.reply import Reply
+from harakatls.smtp.states import CLOSED
 from harakatls.tls.client import ClientTLS
 from harakatls.tls.settings import OutboundTLS
 from harakatls.tls.wishes import as_told
@@ -157,6 +158,8 @@ class BackEnds:
             raise
         else:
             connector.leave(opened)
+            if _is_stale(transaction, opened):
+                raise _Stale
         return {who: decided(who, bounded(reply), hop, opened) for who, reply in replies.items()}
 
     # -- opening ------------------------------------------------------------------------------
@@ -225,6 +228,13 @@ class _Stale(Exception):
     """A connection that was kept is gone, and nothing of the message has been sent on it."""
 
 
+def _is_stale(transaction: Transaction, opened: Opened) -> bool:
+    """It is gone, without a word or with a 421, and was kept: that says nothing of the message."""
+    protocol = opened.protocol
+    is_gone = protocol.lost or protocol.session.state is CLOSED
+    return opened.earlier > 0 and not transaction.answered and is_gone
+
+
 def _broken(
     transaction: Transaction, opened: Opened, hop: NextHop, problem: str
 ) -> Mapping[Recipient, Reply]:
@@ -232,7 +242,7 @@ def _broken(
     @return: where some recipients have the message, an answer for all.
     @raise BackEndFailed: nobody has it, as far as is known.
     """
-    if opened.earlier and not transaction.answered and not transaction.unsettled:
+    if _is_stale(transaction, opened) and not transaction.unsettled:
         raise _Stale
     reply = MAY_BE_THERE if transaction.unsettled else GONE
     if transaction.unsettled:

@@ -234,9 +234,13 @@ class Destinations:
         return destination
 
     def _make_room(self) -> None:
-        """Forget the one not heard of for longest to which nothing is under way."""
+        """
+        Forget the one not heard of for longest to which nothing is under way.
+
+        Not one with a rate, which would begin anew; the configuration has few of these.
+        """
         for name, destination in self._known.items():
-            if not destination.under_way:
+            if not destination.under_way and destination.rate is None:
                 del self._known[name]
                 for domain in destination.domains:
                     self._names.pop(domain, None)

@@ -186,6 +186,17 @@ class DestinationsTests(SynchronousTestCase):
         self.assertLessEqual(len(known.rooms(lambda _: 1, 15)), MOST_DESTINATIONS)
         self.assertIs(known.learn("another.example", "busy-mx.example"), busy)
 
+    def test_a_rate_is_not_forgotten(self) -> None:
+        """However many others there are meanwhile, what was sent counts."""
+        known = Destinations(Limits(rates={"slow.example": Rate(1, 86400.0)}), lambda: 0.0)
+        slow = known.learn("slow.example", "mx.example")
+        slow.begin(0.0)
+        slow.end()
+        for number in range(MOST_DOMAINS + MOST_DESTINATIONS):
+            known.learn(f"d{number}.example", f"mx{number}.example")
+        self.assertEqual(known.of("slow.example").room(0.0), 0)
+        self.assertLessEqual(len(known.rooms(lambda _: 1, 15)), MOST_DESTINATIONS)
+
     def test_forgetting(self) -> None:
         """A flush lets what strained begin as if nothing were known; what has grown stays."""
         known = self.make()

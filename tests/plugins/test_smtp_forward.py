@@ -159,6 +159,18 @@ class MessageTests(ForwardCase):
         self.assertIsInstance(self.queue(plugin), Accept)
         self.assertEqual((len(first.messages), len(second.messages)), (2, 1))
 
+    def test_a_kept_connection_that_is_enough(self) -> None:
+        """A back end that leaves with 421 in place of the next message gets that on a new one."""
+        first, second = ObligingPeer(), ObligingPeer()
+        self.serve(FIRST, first, second)
+        plugin = self.plugin()
+        self.assertIsInstance(self.queue(plugin), Accept)
+        first._answers["MAIL"] = "421 4.7.0 Too many messages in this connection"
+        self.assertIsInstance(self.queue(plugin), Accept)
+        self.assertEqual((len(first.messages), len(second.messages)), (1, 1))
+        second._answers["MAIL"] = "451 4.7.1 Not now"
+        self.assertIsInstance(self.queue(plugin), TempFail)
+
 
 class SeveralTests(ForwardCase):
     """More than one back end, or transaction, for one message."""

@@ -79,6 +79,16 @@ class ProxyCase(BackEndCase):
 
 
 class ConversationTests(ProxyCase):
+    def test_as_many_messages_as_it_allows(self) -> None:
+        """What the back end says of its connections (LIMITS, RFC 9422) is kept to."""
+        peers = ObligingPeer("LIMITS MAILMAX=2"), ObligingPeer("LIMITS MAILMAX=2")
+        self.serve(FIRST, *peers)
+        plugin = self.plugin()
+        for _ in range(3):
+            self.assertIsInstance(self.whole(plugin, "a@one.example")[-1], Accept)
+        self.assertEqual([len(peer.messages) for peer in peers], [2, 1])
+        self.assertEqual(peers[0].commands[-1], "QUIT")
+
     def test_interfaces(self) -> None:
         """The hook chain can ask it."""
         for interface in (IMailHook, IAcceptedRcptHook, IQueueHook, IDisconnectHook):
