@@ -3,7 +3,7 @@ What the sender of a message wants of TLS (RFC 8689), and what that makes of the
 host; pure.
 
 REQUIRETLS can only raise what is demanded. C{TLS-Required: No} lowers it, but never below what the
-operator demands of a host by its name.
+operator demands of a host by its name, or of one that is told a login of ours.
 """
 
 from attrs import evolve
@@ -102,9 +102,12 @@ def _optional(
     """
     The cap comes before anything is looked up, so that nothing of what would raise the level is
     left in the decision. rejectUnauthorized is about nobody in particular; force_tls_hosts is.
+    Where we log in, though, it is our password that would be told to whoever answers.
     """
-    capped = outbound_decision(hop, evolve(settings, reject_unauthorized=False), failed_at, enabled)
-    if capped.level > SecurityLevel.MAY:
+    if hop.credentials is None:
+        settings = evolve(settings, reject_unauthorized=False)
+    capped = outbound_decision(hop, settings, failed_at, enabled)
+    if capped.level > SecurityLevel.MAY or capped.authenticated:
         reason = "TLS-Required: No in the header counts for nothing beside that"
     elif capped.level is SecurityLevel.NONE:
         return capped

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.config.hosts import HostList
 from harakatls.mail.envelope import MailParameters, TLSWish
-from harakatls.mail.route import LMTP, BackEndOptions, NextHop
+from harakatls.mail.route import LMTP, BackEndOptions, Credentials, NextHop
 from harakatls.testing.values import envelope
 from harakatls.tls.policy import Decision, SecurityLevel, outbound_decision
 from harakatls.tls.requiretls import IN_OUR_HOUSE, RequireTLS, RequireTLSPolicy
@@ -166,6 +166,15 @@ class OptionalTests(SynchronousTestCase):
         """What is demanded of a host by its name is not the sender's to give up."""
         decision = self.optional(OutboundTLS(force_tls_hosts=FORCED))
         self.assertEqual((decision.level, decision.authenticated), (VERIFY, True))
+        self.assertFalse(decision.may_fall_back)
+        self.assertIn("counts for nothing", decision.reasons[-1])
+
+    def test_where_we_log_in(self) -> None:
+        """No sender's header has our password told to whoever answers."""
+        hop = evolve(ROUTE, credentials=Credentials("bob", "s3cret"))
+        strict = OutboundTLS(reject_unauthorized=True)
+        decision = decision_for(TLSWish.OPTIONAL, hop, strict, None)
+        self.assertEqual((decision.level, decision.authenticated), (MAY, True))
         self.assertFalse(decision.may_fall_back)
         self.assertIn("counts for nothing", decision.reasons[-1])
 
