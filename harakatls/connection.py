@@ -14,6 +14,11 @@ class Endpoint:
     host: str
     port: int
 
+    @property
+    def is_loopback(self) -> bool:
+        """It is an address of this machine that cannot be reached from elsewhere."""
+        return self.host.startswith("127.") or self.host == "::1"
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
@@ -106,6 +111,15 @@ class Connection:
     def is_anonymous(self) -> bool:
         """The peer's address is a proxy's, which did not tell for whom it speaks."""
         return self.proxied_by is not None and self.peer == self.proxied_by
+
+    @property
+    def is_from_this_machine(self) -> bool:
+        """
+        All who are known to have a part in it are at loopback addresses. What a proxy elsewhere
+        tells to be one is on the machine of the proxy.
+        """
+        ends = (self.peer, self.proxied_by, self.xclient_by)
+        return not self.is_anonymous and all(end is None or end.is_loopback for end in ends)
 
     def after_hello(self, hello: Hello) -> "Connection":
         """The peer has said HELO or EHLO."""

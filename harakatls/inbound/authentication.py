@@ -94,7 +94,10 @@ class Authentication:
         names = await self._users.mechanisms(connection)
         if not connection.secured.verified:
             names -= _VERIFIED_ONLY
-        if names & NEED_BINDING and self._channel.binding() is None:
+        if names & NEED_BINDING and (
+            # A proxy that speaks by XCLIENT is the other end of the channel, not its client.
+            connection.xclient_by is not None or self._channel.binding() is None
+        ):
             names -= NEED_BINDING
         chosen = [name for name in MECHANISMS if name in names]
         return offered.adding("AUTH", " ".join(chosen)) if chosen else offered

@@ -4,7 +4,6 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ class Status:
 
     async def capabilities(self, connection: Connection, offered: Capabilities) -> Capabilities:
         """STATUS."""
-        return offered.adding(VERB) if _is_local(connection) else offered
+        return offered.adding(VERB) if connection.is_from_this_machine else offered
 
     async def unrecognized(
         self, connection: Connection, transaction: Transaction | None, verb: str, argument: str
@@ -62,7 +61,7 @@ class Status:
         """211 and JSON, or 500."""
         if verb != VERB:
             return CONTINUE
-        if not _is_local(connection):
+        if not connection.is_from_this_machine:
             return Reject(Reply.of(500, "5.7.1", "STATUS not allowed remotely"))
         words = argument.split()
         log.info("{id} asks for STATUS {words}", id=connection.id, words=" ".join(words))
@@ -146,13 +145,6 @@ _ORDERS: Mapping[tuple[str, ...], Callable[[Status, str], object]] = {
     ("QUEUE", "DISCARD"): Status.discard,
     ("QUEUE", "PUSH"): Status.push,
 }
-
-
-def _is_local(connection: Connection) -> bool:
-    try:
-        return ip_address(connection.peer.host).is_loopback
-    except ValueError:  # a unix socket
-        return False
 
 
 def _shown(entry: Entry) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from harakatls.smtp.capabilities import Capabilities
 from harakatls.smtp.xclient import ATTRIBUTES
 
 FILE = "xclient.hosts"
-ALWAYS = ("127.0.0.1", "::1")
+ALWAYS = frozenset({"127.0.0.1", "::1"})
 
 
 def load(site: Site) -> "XClientOffer":
@@ -24,7 +24,7 @@ def load(site: Site) -> "XClientOffer":
 
 def speakers(config: ConfigDirectory) -> HostList:
     """
-    Who may use XCLIENT: the hosts of xclient.hosts and this machine.
+    Who may use XCLIENT besides this machine: the hosts of xclient.hosts.
 
     @raise ConfigError: there is a name in it. A peer is known by its address alone, so the name
         would never match.
@@ -42,13 +42,13 @@ def speakers(config: ConfigDirectory) -> HostList:
                     f"{shown(entry)} is a name; expected an address or a network, such as "
                     "192.0.2.10 or 192.0.2.0/24",
                 ) from None
-    return HostList.parse((*ALWAYS, *hosts.entries))
+    return hosts
 
 
 @implementer(ICapabilitiesHook)
 @frozen
 class XClientOffer:
-    """@ivar hosts: who may speak for others."""
+    """@ivar hosts: who may speak for others, besides this machine."""
 
     hosts: HostList
 
@@ -59,7 +59,8 @@ class XClientOffer:
         Who has used it before may do so again, whatever address it has told; but the address of a
         proxy that does not say for whom it speaks is nobody's permission.
         """
-        speaker = connection.xclient_by or connection.peer
-        if speaker.host in self.hosts and speaker != connection.proxied_by:
+        speaker, proxy = connection.xclient_by or connection.peer, connection.proxied_by
+        is_here = speaker.host in ALWAYS and (proxy is None or proxy.is_loopback)
+        if (is_here or speaker.host in self.hosts) and speaker != proxy:
             return offered.adding("XCLIENT", " ".join(ATTRIBUTES))
         return offered

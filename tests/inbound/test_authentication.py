@@ -98,6 +98,15 @@ class XClientTests(LoginCase):
         self.assertEqual(talk.conversation._dialogue.connection.secured, SUMMARY)
 
 
+    def test_channel_of_the_proxy(self) -> None:
+        """Clients cannot be bound to it, and one that tried would be refused."""
+        offer = XClientOffer(HostList.parse(["192.0.2.10"]))
+        talk = self.talk(Table("SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"), offer, exporter=EXPORTER)
+        self.assertIn("AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256\r\n", self.ehlo)
+        talk.say(b"XCLIENT ADDR=203.0.113.9\r\n")
+        self.assertIn("AUTH SCRAM-SHA-256\r\n", talk.say(EHLO))
+
+
 class OfferTests(LoginCase):
     def test_order(self) -> None:
         """All that the plugins name is offered, best first."""

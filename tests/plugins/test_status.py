@@ -79,6 +79,21 @@ class StatusTests(StatusCase):
             offered = result_of(self, self.plugin.capabilities(peer, Capabilities()))
             self.assertNotIn("STATUS", offered)
 
+    def test_told_address(self) -> None:
+        """Who only is told to be on this machine may be on that of the proxy, or nowhere."""
+        here, far = Endpoint("127.0.0.1", 40001), Endpoint("192.0.2.1", 40000)
+        for told, is_here in (
+            (evolve(HERE, proxied_by=far), False),
+            (evolve(HERE, xclient_by=far), False),
+            (evolve(HERE, proxied_by=HERE.peer), False),
+            (evolve(HERE, peer=far, proxied_by=here), False),
+            (evolve(HERE, peer=far, xclient_by=here), False),
+            (evolve(HERE, proxied_by=here), True),
+            (evolve(HERE, xclient_by=here), True),
+        ):
+            offered = result_of(self, self.plugin.capabilities(told, Capabilities()))
+            self.assertEqual("STATUS" in offered, is_here, told)
+
     def test_offered(self) -> None:
         """On this machine EHLO tells of it."""
         for host in ("127.0.0.1", "127.1.2.3", "::1"):

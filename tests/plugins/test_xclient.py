@@ -67,6 +67,14 @@ class XClientTests(SynchronousTestCase):
         unknown = evolve(client, peer=local)
         self.assertFalse(self.is_offered(self.plugin(), unknown))
 
+    def test_on_the_machine_of_a_proxy(self) -> None:
+        """What a proxy elsewhere calls 127.0.0.1 is not this machine."""
+        client = evolve(connection_from("127.0.0.1"), proxied_by=Endpoint("192.0.2.1", 40000))
+        self.assertFalse(self.is_offered(self.plugin(), client))
+        self.assertTrue(self.is_offered(self.plugin("127.0.0.1"), client))
+        here = evolve(client, proxied_by=Endpoint("127.0.0.1", 40001))
+        self.assertTrue(self.is_offered(self.plugin(), here))
+
     def test_names(self) -> None:
         """A name would never match, so it is refused."""
         for entry in ("proxy.example", "*.example"):
