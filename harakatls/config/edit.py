@@ -1,9 +1,12 @@
 """Changes one key of an ini file, and leaves its comments and all else as they are."""
 
+import fcntl
 import os
 import re
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from harakatls.config.ini import header_name
@@ -52,6 +55,21 @@ def _key(line: str) -> str | None:
     if line.lstrip()[:1] in ("", ";", "#"):
         return None
     return line.partition("=")[0].strip().removesuffix("[]")
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """
+    Others who edit a file in *directory* by this wait meanwhile.
+
+    @raise OSError: it is no directory.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def replace_private(file: Path, text: str) -> None:

@@ -84,11 +84,12 @@ class FlatFile:
             return stored.password if isinstance(stored, PlainPassword) else None
         if not isinstance(stored, PlainPassword):
             return stored.scram_keys(_KEY, user)
-        keys = self._scram_keys.get(user)
+        of_file = self._scram_keys  # which may have changed by the time they are made
+        keys = of_file.get(user)
         if keys is None:
             keys = await self._threads.call(stored.scram_keys, _KEY, user)
             assert keys is not None, "a password is enough to make keys of it"
-            self._scram_keys[user] = keys
+            of_file[user] = keys
         return keys
 
     async def certificate(self, connection: Connection) -> str | None:
@@ -117,7 +118,7 @@ class FlatFile:
             log.error("{problem}; the users from before stay", problem=str(problem))
             return
         self._file = file
-        self._scram_keys.clear()
+        self._scram_keys = {}
         for warning in config.ini(FILE).warnings:
             log.warn("{problem}", problem=warning)
         log.info("{file} has changed: {count} users", file=FILE, count=len(file.users))

@@ -6,7 +6,7 @@ import re
 import sys
 
 from harakatls.config.directory import ConfigDirectory
-from harakatls.config.edit import replace_private, with_key
+from harakatls.config.edit import alone, replace_private, with_key
 from harakatls.config.ini import is_key
 from harakatls.service.command_failure import CommandFailure, warn
 from harakatls.smtp.scram import prepared
@@ -93,11 +93,12 @@ def _stored(kind: str, password: str) -> StoredPassword:
 def _write(config: ConfigDirectory, user: str, text: str | None) -> None:
     file = config.path / FILE
     try:
-        before = file.read_text("utf-8") if file.exists() else ""
-        after = with_key(before, SECTION, user, text)
-        if text is None and user not in config.ini(FILE).section(SECTION).names():
-            raise CommandFailure(f"{FILE} has no user {user}")
-        replace_private(file, after)
+        with alone(config.path):
+            before = file.read_text("utf-8") if file.exists() else ""
+            after = with_key(before, SECTION, user, text)
+            if text is None and user not in config.ini(FILE).section(SECTION).names():
+                raise CommandFailure(f"{FILE} has no user {user}")
+            replace_private(file, after)
     except ValueError as problem:
         raise CommandFailure(f"{file}: {user} {problem}") from None
     except OSError as problem:

@@ -271,6 +271,28 @@ class OperatorTests(FlatFileCase):
         self.mechanisms(plugin)
         self.assertIs(self.verdict(plugin, "ann", "open sesame"), CONTINUE)
 
+    def test_read_again_meanwhile(self) -> None:
+        """Keys of the password from before, made while the file changes, are not kept."""
+        plugin = self.plugin("[users]\nann=sesame\n")
+        working: list[Deferred[Any]] = []
+
+        def call(function: Any, *arguments: object) -> Deferred[Any]:
+            working.append(Deferred())
+            return working[-1].addCallback(lambda _: function(*arguments))
+
+        plugin._threads = FewThreads(call, AT_A_TIME)
+        asked = Deferred.fromCoroutine(plugin.secret(connection_from(), "SCRAM-SHA-256", "ann"))
+        self.file.write_text("[users]\nann=open sesame\n")
+        self.mechanisms(plugin)
+        working.pop().callback(None)
+        self.successResultOf(asked)
+        asked = Deferred.fromCoroutine(plugin.secret(connection_from(), "SCRAM-SHA-256", "ann"))
+        for work in working:
+            work.callback(None)
+        keys = self.successResultOf(asked)
+        assert isinstance(keys, ScramKeys)
+        self.assertTrue(keys.fit("open sesame"))
+
 
 class FewThreadsTests(SynchronousTestCase):
     def test_so_many_at_a_time(self) -> None:

@@ -1,15 +1,20 @@
 """``harakatls passwd``, from the command line to the file and back."""
 
+import fcntl
 import getpass
 import io
+import os
 import stat
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.config.directory import ConfigDirectory
+from harakatls.config.edit import with_key
+from harakatls.service import command_passwd
 from harakatls.service.command import main
 from harakatls.users.file import FILE, UsersFile
 
@@ -62,6 +67,23 @@ class PasswdTests(SynchronousTestCase):
         self.assertEqual(file.read_text(), "# mine\n[users]\nann=x\n# end\n")
         status, _, err = self.passwd("--remove", USER)
         self.assertEqual((status, err), (1, f"harakatls: {FILE} has no user {USER}\n"))
+
+    def test_two_at_a_time(self) -> None:
+        """One waits for the other, so that none writes what it has read before the other wrote."""
+
+        def is_alone(*arguments: Any) -> str:
+            descriptor = os.open(self.config, os.O_RDONLY)
+            try:
+                flags = fcntl.LOCK_EX | fcntl.LOCK_NB
+                self.assertRaises(BlockingIOError, fcntl.flock, descriptor, flags)
+            finally:
+                os.close(descriptor)
+            return with_key(*arguments)
+
+        self.patch(command_passwd, "with_key", is_alone)
+        for user in ("ann", "bob"):
+            self.assertEqual(self.passwd(user)[0], 0)
+        self.assertEqual(set(self.users().users), {"ann", "bob"})
 
     def test_refused(self) -> None:
         """What could not be read back is not written; the password is not repeated."""
