@@ -18,13 +18,14 @@ from harakatls.config.section import Section
 from harakatls.connection import Connection, Hello, Transaction
 from harakatls.interfaces import (
     IAcceptedRcptHook,
+    IDataHook,
     IHelloHook,
     IRcptHook,
     IRefusedHook,
     Site,
 )
 from harakatls.mail.envelope import Recipient
-from harakatls.verdict import ACCEPT, CONTINUE, Refusal, Verdict
+from harakatls.verdict import ACCEPT, CONTINUE, Disconnect, Refusal, Verdict
 
 log = Logger()
 
@@ -79,7 +80,7 @@ def _entries(main: Section, key: str) -> Entries:
     return frozenset(found)
 
 
-@implementer(IRefusedHook, IHelloHook, IRcptHook, IAcceptedRcptHook)
+@implementer(IRefusedHook, IHelloHook, IRcptHook, IAcceptedRcptHook, IDataHook)
 @frozen
 class DelayDeny:
     """
@@ -95,8 +96,14 @@ class DelayDeny:
     async def refused(
         self, connection: Connection, transaction: Transaction | None, refusal: Refusal
     ) -> Verdict:
-        """Kept in the notes, and cancelled."""
+        """
+        Kept in the notes, and cancelled. But not what ends the connection at a recipient: whoever
+        guesses names may never hit on one that is accepted.
+        """
         if refusal.plugin == NAME or not self._delays(refusal):
+            return CONTINUE
+        ends = refusal.recipient is not None and isinstance(refusal.verdict, Disconnect)
+        if ends and not _may_relay(connection, transaction):
             return CONTINUE
         if refusal.stage in ("connect", "hello"):
             notes = connection.notes
@@ -142,11 +149,18 @@ class DelayDeny:
         self, connection: Connection, transaction: Transaction, recipient: Recipient
     ) -> Verdict:
         """Now it is said, unless the peer may relay."""
+        return self._said(connection, transaction)
+
+    async def data(self, connection: Connection, transaction: Transaction) -> Verdict:
+        """Another plugin's yes to the recipient may have come before it could be said."""
+        return self._said(connection, transaction)
+
+    def _said(self, connection: Connection, transaction: Transaction) -> Verdict:
         refusals = [*connection.notes.get(NOTE, ()), *transaction.notes.get(NOTE, ())]
         if not refusals:
             return CONTINUE
         first: Refusal = refusals[0]
-        if connection.relaying or transaction.relaying:
+        if _may_relay(connection, transaction):
             log.info(
                 "{id} may relay, so it is not refused by {plugins}",
                 id=transaction.id,
@@ -160,6 +174,10 @@ class DelayDeny:
             stage=first.stage,
         )
         return first.verdict
+
+
+def _may_relay(connection: Connection, transaction: Transaction | None) -> bool:
+    return connection.relaying or (transaction is not None and transaction.relaying)
 
 
 def _keep(notes: dict[str, Any], wanted: Callable[[Refusal], bool]) -> None:

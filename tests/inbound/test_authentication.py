@@ -97,7 +97,6 @@ class XClientTests(LoginCase):
         self.assertEqual(talk.say(b"AUTH EXTERNAL =\r\n")[:9], "504 5.5.4")
         self.assertEqual(talk.conversation._dialogue.connection.secured, SUMMARY)
 
-
     def test_channel_of_the_proxy(self) -> None:
         """Clients cannot be bound to it, and one that tried would be refused."""
         offer = XClientOffer(HostList.parse(["192.0.2.10"]))

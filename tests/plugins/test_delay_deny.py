@@ -48,6 +48,25 @@ class DelayDenyTests(SynchronousTestCase):
         talk = self.talk(Everything(mail=NO))
         self.assertIn("550 5.7.1 I cannot deliver mail", talk.say(EHLO, MAIL, RCPT))
 
+    def test_too_many_who_are_unknown(self) -> None:
+        """Whoever guesses names is sent away at once: none of them may ever be accepted."""
+        talk = self.talk(Everything(rcpt=Disconnect()))
+        self.assertEqual(talk.codes(EHLO, MAIL, RCPT), ["250", "250", "421"])
+        self.assertEqual(talk.channel.closed, "linger")
+
+    def test_another_has_the_last_word(self) -> None:
+        """Nothing is lost where a plugin before this one says yes to the recipient."""
+        for refuses in ({"connect": NO}, {"hello": NO}, {"mail": NO}, {"rcpt": NO}):
+            plugin = load(site_of(self, {"delay_deny.ini": ""}))
+            talk = Talk(
+                Everything(accepted_rcpt=ACCEPT),
+                plugin,
+                Everything(**refuses),
+                Everything(rcpt=ACCEPT),
+            )
+            codes = talk.codes(EHLO, MAIL, RCPT, DATA)
+            self.assertEqual(codes, ["250", "250", "250", "554"], refuses)
+
     def test_relaying_escapes(self) -> None:
         """Whoever may relay is not refused for where he connects from."""
         for stage in ("connect", "hello", "mail", "rcpt"):
