@@ -8,6 +8,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from harakatls.config.hosts import host_address
 from harakatls.config.timeouts import plugin_timeout
 from harakatls.connection import Connection, Hello, Transaction
 from harakatls.interfaces import (
@@ -22,7 +23,7 @@ from harakatls.interfaces import (
 )
 from harakatls.mail.envelope import Recipient
 from harakatls.plugins.counters import Counters, MemoryCounters, RedisCounters
-from harakatls.plugins.limit_settings import LimitSettings, Rate
+from harakatls.plugins.limit_settings import LimitSettings, Rate, one_of
 from harakatls.redis.link import redis_link
 from harakatls.smtp.reply import Reply
 from harakatls.verdict import CONTINUE, Disconnect, TempFail, Verdict
@@ -100,7 +101,8 @@ class Limit:
         """How many connections at a time, and within a time."""
         settings, host = self.settings, connection.peer.host
         if settings.concurrency:
-            there = await self._enter(connection, f"connections|{host}")
+            peer = one_of(host_address(host))
+            there = await self._enter(connection, f"connections|{peer}")
             if there > settings.concurrency:
                 return await self._refuse(connection, TOO_MANY_CONNECTIONS)
         if settings.rate_conn is not None:

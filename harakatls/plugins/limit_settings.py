@@ -67,10 +67,7 @@ class Rates:
         for key in (*_first_parts(parsed), *_last_parts((name or "").lower())):
             if key in self.by_key:
                 return key, self.by_key[key]
-        if isinstance(parsed, IPv6Address):
-            groups = _groups(parsed)[:4]
-            return ":".join(groups) + "::/64", self.default
-        return str(parsed), self.default
+        return one_of(parsed), self.default
 
     def of_address(self, address: Address) -> tuple[str, Rate]:
         """As L{of_host}, by the whole address, or the last parts of its domain."""
@@ -79,6 +76,13 @@ class Rates:
             if key in self.by_key:
                 return key, self.by_key[key]
         return whole, self.default
+
+
+def one_of(address: IPv4Address | IPv6Address) -> str:
+    """What counts as one peer: an address, or a network of 64 bits."""
+    if isinstance(address, IPv6Address):
+        return ":".join(_groups(address)[:4]) + "::/64"
+    return str(address)
 
 
 def _first_parts(address: IPv4Address | IPv6Address) -> Iterator[str]:
@@ -105,7 +109,7 @@ class LimitSettings:
 
     @ivar tarpit_delay: seconds that whoever is over a limit waits for the answer.
     @ivar redis: where to count; None for here, in memory.
-    @ivar concurrency: connections of one address at a time.
+    @ivar concurrency: connections of one address, or one /64, at a time.
     @ivar recipients: of one connection, the refused ones too.
     @ivar recipients_relaying: of one that may relay; None: as all.
     @ivar unrecognized_commands: of one connection.

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -9,9 +10,9 @@ from zope.interface.verify import verifyObject
 
 from harakatls.interfaces import IConnectHook, IRcptHook, IRelayHook, IUnrecognizedHook
 from harakatls.plugins.counters import MemoryCounters
-from harakatls.plugins.limit import Limit, load
+from harakatls.plugins.limit import TOO_MANY_CONNECTIONS, Limit, load
 from harakatls.plugins.limit_settings import LimitSettings, Rate, Rates
-from harakatls.verdict import ACCEPT
+from harakatls.verdict import ACCEPT, CONTINUE
 from tests.hooks.plugins import Everything
 from tests.inbound.support import EHLO, MAIL, Talk
 from tests.plugins.support import connection_from, result_of, site_of
@@ -50,6 +51,15 @@ class LimitTests(SynchronousTestCase):
         third.conversation.leave()
         result_of(self, self.counters.leave("connections|192.0.2.10", "1"))
         self.assertEqual(self.talk(concurrency=2).heard()[:3], "220")
+
+    def test_connections_of_one_network(self) -> None:
+        """Who has one address of IPv6 has all of its network."""
+        limit = Limit(LimitSettings(0.0, concurrency=2), self.counters, self.clock)
+        for number, said in (("1", CONTINUE), ("2", CONTINUE), ("3", TOO_MANY_CONNECTIONS)):
+            connection = evolve(connection_from(f"2001:db8:1:2::{number}"), id=number, notes={})
+            self.assertIs(result_of(self, limit.connect(connection)), said)
+        elsewhere = evolve(connection_from("2001:db8:1:3::1"), id="4", notes={})
+        self.assertIs(result_of(self, limit.connect(elsewhere)), CONTINUE)
 
     def test_who_leaves_is_counted_once(self) -> None:
         """Nobody is counted off twice, nor one who was never counted."""
