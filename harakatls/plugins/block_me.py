@@ -147,7 +147,7 @@ class BlockMe:
     async def _block(self, address: Address) -> None:
         folded = _folded(address)
         if folded not in self._blocked:
-            await self._call_in_thread(_append, self._file, str(address))
+            await self._call_in_thread(_append, self._file, _line(address))
             self._blocked.add(folded)
 
 
@@ -178,10 +178,20 @@ def _text(part: Message) -> str:
     return octets.decode("utf-8", "replace") if isinstance(octets, bytes) else ""
 
 
+def _line(address: Address) -> str:
+    """As a list has it, in which # begins a comment."""
+    text = str(address)
+    if not text.startswith("#"):
+        return text
+    return f'"{address.local_part}"@{address.domain}'
+
+
 def _append(file: Path, line: str) -> None:
-    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o640)
     try:
-        os.write(descriptor, f"{line}\n".encode())
+        size = os.fstat(descriptor).st_size
+        end = b"\n" if size and os.pread(descriptor, 1, size - 1) != b"\n" else b""
+        os.write(descriptor, end + f"{line}\n".encode())
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -74,6 +74,19 @@ class BlockMeTests(SynchronousTestCase):
     def is_blocked(self, mail: bytes = SPAM) -> bool:
         return self.talk(relaying=False).codes(mail) == ["550"]
 
+    def test_unfinished_line(self) -> None:
+        """A list whose last line has no end is still a list afterwards."""
+        self.file.write_text("# by hand\nold@spam.example")
+        self.forward()
+        self.assertEqual(self.file.read_text(), "# by hand\nold@spam.example\nSales@spam.example\n")
+
+    def test_looks_like_a_comment(self) -> None:
+        """An address that begins as comments do is blocked after a restart as well."""
+        self.forward(FORWARDED.replace(b"Sales@", b"#sales@"))
+        config = ConfigDirectory(self.site.config.path)
+        talk = Talk(load(evolve(self.site, config=config)))
+        self.assertEqual(talk.codes(EHLO, b"MAIL FROM:<#sales@spam.example>\r\n")[-1], "550")
+
     def test_forwarded(self) -> None:
         """The sender is refused from now on, and after a restart; the forward goes nowhere."""
         self.assertFalse(self.is_blocked())
