@@ -7,10 +7,8 @@ from email.errors import MessageError
 from email.message import Message
 from typing import Any
 
-from attrs import field, frozen
-from twisted.internet.defer import DeferredSemaphore
-
 from harakatls.interfaces import IStagedMessage
+from harakatls.plugins.few_threads import FewThreads
 from harakatls.plugins.files import CallInThread
 
 CHUNK = 65536
@@ -24,12 +22,12 @@ MOST_MULTIPARTS = 50
 """With more parts within parts, each line of a message would be compared with too many ends."""
 
 
-@frozen
 class Contents:
     """Reads messages as a whole, a few at a time, and looks at them in a thread."""
 
-    call_in_thread: CallInThread
-    _turns: DeferredSemaphore = field(factory=lambda: DeferredSemaphore(AT_A_TIME), init=False)
+    def __init__(self, call_in_thread: CallInThread) -> None:
+        self._call_in_thread = call_in_thread
+        self._turns = FewThreads(call_in_thread, AT_A_TIME)
 
     async def ask(self, message: IStagedMessage, question: Callable[[list[bytes]], Any]) -> Any:
         """
@@ -37,12 +35,12 @@ class Contents:
             body without their encodings.
         @return: its answer.
         """
-        await self._turns.acquire()
-        try:
+
+        async def steps() -> Any:
             octets = await read_message(message)
-            return await self.call_in_thread(lambda: question([octets, *decoded_parts(octets)]))
-        finally:
-            self._turns.release()
+            return await self._call_in_thread(lambda: question([octets, *decoded_parts(octets)]))
+
+        return await self._turns.work(steps)
 
 
 async def read_message(message: IStagedMessage, most: int = sys.maxsize) -> bytes:

@@ -1,6 +1,6 @@
 """Blocking calls, so many at a time and no more."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
@@ -19,16 +19,24 @@ class FewThreads:
 
     async def call(self, function: Callable[..., T], *arguments: object) -> T:
         """What *function* gives, or raises. It may be cancelled."""
+
+        async def steps() -> T:
+            result: T = await self._call_in_thread(function, *arguments)
+            return result
+
+        return await self.work(steps)
+
+    async def work(self, steps: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """As `call`: more than one step, in one place."""
         await self._places.acquire()
         wanted: Deferred[T] = Deferred()
-        working = Deferred.fromCoroutine(self._work(function, arguments))
+        working = Deferred.fromCoroutine(self._finished(steps))
         working.addBoth(_tell, wanted)
         return await wanted
 
-    async def _work(self, function: Callable[..., T], arguments: tuple[object, ...]) -> T:
+    async def _finished(self, steps: Callable[[], Coroutine[Any, Any, T]]) -> T:
         try:
-            result: T = await self._call_in_thread(function, *arguments)
-            return result
+            return await steps()
         finally:
             self._places.release()
 

@@ -95,6 +95,25 @@ class PartsTests(SynchronousTestCase):
         for each in running[1:]:
             each.callback(None)
 
+    def test_who_gives_up(self) -> None:
+        """His message is in memory until the thread is done with it, and has its turn till then."""
+        running: list[Deferred[None]] = []
+
+        def in_thread(question: object) -> Deferred[None]:
+            running.append(Deferred())
+            return running[-1]
+
+        contents = Contents(in_thread)
+        asked = [
+            Deferred.fromCoroutine(contents.ask(staged(Message()), len))
+            for _ in range(AT_A_TIME + 1)
+        ]
+        asked[0].cancel()
+        self.failureResultOf(asked[0])
+        self.assertEqual(len(running), AT_A_TIME)
+        running[0].callback(None)
+        self.assertEqual(len(running), AT_A_TIME + 1)
+
 
 class SignaturesTests(SynchronousTestCase):
     def verdict(self, lines: str, content: bytes) -> Verdict:
