@@ -7,16 +7,15 @@ from zope.interface import implementer
 
 from harakatls.connection import Connection
 from harakatls.interfaces import BackEndFailed, IBackEnds, IPasswordHook, Site
+from harakatls.plugins.back_end_settings import ready_back_ends
 from harakatls.plugins.bridge import SECTION, BridgeSettings, read_bridge
 from harakatls.verdict import ACCEPT, Reject, TempFail, Verdict
 
 
 def load(site: Site) -> "AuthBridge":
     """From smtp_bridge.ini."""
-    assert site.back_ends is not None, "a server has them"
     settings = read_bridge(site.config)
-    site.back_ends.prepare(SECTION)
-    return AuthBridge(settings, site.back_ends)
+    return AuthBridge(settings, ready_back_ends(site, SECTION))
 
 
 @implementer(IPasswordHook)

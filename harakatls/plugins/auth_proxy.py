@@ -11,6 +11,7 @@ from harakatls.connection import Connection
 from harakatls.interfaces import BackEndFailed, IBackEnds, IPasswordHook, Site
 from harakatls.mail.address import AddressError, to_a_label
 from harakatls.mail.route import LMTP, BackEndOptions, Credentials, NextHop
+from harakatls.plugins.back_end_settings import ready_back_ends
 from harakatls.plugins.next_hops import parse_next_hop
 from harakatls.verdict import ACCEPT, CONTINUE, Reject, TempFail, Verdict
 
@@ -66,10 +67,8 @@ def _hops(section: Section, key: str) -> tuple[NextHop, ...]:
 
 def load(site: Site) -> "AuthProxy":
     """From auth_proxy.ini."""
-    assert site.back_ends is not None, "a server has them"
     settings = AuthProxySettings.load(site.config)
-    site.back_ends.prepare(SECTION)
-    return AuthProxy(settings, site.back_ends)
+    return AuthProxy(settings, ready_back_ends(site, SECTION))
 
 
 @implementer(IPasswordHook)

@@ -1,4 +1,4 @@
-"""What smtp_forward.ini and smtp_proxy.ini say about one back end."""
+"""Back ends of plugins: what smtp_forward.ini and smtp_proxy.ini say of one, and their TLS."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,7 @@ from attrs import evolve, frozen
 from harakatls.config.errors import MAIN
 from harakatls.config.section import HIGHEST_PORT, Section
 from harakatls.connection import Connection
+from harakatls.interfaces import IBackEnds, Site
 from harakatls.mail.route import (
     LMTP,
     LMTP_PORT,
@@ -85,6 +86,18 @@ class _Layers:
 
     def seconds(self, key: str, default: float) -> float:
         return self.holding(key).seconds(key, default, minimum=0.1)
+
+
+def ready_back_ends(site: Site, section: str) -> IBackEnds:
+    """
+    Back ends, whose TLS is ready.
+
+    @param section: of tls.ini.
+    @raise ConfigError: OpenSSL refuses a value in it.
+    """
+    assert site.back_ends is not None, "a server has them"
+    site.back_ends.prepare(section)
+    return site.back_ends
 
 
 def read_back_end(

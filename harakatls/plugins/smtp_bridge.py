@@ -7,6 +7,7 @@ from zope.interface import implementer
 from harakatls.connection import Connection, Transaction
 from harakatls.interfaces import BackEndFailed, IBackEnds, IQueueHook, IStagedMessage, Site
 from harakatls.plugins.answers import refused
+from harakatls.plugins.back_end_settings import ready_back_ends
 from harakatls.plugins.bridge import SECTION, BridgeSettings, read_bridge
 from harakatls.queued import Delivered
 from harakatls.verdict import CONTINUE, Accept, Verdict
@@ -16,10 +17,8 @@ log = Logger()
 
 def load(site: Site) -> "SMTPBridge":
     """From smtp_bridge.ini."""
-    assert site.back_ends is not None, "a server has them"
     settings = read_bridge(site.config)
-    site.back_ends.prepare(SECTION)
-    return SMTPBridge(settings, site.back_ends)
+    return SMTPBridge(settings, ready_back_ends(site, SECTION))
 
 
 @implementer(IQueueHook)

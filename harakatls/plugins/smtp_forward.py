@@ -24,7 +24,7 @@ from harakatls.mail.address import Address, AddressError, parse_address, to_a_la
 from harakatls.mail.envelope import RECIPIENTS, Envelope, Recipient
 from harakatls.mail.route import NextHop
 from harakatls.plugins.answers import refused
-from harakatls.plugins.back_end_settings import BackEndSettings, read_back_end
+from harakatls.plugins.back_end_settings import BackEndSettings, read_back_end, ready_back_ends
 from harakatls.plugins.host_list import LocalDomains
 from harakatls.plugins.host_pool import HostPool
 from harakatls.queued import Delivered, Outcome, QueuedMessage
@@ -100,15 +100,14 @@ def _section_key(section: Section) -> str:
 
 def load(site: Site) -> "SMTPForward":
     """From smtp_forward.ini."""
-    assert site.back_ends is not None, "a server has them"
     settings = ForwardSettings.load(site.config)
-    site.back_ends.prepare(NAME)
+    back_ends = ready_back_ends(site, NAME)
     pools = {
         back_end: HostPool(back_end.hops, site.clock.seconds, back_end.retry)
         for back_end in dict.fromkeys((settings.usual, *settings.domains.values()))
     }
     domains = LocalDomains.load(site.config)
-    return SMTPForward(settings, site.back_ends, pools, domains, site.spool)
+    return SMTPForward(settings, back_ends, pools, domains, site.spool)
 
 
 @implementer(IMailHook, IRcptHook, IQueueHook, IRouteHook)

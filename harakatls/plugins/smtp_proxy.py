@@ -19,7 +19,7 @@ from harakatls.interfaces import (
 )
 from harakatls.mail.envelope import Envelope, Recipient
 from harakatls.mail.route import LMTP, NextHop
-from harakatls.plugins.back_end_settings import BackEndSettings, read_back_end
+from harakatls.plugins.back_end_settings import BackEndSettings, read_back_end, ready_back_ends
 from harakatls.plugins.host_pool import HostPool
 from harakatls.smtp.reply import Reply
 from harakatls.verdict import CONTINUE, Accept, Reject, TempFail, Verdict
@@ -32,11 +32,10 @@ GONE = Reply.of(451, "4.4.2", "The mail server behind this one is gone, try late
 
 def load(site: Site) -> "SMTPProxy":
     """From smtp_proxy.ini."""
-    assert site.back_ends is not None, "a server has them"
     settings = read_settings(site.config)
-    site.back_ends.prepare(NAME)
+    back_ends = ready_back_ends(site, NAME)
     pool = HostPool(settings.hops, site.clock.seconds, settings.retry)
-    return SMTPProxy(settings, site.back_ends, pool)
+    return SMTPProxy(settings, back_ends, pool)
 
 
 def read_settings(config: ConfigDirectory) -> BackEndSettings:
