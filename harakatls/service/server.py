@@ -298,11 +298,13 @@ class Server(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        log.info("stopping")
-        notify("STOPPING=1")
+        # Before anybody hears that we stop: who does may say it once more, which the reactor, being
+        # stopped already, would take for a mistake.
         told_again: Deferred[None] = Deferred()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self._reactor.callFromThread(_fire, told_again))
+        log.info("stopping")
+        notify("STOPPING=1")
         ended = Deferred.fromCoroutine(self._end())
         _, first = await DeferredList([ended, told_again], fireOnOneCallback=True)
         if first == 1:
