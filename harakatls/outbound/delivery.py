@@ -42,6 +42,7 @@ log = Logger()
 MOST_TRIALS = 20  # hosts of one attempt
 
 OURS = Reply.of(451, "4.3.0", "The delivery failed for a reason of this server's own")
+TOO_FEW = "allows so few recipients on one connection that the others have to wait"
 SHUT_DOWN = Reply.of(451, "4.3.2", "This server is being shut down")
 
 
@@ -275,6 +276,7 @@ class _Attempt:
             host = await self._at(hop, other, afresh=True, recipients=host.waiting)
         if host is None:
             return False
+        self._still_wait(host)
         # Another host may be asked too early, but not never: this one may break off each time.
         return not self.left or (host.unsettled and not self.queued.attempts)
 
@@ -320,6 +322,15 @@ class _Attempt:
                 self.strained = host.strains
                 self._take(host)
         return host
+
+    def _still_wait(self, host: AtHost) -> None:
+        """It allows too little to be asked about all in one attempt."""
+        reply = bounded(Reply.of(451, "4.5.3", f"{host.hop.name} {TOO_FEW}"))
+        opened = host.opened
+        waiting = [Delayed(who, reply, host.hop, opened.secured) for who in host.waiting]
+        self.outcomes.update((outcome.recipient, outcome) for outcome in waiting)
+        now = self.delivery.clock.seconds()
+        log_hop(self.queued, host.hop, waiting, opened.secured, now, opened.decision)
 
     def _take(self, host: AtHost) -> None:
         for outcome in host.outcomes:

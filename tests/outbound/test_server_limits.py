@@ -1,6 +1,7 @@
 """What a server says it allows (LIMITS, RFC 9422) is kept to."""
 
 from harakatls.mail.route import NextHop
+from harakatls.outbound.delivery import MOST_TRIALS
 from harakatls.testing.peers import ObligingPeer
 from harakatls.testing.values import queued_message
 from tests.outbound.support import DOMAIN, FIRST, DeliveryTestCase
@@ -75,3 +76,17 @@ class ServerLimitsTests(DeliveryTestCase):
         )
         self.network.serve(FIRST, first, second)
         self.assertEqual(self.deliver(f"a@{DOMAIN}", f"b@{DOMAIN}"), {"delayed", "delivered"})
+
+    def test_so_few_that_it_takes_many_connections(self) -> None:
+        """There is an end to them, and who has to wait is told why."""
+        script = "LIMITS MAILMAX=1 RCPTMAX=1"
+        self.network.serve(FIRST, *(ObligingPeer(script) for _ in range(MOST_TRIALS + 1)))
+        addresses = [f"r{number}@{DOMAIN}" for number in range(MOST_TRIALS + 2)]
+        result = self.attempt(queued_message(recipients=addresses))
+        told = [words for words in self.told(result).values() if "delivered" not in words]
+        self.assertEqual(len(result.trials), MOST_TRIALS)
+        self.assertEqual(len(told), 2)
+        for words in told:
+            self.assertIn("delayed 451 4.5.3", words)
+            self.assertIn("allows so few recipients", words)
+        self.assertNothingIsLeft()
