@@ -19,6 +19,8 @@ PLUGINS = ("smtp_forward", "smtp_proxy", "smtp_bridge", "auth_proxy")
 # Where Haraka has these plugins, so that many write it with the name.
 _FOLDERS = ("queue/", "auth/")
 _WRITTEN = frozenset(f"{folder}{plugin}" for folder in ("", *_FOLDERS) for plugin in PLUGINS)
+_ELSEWHERE = {"auth_bridge": "smtp_bridge", "auth/auth_bridge": "smtp_bridge"}
+"""Plugins that go by the section of another."""
 
 _NOT_YET = "it is not built yet"
 _ABOUT_CLIENTS = "it is about incoming connections"
@@ -84,6 +86,8 @@ def certificate_sections(ini: Ini) -> Mapping[str, Section]:
         name = spelled_in_file(written)
         if name is None or written in _KNOWN or written in _WRITTEN:
             continue
+        if "." not in name and "_" in name:  # no host has such a name
+            continue
         if "." not in name and get_close_matches(name, (*_KNOWN, *PLUGINS), 1, 0.8):
             continue
         section = ini.section(written)
@@ -115,6 +119,11 @@ def tell_what_is_unused(ini: Ini) -> None:
     ini.section(OUTBOUND).unsupported({**_NOWHERE, **_NOT_FOR_SERVERS})
     for section in certificate_sections(ini).values():
         section.unsupported({**_NOWHERE, **_NOT_FOR_A_NAME})
+    for name, instead in _ELSEWHERE.items():
+        if name in ini.sections():
+            section = ini.section(name)
+            section.names()  # nothing more is said of any of them
+            section.warn(None, f"has no effect; write [{instead}], which is for both")
     for plugin in PLUGINS:
         section = plugin_section(ini, plugin)
         section.unsupported({**_NOWHERE, **_NOT_FOR_SERVERS})

@@ -122,6 +122,14 @@ class WarningTests(SettingsTestCase):
         self.assert_refused("requestOCSP=perhaps\n", "requestOCSP", "perhaps")
         self.assert_warned("[outbound]\nrequestOCSP=true\n", "[outbound]", "incoming")
 
+    def test_a_plugin_without_a_section_of_its_own(self) -> None:
+        """It is not taken for a host's: who writes it relies on what it says."""
+        for name in ("auth_bridge", "auth/auth_bridge"):
+            self.assert_warned(
+                f"[{name}]\nrejectUnauthorized=true\n", f"[{name}]", "write [smtp_bridge]"
+            )
+        self.assert_warned("[smtp_relay]\nrejectUnauthorized=true\n", "unknown section")
+
     def test_unknown(self) -> None:
         """A misspelt option is told, with the one that was meant."""
         self.assert_warned("minversion=TLSv1.3\n", "minversion", "did you mean minVersion?")
