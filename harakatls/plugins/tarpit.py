@@ -20,7 +20,6 @@ from harakatls.interfaces import (
     IMailHook,
     IMessageHook,
     INoopHook,
-    IQueueHook,
     IQuitHook,
     IRcptHook,
     IRsetHook,
@@ -95,7 +94,9 @@ class Tarpit:
     longest: float
     hooks: frozenset[str]
 
-    async def wait(self, connection: Connection, transaction: Transaction | None = None) -> Verdict:
+    async def wait(
+        self, connection: Connection, transaction: Transaction | None = None, times: int = 1
+    ) -> Verdict:
         """Then the next plugin is asked."""
         seconds = connection.notes.get(NOTE)
         if seconds is None and transaction is not None:
@@ -106,7 +107,7 @@ class Tarpit:
             log.error("{id}: {seconds!r} is no time to wait", id=connection.id, seconds=seconds)
             return CONTINUE
         log.info("{id} has to wait for {seconds:g} seconds", id=connection.id, seconds=seconds)
-        await deferLater(self.clock, min(seconds, self.longest))
+        await deferLater(self.clock, min(times * seconds, self.longest))
         return CONTINUE
 
 
@@ -156,15 +157,10 @@ class _AtMessage(Tarpit):
     async def message(
         self, connection: Connection, transaction: Transaction, message: IStagedMessage
     ) -> Verdict:
-        return await self.wait(connection, transaction)
-
-
-@implementer(IQueueHook)
-class _AtQueue(Tarpit):
-    async def queue(
-        self, connection: Connection, transaction: Transaction, message: IStagedMessage
-    ) -> Verdict:
-        return await self.wait(connection, transaction)
+        # At the queue stage a peer that has gone could not be told from one that waits: there the
+        # message may be ours already.
+        times = len(self.hooks & {"data_post", "queue"})
+        return await self.wait(connection, transaction, times)
 
 
 @implementer(IUnrecognizedHook)
@@ -210,7 +206,7 @@ _KINDS: dict[str, type[Tarpit]] = {
     "rcpt_ok": _AtAcceptedRcpt,
     "data": _AtData,
     "data_post": _AtMessage,
-    "queue": _AtQueue,
+    "queue": _AtMessage,
     "unrecognized_command": _AtUnrecognized,
     "vrfy": _AtVerify,
     "noop": _AtNoop,

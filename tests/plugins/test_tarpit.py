@@ -14,7 +14,7 @@ from harakatls.interfaces import IMailHook, IQuitHook, Site
 from harakatls.plugins.tarpit import load
 from harakatls.verdict import ACCEPT
 from tests.hooks.plugins import Everything
-from tests.inbound.support import DATA, EHLO, END, MAIL, MESSAGE, QUIT, RCPT, Talk
+from tests.inbound.support import DATA, EHLO, END, MAIL, MESSAGE, QUIT, RCPT, Talk, queued
 from tests.plugins.support import config_of, site_of
 
 STEPS = (
@@ -76,6 +76,22 @@ class TarpitTests(SynchronousTestCase):
         self.assertEqual(self.waited(talk, QUIT), 2)
         self.assertEqual(talk.channel.closed, "close")
 
+    def test_who_leaves(self) -> None:
+        """Nothing waits for one who has gone, and a message that he never heard of is not taken."""
+        for step in range(len(STEPS)):
+            talk = self.talk(Marking(60))
+            for said in STEPS[:step]:
+                self.waited(talk, said)
+                self.clock.advance(200)
+            talk.say(STEPS[step])
+            self.clock.advance(61)  # of two hooks the second
+            self.assertEqual((talk.over, queued(talk.spool)[1:]), ([], []))
+            talk.conversation.leave()
+            self.assertEqual(self.clock.getDelayedCalls(), [], STEPS[step])
+            self.assertEqual(talk.over, [None])
+            if STEPS[step] == MESSAGE + END:
+                self.assertEqual(queued(talk.spool), [])
+
     def test_unmarked(self) -> None:
         """A client that nobody has marked never waits."""
         talk = self.talk(Marking(None))
@@ -114,6 +130,12 @@ class TarpitTests(SynchronousTestCase):
         talk = self.talk(Marking(20), limit=10.0, **{"tarpit.timeout": "10"})
         self.assertEqual(self.waited(talk), 9)
         self.assertEqual(self.waited(talk, EHLO), 9)
+        talk.say(MAIL)
+        self.clock.advance(60)
+        for step in (RCPT, DATA):
+            talk.say(step)
+            self.clock.advance(20)
+        self.assertEqual(self.waited(talk, MESSAGE + END), 9)
 
     def test_peer_leaves(self) -> None:
         """Nothing is left of who does not want to wait."""
@@ -140,4 +162,4 @@ class TarpitTests(SynchronousTestCase):
         """The default is all of them, each under the name of its stage."""
         plugin = load(site_of(self, {}))
         stages = [stage for stage, interface in STAGES if interface.providedBy(plugin)]
-        self.assertEqual(len(stages), 13)
+        self.assertEqual(len(stages), 12)  # "queue" is waited for before
