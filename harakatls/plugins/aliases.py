@@ -61,12 +61,26 @@ def read_aliases(config: ConfigDirectory) -> Mapping[str, Alias]:
     if not lines:
         return {}
     try:
-        found: Any = json.loads("\n".join(lines))
+        found: Any = json.loads("\n".join(lines), object_pairs_hook=_Object)
     except (ValueError, RecursionError) as problem:
         raise ConfigError(name, None, None, f"is not JSON: {problem}") from None
-    if not isinstance(found, dict):
+    if not isinstance(found, _Object):
         raise ConfigError(name, None, None, 'is not a JSON object; expected {"name": {...}}')
-    return {_key(name, key): _alias(name, key, value) for key, value in found.items()}
+    aliases: dict[str, Alias] = {}
+    for key, value in found.pairs:
+        folded = _key(name, key)
+        if folded in aliases:
+            raise ConfigError(name, None, key, "is there twice; expected it once, in any case")
+        aliases[folded] = _alias(name, key, value)
+    return aliases
+
+
+class _Object(dict[str, Any]):
+    """One of JSON that knows what was in it twice."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.pairs = pairs
 
 
 def _key(file: str, key: str) -> str:

@@ -103,6 +103,14 @@ class AliasesTests(SynchronousTestCase):
             ('{"bob": {"action": "alias", "to": [3]}}', ("aliases", "bob", "'3'")),
             ('{"bob": {"action": "alias", "to": "a b"}}', ("aliases", "bob", "a b")),
             ('{"bob@..": {"action": "drop"}}', ("aliases", "bob@..", "not a domain")),
+            (
+                '{"bob": {"action": "drop"}, "Bob": {"action": "alias", "to": "amy"}}',
+                ("aliases", "Bob", "is there twice"),
+            ),
+            (
+                '{"bob": {"action": "drop"}, "bob": {"action": "alias", "to": "amy"}}',
+                ("aliases", "bob", "is there twice"),
+            ),
         ):
             with self.assertRaises(ConfigError) as caught:
                 load(site_of(self, {"aliases": text}))
