@@ -1,6 +1,6 @@
 """The stages at which plugins are asked, in the order of a session, and who is asked at each."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from attrs import frozen
@@ -41,6 +41,7 @@ from harakatls.interfaces import (
     IVerifyHook,
 )
 from harakatls.mail.envelope import Recipient
+from harakatls.queued import Delivered
 from harakatls.verdict import (
     CONTINUE,
     Accept,
@@ -159,7 +160,7 @@ class Stages:
             kind = verdict.__class__
             if kind is Continue:
                 continue
-            if kind is Accept and (verdict.becomes is None or _are_recipients(verdict.becomes)):
+            if kind is Accept and _makes_sense(verdict):
                 return verdict  # type: ignore[no-any-return]
             if kind not in _REFUSALS:
                 nonsense(hook, verdict, *arguments)
@@ -205,6 +206,19 @@ class Stages:
                 await ask(hook, self._clock, *arguments)
             except HookFailed:
                 pass
+
+
+def _makes_sense(verdict: Accept) -> bool:
+    becomes, taken, handed_on = verdict.becomes, verdict.recipients, verdict.handed_on
+    return (
+        (becomes is None or _are_recipients(becomes))
+        and (taken is None or isinstance(taken, Set))
+        and (handed_on == () or _are_deliveries(handed_on))
+    )
+
+
+def _are_deliveries(handed_on: object) -> bool:
+    return isinstance(handed_on, tuple) and all(isinstance(one, Delivered) for one in handed_on)
 
 
 def _are_recipients(becomes: object) -> bool:

@@ -1,6 +1,6 @@
 """All hooks are asked: in order, until one decides."""
 
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -185,6 +185,19 @@ class QueueTests(ChainTestCase):
             verdict = self.queue(*plugins)
             self.assertIsInstance(verdict, TempFail)
             self.assertEqual(str(verdict.reply)[:9], "451 4.3.0")
+
+    def test_nonsense_about_recipients(self) -> None:
+        """Who cannot say what was taken has taken nothing that may be counted on."""
+        nonsense: tuple[Any, ...] = (
+            Accept(recipients=cast(Any, 3)),
+            Accept(recipients=cast(Any, "a@x.example")),
+            Accept(handed_on=cast(Any, ("a@x.example",))),
+            Accept(handed_on=cast(Any, None)),
+        )
+        for answer in nonsense:
+            last = Everything(queue=ACCEPT)
+            self.assertEqual(self.queue(Everything(queue=answer), last_queue=last), TempFail())
+            self.assertEqual(last.asked, [])
 
     def test_last_queue_is_asked_last(self) -> None:
         """The durable queue takes what the plugins leave."""
