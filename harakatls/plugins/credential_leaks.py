@@ -1,7 +1,5 @@
 """Keeps those who have logged in from giving their password away (prevent_credential_leaks)."""
 
-import re
-
 from attrs import frozen
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -45,19 +43,27 @@ class CredentialLeaks:
         user, password = connection.authenticated_as, connection.password
         if user is None or password is None:
             return CONTINUE
-        name = _word(user.partition("@")[0], re.IGNORECASE)
-        words = name, _word(password)
-        if not await self.contents.ask(message, lambda texts: _are_in(words, texts)):
+        name = user.partition("@")[0].lower().encode()
+        if not await self.contents.ask(message, lambda t: _are_in(name, password.encode(), t)):
             return CONTINUE
         log.warn("{id} {user!r} gives a password away", id=transaction.id, user=user)
         return LEAK
 
 
-def _are_in(words: tuple[re.Pattern[bytes], ...], texts: list[bytes]) -> bool:
-    return any(all(word.search(text) for word in words) for text in texts)
+def _are_in(name: bytes, password: bytes, texts: list[bytes]) -> bool:
+    return any(_is_in(password, text) and _is_in(name, text.lower()) for text in texts)
 
 
-def _word(text: str, flags: int = 0) -> re.Pattern[bytes]:
-    """As a word: a password of few letters is not to be found within others."""
-    letters = rb"[A-Za-z0-9]"
-    return re.compile(rb"(?<!%b)%b(?!%b)" % (letters, re.escape(text.encode()), letters), flags)
+def _is_in(word: bytes, text: bytes) -> bool:
+    """
+    As a word: a password of few letters is not to be found within others.
+
+    A pattern would take thirty times as long, while nobody else is served, and stay in memory.
+    """
+    at = text.find(word)
+    while at >= 0:
+        end = at + len(word)
+        if not text[max(0, at - 1) : at].isalnum() and not text[end : end + 1].isalnum():
+            return True
+        at = text.find(word, at + 1)
+    return False

@@ -2,6 +2,7 @@
 
 import base64
 import quopri
+import re
 
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
@@ -160,6 +161,18 @@ class CredentialLeaksTests(SynchronousTestCase):
                 self.assertIs(verdict, credential_leaks.LEAK, text)
                 told = " ".join(str(formatEvent(e)) + repr(e) for e in events)
                 self.assertNotIn("s3cret", told + repr(connection))
+
+    def test_edges(self) -> None:
+        """At the start, at the end, and behind one that was part of another word."""
+        connection = connection_from().after_login("matt", "let")
+        for text in (b"let xmatt matt", b"matt:let", b"lets let MATT"):
+            self.assertIs(self.verdict(connection, text), credential_leaks.LEAK, text)
+
+    def test_password_is_not_kept(self) -> None:
+        """It is not left behind where patterns are kept."""
+        connection = connection_from().after_login("matt", "s3cret-of-matt")
+        self.verdict(connection, b"matt s3cret-of-matt")
+        self.assertNotIn("s3cret", repr(vars(re).values()))
 
     def test_others(self) -> None:
         """One alone, parts of other words, or a client that has not logged in: the mail goes on."""
