@@ -56,10 +56,13 @@ class XClientOffer:
         """
         To whom it is not offered, the session refuses it.
 
-        Who has used it before may do so again, whatever address it has told; but the address of a
-        proxy that does not say for whom it speaks is nobody's permission.
+        Only once: there are proxies (nginx) that pass on whatever the client says from then on, and
+        by XCLIENT it could give itself any address and login. And the address of a proxy that does
+        not say for whom it speaks is nobody's permission.
         """
-        speaker, proxy = connection.xclient_by or connection.peer, connection.proxied_by
+        if connection.xclient_by is not None:
+            return offered
+        speaker, proxy = connection.peer, connection.proxied_by
         is_here = speaker.host in ALWAYS and (proxy is None or proxy.is_loopback)
         if (is_here or speaker.host in self.hosts) and speaker != proxy:
             return offered.adding("XCLIENT", " ".join(ATTRIBUTES))

@@ -134,15 +134,15 @@ class PeerNameTests(SynchronousTestCase):
 
     def test_xclient(self) -> None:
         """The client's name is asked for where the proxy did not tell it."""
-        plugin = Everything(peer_name="proxy.example")
-        talk = Talk(XClientOffer(HostList.parse(["192.0.2.10"])), plugin)
         for told, found, expected in (
             (b"", "client.example", "client.example"),
             (b"", None, None),
             (b" NAME=told.example", "client.example", "told.example"),
         ):
-            plugin.answers["peer_name"] = found
+            plugin = Everything(peer_name="proxy.example")
+            talk = Talk(XClientOffer(HostList.parse(["192.0.2.10"])), plugin)
             talk.say(EHLO)
+            plugin.answers["peer_name"] = found
             plugin.asked.clear()
             talk.say(XCLIENT.replace(b"\r\n", told + b"\r\n"))
             self.assertEqual(self.told(plugin).peer_name, expected)

@@ -60,7 +60,7 @@ class XClientTests(SynchronousTestCase):
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             received = " ".join(server.wait_for_mail("told").split())
             self.assertIn(f"from client.test (c.example [{OTHER}])", received)
-        self.assertIn(f" {OTHER}:0 xclient=127.0.0.1:", self.instance.log())
+        self.assertIn(f" {OTHER}:0 name=c.example xclient=127.0.0.1:", self.instance.log())
 
     def test_inside_tls(self) -> None:
         """XCLIENT leaves TLS as it is."""

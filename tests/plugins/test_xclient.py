@@ -49,9 +49,10 @@ class XClientTests(SynchronousTestCase):
         self.assertFalse(self.is_offered(plugin, connection_from("192.0.2.1")))
 
     def test_again(self) -> None:
-        """Who has used it may do so again, whatever it has told of its client."""
-        connection = evolve(connection_from("203.0.113.1"), xclient_by=Endpoint("127.0.0.1", 40000))
-        self.assertTrue(self.is_offered(self.plugin(), connection))
+        """Whoever speaks behind XCLIENT may be the client, which is nobody's proxy."""
+        for peer in ("203.0.113.1", "127.0.0.1"):
+            connection = evolve(connection_from(peer), xclient_by=Endpoint("127.0.0.1", 40000))
+            self.assertFalse(self.is_offered(self.plugin(peer), connection))
 
     def test_told_address(self) -> None:
         """A client may not because XCLIENT has told an address that may."""
