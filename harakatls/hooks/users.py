@@ -62,10 +62,15 @@ class Users:
 
         @raise HookFailed: it cannot be found out now.
         """
-        kinds = (ScramKeys, str)
-        secret: ScramKeys | str | None
-        secret = await self._first("secret", kinds, connection, mechanism, user)
-        return secret
+        pretended: ScramKeys | None = None
+        for hook in self._hooks["secret"]:
+            secret = await self._answer(hook, (ScramKeys, str), connection, mechanism, user)
+            if isinstance(secret, ScramKeys) and secret.is_pretended:
+                pretended = pretended or secret
+            elif secret is not None:
+                known: ScramKeys | str = secret
+                return known
+        return pretended
 
     async def certificate(self, connection: Connection) -> str | None:
         """
@@ -73,15 +78,15 @@ class Users:
 
         @raise HookFailed: it cannot be found out now.
         """
-        user: str | None = await self._first("certificate", (str,), connection)
-        return user
-
-    async def _first(self, stage: str, kinds: tuple[type, ...], *arguments: Any) -> Any:
-        for hook in self._hooks[stage]:
-            found = await ask(hook, self._clock, *arguments)
-            if isinstance(found, kinds):
-                return found
-            if found is not None:
-                nonsense(hook, type(found), *arguments)  # itself it may be a secret
-                raise HookFailed(f"{hook.plugin} at {hook.stage}")
+        for hook in self._hooks["certificate"]:
+            user: str | None = await self._answer(hook, (str,), connection)
+            if user is not None:
+                return user
         return None
+
+    async def _answer(self, hook: Hook, kinds: tuple[type, ...], *arguments: Any) -> Any:
+        found = await ask(hook, self._clock, *arguments)
+        if found is not None and not isinstance(found, kinds):
+            nonsense(hook, type(found), *arguments)  # itself it may be a secret
+            raise HookFailed(f"{hook.plugin} at {hook.stage}")
+        return found

@@ -50,7 +50,9 @@ class ISecretHook(IUsersHook):
         @param mechanism: CRAM-MD5 or SCRAM-SHA-256, with binding or without.
         @param user: prepared by SASLprep.
         @return: for CRAM-MD5 the password, for SCRAM its keys; None where there is nothing such of
-            the user, so that the next plugin is asked.
+            the user, so that the next plugin is asked. To pretend keys like those of the others
+            (`ScramKeys.pretended`) keeps it from a guesser that there is no such user; the next
+            plugin is asked nevertheless.
         """
 
 

@@ -77,13 +77,15 @@ class FlatFile:
         self, connection: Connection, mechanism: str, user: str
     ) -> ScramKeys | str | None:
         """As far as what is kept of the password allows."""
-        stored = self._file.users.get(user)
-        if stored is None or mechanism not in self._file.methods:
+        file = self._file
+        if mechanism not in file.methods:
             return None
+        stored = file.users.get(user)
         if mechanism not in SCRAM_MECHANISMS:
             return stored.password if isinstance(stored, PlainPassword) else None
         if not isinstance(stored, PlainPassword):
-            return stored.scram_keys(_KEY, user)
+            keys = None if stored is None else stored.scram_keys(_KEY, user)
+            return keys or file.pretended_keys(user, _KEY)
         of_file = self._scram_keys  # which may have changed by the time they are made
         keys = of_file.get(user)
         if keys is None:

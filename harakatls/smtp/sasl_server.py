@@ -184,7 +184,7 @@ def _scram_messages(initial: bytes | None, around: Surroundings, plus: bool) -> 
         last = server.final(response)
     except ValueError as problem:
         _malformed(problem)
-    if last is None or keys is not secret:
+    if last is None or keys.is_pretended:
         raise LoginDenied(user)
     # RFC 4954 section 4: what a server says at a good end is a challenge, too, answered with
     # nothing.

@@ -2,18 +2,18 @@
 SCRAM-SHA-256 on the server's side (RFC 5802, RFC 7677): what is kept of a password, and the
 messages.
 
-With scramp the keys are made, and its client is what the tests speak to. Its server knows no
-tls-exporter (RFC 9266), so the messages are read here.
+SASLprep is scramp's, and its client is what the tests speak to. Its server knows no tls-exporter
+(RFC 9266), so the messages are read here.
 """
 
 import binascii
 import hmac
 import re
 from base64 import b64decode, b64encode
-from hashlib import sha256
+from hashlib import pbkdf2_hmac, sha256
 
 from attrs import field, frozen
-from scramp import ScramException, ScramMechanism
+from scramp import ScramException
 from scramp.utils import saslprep
 
 ITERATIONS = 100_000
@@ -25,7 +25,6 @@ KEY_OCTETS = 32
 LONGEST = 1024  # characters of a name or password: more would only keep us busy
 TLS_EXPORTER = "tls-exporter"
 
-_MECHANISM = ScramMechanism("SCRAM-SHA-256")
 # RFC 5802 section 7. Mandatory extensions (m=) would stand before the name, and there are none.
 _CLIENT_FIRST = re.compile(
     r"((n|y|p=([A-Za-z0-9.-]+)),(?:a=([^,\0]+))?,)(n=([^,\0]+),r=([!-+\--~]+)(?:,[^\0]*)?)"
@@ -57,12 +56,17 @@ def prepared(text: str) -> str:
 
 @frozen
 class ScramKeys:
-    """What a server keeps of a password: enough to check it, not to log in elsewhere."""
+    """
+    What a server keeps of a password: enough to check it, not to log in elsewhere.
+
+    @ivar is_pretended: they are of no password.
+    """
 
     salt: bytes
     iterations: int
     stored_key: bytes = field(repr=False)
     server_key: bytes = field(repr=False)
+    is_pretended: bool = False
 
     @classmethod
     def of(cls, password: str, salt: bytes, iterations: int = ITERATIONS) -> "ScramKeys":
@@ -71,21 +75,26 @@ class ScramKeys:
 
         @raise ValueError: it cannot be a password.
         """
-        _, stored, server, _ = _MECHANISM.make_auth_info(prepared(password), iterations, salt)
-        return cls(salt, iterations, stored, server)
+        # RFC 5802 section 3. scramp would refuse a salt that is short, as others' files have them.
+        salted = pbkdf2_hmac("sha256", prepared(password).encode(), salt, iterations)
+        stored = sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+        return cls(salt, iterations, stored, hmac.digest(salted, b"Server Key", "sha256"))
 
     @classmethod
-    def pretended(cls, user: str, key: bytes) -> "ScramKeys":
+    def pretended(
+        cls, user: str, key: bytes, salt: int = SALT_OCTETS, iterations: int = ITERATIONS
+    ) -> "ScramKeys":
         """
         For a user who is not there, the same ones each time, so that nobody is told so.
 
         @param key: known to nobody.
+        @param salt: octets of it, as the others have them.
         """
 
         def octets(purpose: str) -> bytes:
             return hmac.digest(key, f"{purpose} {user}".encode(), "sha256")
 
-        return cls(octets("salt")[:SALT_OCTETS], ITERATIONS, octets("stored"), octets("server"))
+        return cls(octets("salt")[:salt], iterations, octets("stored"), octets("server"), True)
 
     def fit(self, password: str) -> bool:
         """Are they of this password? Takes as long as to make them."""

@@ -11,9 +11,10 @@ from harakatls.config.errors import shown
 from harakatls.config.hosts import host_name
 from harakatls.config.section import Section
 from harakatls.connection import TLSSummary
-from harakatls.smtp.scram import prepared
+from harakatls.smtp.scram import ScramKeys, prepared
 from harakatls.users.stored import (
     SCRAM_MECHANISMS,
+    ScramPassword,
     StoredPassword,
     parse,
 )
@@ -54,6 +55,18 @@ class UsersFile:
         certificates = _certificates(ini.section("certificates"))
         constrain_sender = core.boolean("constrain_sender", True)
         return cls(users, _methods(core, users), certificates, constrain_sender)
+
+    def pretended_keys(self, user: str, key: bytes) -> ScramKeys | None:
+        """
+        As of one of the users: what one who is not there is asked with.
+
+        @param key: of this process, known to nobody.
+        """
+        for stored in self.users.values():
+            if isinstance(stored, ScramPassword):
+                like = stored.keys
+                return ScramKeys.pretended(user, key, len(like.salt), like.iterations)
+        return None
 
     def user_of(self, summary: TLSSummary) -> str | None:
         """Whose the certificate is, if it is verified and anybody's."""

@@ -62,6 +62,18 @@ class UsersTests(SynchronousTestCase):
                 self.assertIs(self.answer(asked), expected)
         self.flushLoggedErrors(OSError)
 
+    def test_secrets_of_nobody(self) -> None:
+        """Where all pretend, the first is asked for; who knows the user comes before."""
+        pretended = [ScramKeys.pretended("joe", octets) for octets in (b"1", b"2")]
+        for answers, expected in (
+            ((*pretended, None), pretended[0]),
+            ((*pretended, KEYS), KEYS),
+            ((KEYS, *pretended), KEYS),
+        ):
+            users = self.users(*(Everything(secret=answer) for answer in answers))
+            asked = users.secret(connection_from(), "SCRAM-SHA-256", "joe")
+            self.assertEqual(self.answer(asked), expected)
+
     def test_secrets(self) -> None:
         """The first that has one; what is none stops it."""
         for method, arguments, good, bad in [

@@ -1,6 +1,8 @@
 """Users in a file: who can log in by what, and what is said to the operator."""
 
+import hmac
 import os
+from hashlib import pbkdf2_hmac, sha256
 from typing import Any
 
 from argon2.low_level import Type, hash_secret
@@ -112,7 +114,6 @@ class KindTests(FlatFileCase):
         for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"):
             self.assertEqual(self.secret(plugin, mechanism, "ann"), KEYS)
         self.assertIsNone(self.secret(plugin, "CRAM-MD5", "ann"))
-        self.assertIsNone(self.secret(plugin, "SCRAM-SHA-256", "bob"))
         plugin = self.plugin("[users]\nann=sesame\n")
         self.assertEqual(self.secret(plugin, "CRAM-MD5", "ann"), "sesame")
         keys = self.secret(plugin, "SCRAM-SHA-256", "ann")
@@ -121,7 +122,30 @@ class KindTests(FlatFileCase):
         plugin = self.plugin(
             f"[core]\nmethods=SCRAM-SHA-256\n[users]\nann={SCRAM_LINE}\nbob={ARGON2_LINE}\n"
         )
-        self.assertIsNone(self.secret(plugin, "SCRAM-SHA-256", "bob"))
+        self.assertTrue(self.secret(plugin, "SCRAM-SHA-256", "bob").is_pretended)
+
+    def test_short_salt(self) -> None:
+        """Other servers' files have them: they are as good for PLAIN as for SCRAM."""
+        salted = pbkdf2_hmac("sha256", b"sesame", b"8 octets", 4096)
+        stored = sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+        server = hmac.digest(salted, b"Server Key", "sha256")
+        text = ScramPassword(ScramKeys(b"8 octets", 4096, stored, server)).as_text
+        plugin = self.plugin(f"[users]\nann={text}\n")
+        self.assertIs(self.verdict(plugin, "ann", "sesame"), ACCEPT)
+        self.assertIsInstance(self.verdict(plugin, "ann", "simsim"), Reject)
+
+    def test_secrets_of_nobody(self) -> None:
+        """Who is not there is asked the same as the others, each time."""
+        short = ScramPassword(ScramKeys.of("sesame", b"octets 9!", 5000)).as_text
+        for line, salt, iterations in ((SCRAM_LINE, 16, 4096), (short, 9, 5000)):
+            plugin = self.plugin(f"[users]\nann={line}\n")
+            keys = self.secret(plugin, "SCRAM-SHA-256", "bob")
+            self.assertEqual((len(keys.salt), keys.iterations), (salt, iterations))
+            self.assertTrue(keys.is_pretended)
+            self.assertEqual(self.secret(plugin, "SCRAM-SHA-256-PLUS", "bob"), keys)
+            self.assertNotEqual(self.secret(plugin, "SCRAM-SHA-256", "cid").salt, keys.salt)
+            self.assertIsNone(self.secret(plugin, "CRAM-MD5", "bob"))
+        self.assertIsNone(self.secret(self.plugin(""), "SCRAM-SHA-256", "bob"))
 
 
 class CertificateTests(FlatFileCase):
