@@ -91,7 +91,7 @@ class BackEnds:
     async def knows(self, hop: NextHop, options: BackEndOptions) -> bool:
         """As `IBackEnds.knows`."""
         # What is known of our own logins is not for those to push out who guess at others.
-        logins = RefusedLogins(self._clock.seconds)
+        logins = self.logins.asking_alone()
         connector = self._made(options, logins)
         try:
             opened, _ = await self._opened(connector, hop, TLSWish.NONE, afresh=True)

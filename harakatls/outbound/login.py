@@ -50,7 +50,7 @@ async def log_in(
         ours = credentials.mechanism or ", ".join(MECHANISM_NAMES)
         return _refusal("4.7.0", f"{name} offers no AUTH that we may use ({ours})")
     if secured is not None and not secured.verified and not mechanism.proves_server:
-        _warn(hop, credentials, secured, logins)
+        _warn(hop, secured, logins)
     async with logins.turn(hop, credentials):
         refused = logins.problem(hop)
         if refused is not None:
@@ -91,13 +91,11 @@ async def _logged_in(
     return _refusal("4.7.8", f"{name} {did}")
 
 
-def _warn(
-    hop: NextHop, credentials: Credentials, secured: TLSSummary, logins: RefusedLogins
-) -> None:
-    """Once for each host and login."""
-    if logins.is_news(hop, credentials):
+def _warn(hop: NextHop, secured: TLSSummary, logins: RefusedLogins) -> None:
+    """Once for each host."""
+    if logins.is_news(hop):
         log.warn(
-            "{host} is told our login, and its certificate is not verified ({problem}):"
+            "{host} is told logins, and its certificate is not verified ({problem}):"
             " somebody in between could read it; force_tls_hosts[]={host} in tls.ini has mail wait"
             " until the certificate is right",
             host=hop.name,

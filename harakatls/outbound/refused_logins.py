@@ -32,14 +32,12 @@ class _Login:
     @ivar at: when, in seconds since the epoch.
     @ivar wait: seconds from then on.
     @ivar works: the server took it the last time.
-    @ivar warned: the operator knows that it is told to a host whose certificate is not verified.
     """
 
     problem: str | None = None
     at: float = 0.0
     wait: float = 0.0
     works: bool = False
-    warned: bool = False
     turn: DeferredLock = Factory(DeferredLock)
 
 
@@ -50,9 +48,16 @@ class RefusedLogins:
     A host goes by its name, since all its addresses know the same passwords.
     """
 
-    def __init__(self, seconds: Callable[[], float]) -> None:
-        """@param seconds: the time since the epoch."""
+    def __init__(
+        self, seconds: Callable[[], float], told_of: set[tuple[str, int]] | None = None
+    ) -> None:
+        """
+        @param seconds: the time since the epoch.
+        @param told_of: the hosts and ports of which the operator knows that logins are told there
+            though their certificate is not verified; None for none.
+        """
         self._seconds = seconds
+        self._told_of = set() if told_of is None else told_of
         self._secret = os.urandom(32)
         self._logins: OrderedDict[_Key, _Login] = OrderedDict()
 
@@ -97,11 +102,16 @@ class RefusedLogins:
         login = self._login(hop, credentials)
         login.problem, login.works = None, True
 
-    def is_news(self, hop: NextHop, credentials: Credentials) -> bool:
-        """Nobody was warned of this login yet; from now on somebody was."""
-        login = self._login(hop, credentials)
-        news, login.warned = not login.warned, True
+    def is_news(self, hop: NextHop) -> bool:
+        """Nobody was warned of its certificate yet; from now on somebody was."""
+        place = hop.name, hop.port
+        news = place not in self._told_of
+        self._told_of.add(place)
         return news
+
+    def asking_alone(self) -> "RefusedLogins":
+        """For one login that is not ours: what becomes of it is known to nobody else."""
+        return RefusedLogins(self._seconds, self._told_of)
 
     def forget(self) -> None:
         """The operator wants all of them to be tried now."""

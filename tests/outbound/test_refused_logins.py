@@ -178,13 +178,13 @@ class UnverifiedTests(DeliveryTestCase):
                 self.network.flush()
                 self.assertIsInstance(self.successResultOf(running), Opened)
         told = [str(formatEvent(event)) for event in events]
-        return [line for line in told if "is told our login" in line]
+        return [line for line in told if "is told logins" in line]
 
     def test_told_once(self) -> None:
         """The mail goes, as the configuration says; the operator hears what that means."""
         other = evolve(HOP, host=SECOND, mx_name="mx2.example")
         first, second = self.warnings(HOP, HOP, other, HOP)
-        self.assertIn("mx1.example is told our login", first)
+        self.assertIn("mx1.example is told logins", first)
         self.assertIn("not verified (self-signed)", first)
         self.assertIn("force_tls_hosts[]=mx1.example in tls.ini", first)
         self.assertIn("mx2.example", second)

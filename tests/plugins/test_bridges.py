@@ -8,8 +8,10 @@ from twisted.logger import capturedLogs, formatEvent
 from zope.interface.verify import verifyObject
 
 from harakatls.config.errors import ConfigError
+from harakatls.connection import TLSSummary
 from harakatls.interfaces import IPasswordHook, IQueueHook
 from harakatls.plugins import auth_bridge, auth_proxy, smtp_bridge
+from harakatls.testing.network import PretendedTLS
 from harakatls.testing.peers import BREAK_OFF, ObligingPeer
 from harakatls.verdict import ACCEPT, CONTINUE, Accept, Reject, TempFail, Verdict
 from tests.plugins.back_ends import FIRST, SECOND, BackEndCase
@@ -128,6 +130,21 @@ class AuthProxyTests(BackEndCase):
 
 
 class AuthBridgeTests(BackEndCase):
+    def test_a_certificate_that_is_not_valid(self) -> None:
+        """The operator hears of it once, not at each login of anybody."""
+        plugin = auth_bridge.load(self.site(smtp_bridge=BRIDGE))
+        pretended: Any = PretendedTLS(TLSSummary("TLSv1.3", "X", 256, verify_error="expired"))
+        pretended.settings = self.back_ends._tls["smtp_bridge"]
+        self.back_ends._clients["smtp_bridge"] = pretended
+        users = ("bob@a.example", "amy@a.example", "bob@a.example")
+        self.serve(FIRST, *(ObligingPeer("STARTTLS", "AUTH PLAIN", AUTH=YES) for _ in users))
+        with capturedLogs() as events:
+            for user in users:
+                asked = plugin.password(connection_from(), user, PASSWORD)
+                self.assertEqual(self.ask(asked), ACCEPT)
+        told = [event for event in events if "could read it" in (formatEvent(event) or "")]
+        self.assertEqual(len(told), 1)
+
     def test_answers(self) -> None:
         """The one server decides, and has the name as the client said it."""
         for answer, verdict in ((YES, ACCEPT), (NO, Reject()), (LATER, TempFail())):
