@@ -26,6 +26,7 @@ log = Logger()
 
 ANY = "any"  # the key of the route of all domains that have none of their own
 _ANY_DOMAIN = "*"  # what it is kept under: mail for a domain "any" is mail for that domain
+_OF_LOGINS = ("@", "auth", "user", "pass")  # where one of these is, a password may be
 ACTIONS = ("accept", "continue", "deny")
 NOT_ALLOWED = Reject(Reply.of(550, "5.7.1", "You are not allowed to relay"))
 NOT_ACCEPTED = Reject(Reply.of(550, "5.7.1", "Mail for that recipient is not accepted here"))
@@ -110,7 +111,7 @@ def _domain(section: Section, key: str) -> str:
 def _destination(section: Section, key: str) -> Destination:
     text = section.text(key, "")
     expected = 'expected for example {"action":"accept","nexthop":"10.0.0.5:25"}'
-    told = "what stands here" if "@" in text or "auth" in text else shown(text)  # passwords
+    told = "what stands here" if any(word in text for word in _OF_LOGINS) else shown(text)
     try:
         value: Any = json.loads(text)
     except (ValueError, RecursionError):

@@ -45,7 +45,7 @@ def _read_size(value: str | None, _: bool) -> int:
 
 def _read_body(value: str | None, _: bool) -> str:
     if value is None or value.upper() not in ("7BIT", "8BITMIME", BINARYMIME):
-        raise ValueError("7BIT or 8BITMIME")
+        raise ValueError("7BIT, 8BITMIME or BINARYMIME")
     return value.upper()
 
 

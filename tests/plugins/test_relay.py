@@ -165,6 +165,7 @@ class DestinationTests(SynchronousTestCase):
         for line, told in (
             ("a.example=10.0.0.5", "a.example: '10.0.0.5' is not JSON; expected for example"),
             ('a.example="10.0.0.5"', "is not a JSON object"),
+            ('a.example={"pass": "x"', "a.example: what stands here is not JSON"),
             ("a.example=" + "[" * 100_000, "is not JSON"),
             ('a.example={"action":"allow"}', "action 'allow' is not one of accept, continue, deny"),
             ('a.example={"nexthop":"a b"}', "nexthop 'a b' is not a host or host:port"),
