@@ -3,6 +3,7 @@
 import os
 import re
 from email import message_from_bytes
+from email.errors import MessageError
 from email.message import Message
 from email.utils import parseaddr
 from pathlib import Path
@@ -34,8 +35,11 @@ SENDERS = "block_me.senders"
 BLOCKED = "mail_from.blocklist"
 NOTE = "block_me"
 LOOKED_AT = 1 << 20  # octets of a forwarded message
+LONGEST_FROM = 1000  # characters of the field that are looked at
 
-_FROM = re.compile(r"\bFrom:[^<\n]{0,1000}<([^>\n]{1,320})>")
+# None of it goes beyond where another one may begin: else each would be compared with all that
+# comes behind it, and nobody else be served for a second.
+_FROM = re.compile(r"\bFrom:(?:(?!From:)[^<\n]){0,1000}<([^<>\n]{1,320})>")
 
 
 @frozen
@@ -154,14 +158,17 @@ class BlockMe:
 def named_in(octets: bytes) -> Address | None:
     """
     Whose mail is forwarded: the first address behind ``From:`` in the text of a message, or in the
-    header of one that is attached. None without one.
+    header of one that is attached. None without one, and where it is made not to be read.
     """
-    for part in message_from_bytes(octets).walk():
-        for found in _FROM.finditer(_text(part)):
-            try:
-                return parse_address(found[1].strip())
-            except AddressError:
-                continue
+    try:
+        for part in message_from_bytes(octets).walk():
+            for found in _FROM.finditer(_text(part)):
+                try:
+                    return parse_address(found[1].strip())
+                except AddressError:
+                    continue
+    except (RecursionError, MessageError, LookupError, ValueError):
+        pass  # parts within parts, or comments within comments, without end
     return None
 
 
@@ -170,7 +177,9 @@ def _text(part: Message) -> str:
     if part.get_content_type() == "message/rfc822":
         attached = part.get_payload()
         inner = attached[0] if isinstance(attached, list) and attached else None
-        sender = parseaddr(str(inner["From"]))[1] if isinstance(inner, Message) else ""
+        sender = (
+            parseaddr(str(inner["From"])[:LONGEST_FROM])[1] if isinstance(inner, Message) else ""
+        )
         return f"From: <{sender}>"
     if part.get_content_maintype() != "text":
         return ""

@@ -1,6 +1,7 @@
 """Tests of the plugin block_me."""
 
 from pathlib import Path
+from time import process_time
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail
@@ -8,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.config.directory import ConfigDirectory
 from harakatls.config.errors import ConfigError
-from harakatls.plugins.block_me import load, named_in
+from harakatls.plugins.block_me import LOOKED_AT, load, named_in
 from harakatls.verdict import ACCEPT
 from tests.hooks.plugins import Everything
 from tests.inbound.support import DATA, EHLO, END, Talk, queued
@@ -46,6 +47,27 @@ RnJvbTogQnV5IDxzYWxlc0BzcGFtLmV4YW1wbGU+Cg==\r
 SPAM = b"MAIL FROM:<sales@SPAM.example>\r\n"
 TO_JOE = b"RCPT TO:<joe@our.example>\r\n"
 RSET = b"RSET\r\n"
+
+
+class NamedTests(SynchronousTestCase):
+    def test_costly(self) -> None:
+        """A spammer who makes his message to be long looked at is looked at once."""
+        header = b"Subject: Fwd\r\n\r\n"
+        began = process_time()
+        for text in (b"From:", b"From:<", b"From: "):
+            self.assertIsNone(named_in(header + text * (LOOKED_AT // len(text))))
+        self.assertLess(process_time() - began, 1)
+
+    def test_nested(self) -> None:
+        """Nor does he keep it from being looked at."""
+        for inner in (b"(" * 5000, b"<" * 5000, b'"' * 5000, b"@," * 5000):
+            hostile = ATTACHED.replace(b"From: sales@spam.example", b"From: " + inner)
+            self.assertIsNone(named_in(hostile))
+        deep = b"".join(
+            b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n)
+            for n in range(3000)
+        )
+        self.assertIsNone(named_in(deep))
 
 
 class BlockMeTests(SynchronousTestCase):
