@@ -1,6 +1,8 @@
-"""The header of a message while it comes in: what is counted in it, and what is renamed."""
+"""The header of a message while it comes in: what is counted, looked for and renamed in it."""
 
 import re
+
+from harakatls.mail.tls_required import NAME, TLSRequiredField
 
 _START = b"\r\n"  # in front of the message, so that its first line is one like the others
 _RECEIVED = b"\r\nreceived:"
@@ -16,16 +18,24 @@ class IncomingHeader:
     Passes a message on, piece by piece, as it is behind its header, that is, behind the first empty
     line; of the header at most the start of one field is held back.
 
-    Received fields are counted (RFC 5321 section 6.3), and lines. What others say about
-    authentication is renamed where that is wanted: who trusts us must not take it for our word
-    (RFC 8601 section 5).
+    Received fields are counted (RFC 5321 section 6.3), and lines; TLS-Required is looked for. What
+    others say about authentication is renamed where that is wanted: who trusts us must not take it
+    for our word (RFC 8601 section 5).
 
     @ivar received: how many there are.
     @ivar lines: of the header.
     @ivar is_open: its end has not been seen.
     """
 
-    __slots__ = ("_held", "_is_start", "_renames", "is_open", "lines", "received")
+    __slots__ = (
+        "_held",
+        "_is_start",
+        "_renames",
+        "_tls_required",
+        "is_open",
+        "lines",
+        "received",
+    )
 
     def __init__(self, rename_results: bool = False) -> None:
         """@param rename_results: Authentication-Results to Original-Authentication-Results."""
@@ -34,6 +44,12 @@ class IncomingHeader:
         self._renames = rename_results
         self.is_open = self._is_start = True
         self._held = _START
+        self._tls_required: TLSRequiredField | None = None  # made where there may be one
+
+    @property
+    def says_tls_is_optional(self) -> bool:
+        """TLS-Required: No (RFC 8689). To be asked when all of the message is there."""
+        return self._tls_required is not None and self._tls_required.says_no
 
     def pass_on(self, chunk: bytes) -> bytes:
         """
@@ -42,6 +58,7 @@ class IncomingHeader:
         """
         if not self.is_open or self._is_settled(chunk):
             return chunk
+        self._look_for_tls_required(chunk)
         seen = self._held + chunk
         end = seen.find(_HEADER_END)
         if end >= 0:
@@ -69,11 +86,18 @@ class IncomingHeader:
         lower = _START + header.lower()
         if self._renames and _RESULTS in lower:
             return False
+        if NAME in lower:
+            self._look_for_tls_required(start)
         self.received = lower.count(_RECEIVED)
         self.lines = header.count(b"\n")
         self.is_open = self._is_start = False
         self._held = b""
         return True
+
+    def _look_for_tls_required(self, chunk: bytes) -> None:
+        if self._tls_required is None:
+            self._tls_required = TLSRequiredField()
+        self._tls_required.add(chunk)
 
     def end(self) -> bytes:
         """The message is over. @return: what was held back."""

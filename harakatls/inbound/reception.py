@@ -22,7 +22,6 @@ from harakatls.inbound.trace import TraceFields
 from harakatls.interfaces import ISpool, IStagedMessage, SpoolFull
 from harakatls.mail.address import Address
 from harakatls.mail.envelope import Envelope, Recipient
-from harakatls.mail.tls_required import TLSRequiredField
 from harakatls.smtp.events import (
     BodyEnded,
     ChunkEnded,
@@ -95,7 +94,6 @@ class Reception:
         self._begun = 0
         self._addresses: set[Address] = set()
         self._staged: IStagedMessage | None = None
-        self._tls_required = TLSRequiredField()
         self._header = IncomingHeader()
         self._refusal: Reply | None = None
         self._abandoned = False
@@ -220,7 +218,6 @@ class Reception:
             return NO_SPACE
         self._staged = staged
         self._refusal = None
-        self._tls_required = TLSRequiredField()
         self._header = IncomingHeader(self._settings.clean_auth_results)
         if self._settings.add_received:
             now = self._clock.seconds()
@@ -271,7 +268,6 @@ class Reception:
 
         @param ended: it is over: what is held back of its header goes on.
         """
-        self._tls_required.add(chunk)
         header = self._header
         chunk = header.end() if ended else header.pass_on(chunk)
         if not chunk or self._staged is None:
@@ -297,7 +293,7 @@ class Reception:
             refusal = await self._refuse_too_large(connection, event.size)
         if refusal is None and header.received > self._settings.max_received:
             refusal = MAIL_LOOP
-        if self._tls_required.says_no and not transaction.envelope.parameters.requiretls:
+        if header.says_tls_is_optional and not transaction.envelope.parameters.requiretls:
             transaction = evolve(
                 transaction, envelope=evolve(transaction.envelope, tls_optional=True)
             )

@@ -2,7 +2,8 @@
 
 from harakatls.mail.header import HEADER_OCTETS, fields
 
-_NAME = b"tls-required"
+NAME = b"tls-required"
+"""In lower case; where a header has it nowhere, there is no such field."""
 _HEADER_END = b"\r\n\r\n"
 
 
@@ -42,6 +43,6 @@ class TLSRequiredField:
 
     def _decide(self, header: bytes) -> None:
         self._header = None
-        if _NAME in header.lower():  # hardly ever
-            values = [value.lower() for name, value in fields(header) if name.lower() == _NAME]
+        if NAME in header.lower():  # hardly ever
+            values = [value.lower() for name, value in fields(header) if name.lower() == NAME]
             self._says_no = values == [b"no"]

@@ -20,6 +20,35 @@ def count(*chunks: bytes) -> int:
     return passed_on(*chunks)[1].received
 
 
+class TLSRequiredTests(SynchronousTestCase):
+    """RFC 8689; what counts as a No is shown with the field itself."""
+
+    message = b"To: a@b.example\r\ntls-Required: No\r\nSubject: c\r\n\r\nbody\r\n"
+
+    def test_any_split(self) -> None:
+        """It is seen in one piece, and in any two."""
+        for at in range(len(self.message)):
+            _, header = passed_on(self.message[:at], self.message[at:])
+            self.assertTrue(header.says_tls_is_optional, at)
+
+    def test_nothing_but_a_header(self) -> None:
+        """It may be all of the message."""
+        self.assertTrue(passed_on(b"TLS-Required: No")[1].says_tls_is_optional)
+
+    def test_no_such_field(self) -> None:
+        """Neither the body counts, nor another field, nor the next one after a No."""
+        for message in (
+            b"",
+            b"\r\n" + self.message,
+            b"To: a@b.example\r\n\r\n" + self.message,
+            b"Subject: " + self.message[17:],
+            b"TLS-Required: Yes\r\n" + self.message,
+        ):
+            for at in range(len(message)):
+                _, header = passed_on(message[:at], message[at:])
+                self.assertFalse(header.says_tls_is_optional, (message, at))
+
+
 class ReceivedTests(SynchronousTestCase):
     message = (
         b"Received: from a\r\n\tby b; now\r\nX-Received: no\r\nreceived: c\r\n"
