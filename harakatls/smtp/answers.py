@@ -1,5 +1,7 @@
 """With what a server may say yes to a command."""
 
+from collections.abc import Container, Mapping
+
 from harakatls.smtp.errors import LocalProtocolError
 from harakatls.smtp.events import (
     AuthReceived,
@@ -15,22 +17,29 @@ from harakatls.smtp.events import (
 )
 
 CHALLENGE = 334  # RFC 4954: the login goes on
-_INTERMEDIATE = 300
-_EXPECTED = {DataReceived: 354, StartTLSReceived: 220}  # 2yz accepts the rest
+_YES = range(200, 300)
+_EXPECTED: Mapping[type, Container[int]] = {  # 2yz accepts the rest
+    DataReceived: (354,),
+    StartTLSReceived: (220,),
+    AuthReceived: (*_YES, CHALLENGE),
+    ResponseReceived: (*_YES, CHALLENGE),
+    XClientReceived: (),
+    HelloReceived: (),
+    ChunkReceived: (),
+}
+_ELSEWHERE: Mapping[type, str] = {
+    XClientReceived: "greet_again says yes to XCLIENT",
+    HelloReceived: "accept_hello says yes to HELO and EHLO",
+    ChunkReceived: "accept_chunk says yes to BDAT",
+}
+_MAY_BE_REFUSED = (BodyEnded, ChunkEnded)
 
 
 def check_answer(event: ServerEvent, code: int) -> None:
     """@raise LocalProtocolError: not with *code*, which is one below 400."""
     kind = type(event)
-    if kind is XClientReceived:
-        raise LocalProtocolError("greet_again says yes to XCLIENT")
-    if kind is HelloReceived:
-        raise LocalProtocolError("accept_hello says yes to HELO and EHLO")
-    if kind is ChunkReceived:
-        raise LocalProtocolError("accept_chunk says yes to BDAT")
-    expected = _EXPECTED.get(kind)
-    is_right = code < _INTERMEDIATE if expected is None else code == expected
-    if code == CHALLENGE:
-        is_right = kind is AuthReceived or kind is ResponseReceived
-    if not is_right or (isinstance(event, BodyEnded | ChunkEnded) and event.refusal):
-        raise LocalProtocolError(f"{kind.__name__} cannot be answered with {code}")
+    if code not in _EXPECTED.get(kind, _YES) or (
+        isinstance(event, _MAY_BE_REFUSED) and event.refusal
+    ):
+        wrong = f"{kind.__name__} cannot be answered with {code}"
+        raise LocalProtocolError(_ELSEWHERE.get(kind, wrong))
