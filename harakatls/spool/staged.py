@@ -27,6 +27,14 @@ class StagedState(Enum):
     ABORTED = auto()
 
 
+# Looking a member up in its class costs as much as a call (Python 3.11).
+_RECEIVING = StagedState.RECEIVING
+_FAILED = StagedState.FAILED
+_HANDED_OVER = StagedState.HANDED_OVER
+_COMMITTED = StagedState.COMMITTED
+_ABORTED = StagedState.ABORTED
+
+
 class Keeper(Protocol):
     """
     What a staged message needs of its spool.
@@ -83,7 +91,7 @@ class StagedMessage:
         self.top = b""
         self.tail = bytearray()
         self.file: BodyFile | None = None
-        self.state = StagedState.RECEIVING
+        self.state = _RECEIVING
         self._failure: SpoolFull | SpoolDamaged | None = None
         self._keeper = keeper
         self._gathering = keeper.gathering
@@ -96,7 +104,7 @@ class StagedMessage:
         self.size += len(fields)
 
     async def write(self, chunk: bytes) -> None:
-        if self.state is not StagedState.RECEIVING:
+        if self.state is not _RECEIVING:
             self._must_be_receiving()
         tail, gathering, octets = self.tail, self._gathering, len(chunk)
         tail += chunk
@@ -114,9 +122,9 @@ class StagedMessage:
                 assert self.file is not None
                 await self._keeper.in_thread(self.file.sync)
                 self._must_be_receiving()  # not aborted meanwhile
-            self.state = StagedState.HANDED_OVER
+            self.state = _HANDED_OVER
             await self._keeper.keep(self, messages, settling)
-            self.state = StagedState.COMMITTED
+            self.state = _COMMITTED
         finally:
             self._let_go()
         return self.id
@@ -125,15 +133,15 @@ class StagedMessage:
         # A commit that is under way goes on: whoever waited for it may have gone away, but the
         # message may be on disk already. Where it fails, the spool removes the file.
         file = self.file
-        ours = self.state in (StagedState.RECEIVING, StagedState.FAILED)
-        self.state = StagedState.ABORTED
+        ours = self.state in (_RECEIVING, _FAILED)
+        self.state = _ABORTED
         self._let_go()
         self.top, self.tail, self.file = b"", bytearray(), None
         if ours and file is not None:
             await self._keeper.in_thread(file.remove)
 
     def open(self) -> IMessageBody:
-        if self.state is StagedState.ABORTED:
+        if self.state is _ABORTED:
             raise SpoolDamaged(f"{self.id} was aborted")
         if self._failure is not None:
             raise type(self._failure)(*self._failure.args)
@@ -176,13 +184,13 @@ class StagedMessage:
 
     def _failed(self, error: SpoolFull | SpoolDamaged) -> None:
         self._failure = error
-        if self.state is StagedState.RECEIVING:
-            self.state = StagedState.FAILED
+        if self.state is _RECEIVING:
+            self.state = _FAILED
 
     def _must_be_receiving(self) -> None:
         if self._failure is not None:
             raise type(self._failure)(*self._failure.args)
-        if self.state is not StagedState.RECEIVING:
+        if self.state is not _RECEIVING:
             raise RuntimeError(f"{self.id} is {self.state.name}, not RECEIVING")
 
 
