@@ -187,9 +187,11 @@ class HookChain(DeliveryStages):
             verdict = await self._verdict((hook,), connection, transaction, message)
             if isinstance(verdict, Continue):
                 continue
-            if isinstance(verdict, Accept):
-                await self._report_success(transaction, message, verdict)
-            if not isinstance(verdict, Accept) or verdict.recipients is None:
+            if not isinstance(verdict, Accept):
+                return verdict
+            if self.success_reports is not None:
+                await self._report_success(self.success_reports, transaction, message, verdict)
+            if verdict.recipients is None:
                 return verdict
             taken = verdict.recipients
             recipients = transaction.envelope.recipients
@@ -202,10 +204,14 @@ class HookChain(DeliveryStages):
         return NOBODY_QUEUED
 
     async def _report_success(
-        self, transaction: Transaction, message: IStagedMessage, verdict: Accept
+        self,
+        reports: ISuccessReports,
+        transaction: Transaction,
+        message: IStagedMessage,
+        verdict: Accept,
     ) -> None:
-        reports, envelope = self.success_reports, transaction.envelope
-        if reports is None or envelope.reverse_path is None:
+        envelope = transaction.envelope
+        if envelope.reverse_path is None:
             return
         if verdict.delivered:
             taken = verdict.recipients
