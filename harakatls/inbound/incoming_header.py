@@ -84,9 +84,10 @@ class IncomingHeader:
             return False
         header = b"" if start.startswith(_START) else start[: end + 2]
         lower = _START + header.lower()
-        if self._renames and _RESULTS in lower:
+        # To find takes half of the time that "in" does.
+        if self._renames and lower.find(_RESULTS) >= 0:
             return False
-        if NAME in lower:
+        if lower.find(NAME) >= 0:
             self._look_for_tls_required(start)
         self.received = lower.count(_RECEIVED)
         self.lines = header.count(b"\n")

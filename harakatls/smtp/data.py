@@ -14,6 +14,7 @@ ABSURD_MESSAGE = 20
 
 END = b"\r\n.\r\n"
 _DOT = b"\r\n."
+_DOT_ALONE = ord(".")
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
@@ -46,9 +47,9 @@ class DotDecoder(TextDecoder):
         @param data: what came next; not to be called when the end was found.
         """
         wire = self._held + data
-        # Base64 has no dots at all, and one octet is found fastest; three are found faster from
-        # behind than from the front.
-        dot = wire.rfind(_DOT) if b"." in wire else -1
+        # Base64 has no dots at all, and one octet is found fastest, as a number; three are found
+        # faster from behind than from the front.
+        dot = wire.rfind(_DOT) if _DOT_ALONE in wire else -1
         if dot < 0:
             kept = 2 if wire.endswith(b"\r\n") else 1 if wire.endswith(b"\r") else 0
             text = self._hold(wire, kept)
