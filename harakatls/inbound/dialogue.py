@@ -17,7 +17,7 @@ from harakatls.inbound.reception import YES, Reception
 from harakatls.inbound.settings import InboundSettings
 from harakatls.inbound.xclient import told_by_xclient
 from harakatls.interfaces import IServerTLS
-from harakatls.smtp.capabilities import Capabilities
+from harakatls.smtp.capabilities import NO_EXTENSIONS
 from harakatls.smtp.errors import LocalProtocolError, RemoteProtocolError
 from harakatls.smtp.events import (
     NEED_DATA,
@@ -83,7 +83,7 @@ class Dialogue(Manners):
         self._settings = settings
         self._reception = reception
         self._authentication = authentication
-        self._offered = Capabilities()
+        self._offered = NO_EXTENSIONS
         self._tls = tls
         self._channel = channel
         self._replies: list[bytes] = []
@@ -220,7 +220,7 @@ class Dialogue(Manners):
         # RFC 5321 section 4.1.4: a second EHLO does what RSET does.
         await self._reception.forget()
         self.connection = self.connection.after_hello(hello)
-        offered = Capabilities()
+        offered = NO_EXTENSIONS
         if event.extended:
             always = offered_always(self._settings)
             always = await self._authentication.offer(self.connection, always)
@@ -347,7 +347,7 @@ class Dialogue(Manners):
         self.connection = told_by_xclient(self.connection, event)
         self._authentication.begin_anew()
         self._patience = Patience(self._settings.peers, self._settings.max_recipients)
-        self._offered, self.must_wait = Capabilities(), True
+        self._offered, self.must_wait = NO_EXTENSIONS, True
         greeting = self._channel.now_from(event.host)
         if greeting is None:
             greeting = await self._greeting()

@@ -120,3 +120,6 @@ class Capabilities:
         """
         lines = [f"{k} {v}" if v else k for k, v in self._keywords.items()]
         return Reply(250, None, (greeting, *lines))
+
+
+NO_EXTENSIONS = Capabilities()
