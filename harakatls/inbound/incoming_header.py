@@ -2,6 +2,7 @@
 
 import re
 
+from harakatls.mail.header import HEADER_OCTETS
 from harakatls.mail.tls_required import NAME, TLSRequiredField
 
 _START = b"\r\n"  # in front of the message, so that its first line is one like the others
@@ -28,10 +29,11 @@ class IncomingHeader:
     """
 
     __slots__ = (
+        "_gathered",
         "_held",
         "_is_start",
+        "_names_tls_required",
         "_renames",
-        "_tls_required",
         "is_open",
         "lines",
         "received",
@@ -44,12 +46,17 @@ class IncomingHeader:
         self._renames = rename_results
         self.is_open = self._is_start = True
         self._held = _START
-        self._tls_required: TLSRequiredField | None = None  # made where there may be one
+        self._gathered = bytearray()  # as much as matters for TLS-Required
+        self._names_tls_required = False
 
     @property
     def says_tls_is_optional(self) -> bool:
         """TLS-Required: No (RFC 8689). To be asked when all of the message is there."""
-        return self._tls_required is not None and self._tls_required.says_no
+        if not self._names_tls_required:  # nearly always
+            return False
+        field = TLSRequiredField()
+        field.add(bytes(self._gathered))
+        return field.says_no
 
     def pass_on(self, chunk: bytes) -> bytes:
         """
@@ -58,7 +65,7 @@ class IncomingHeader:
         """
         if not self.is_open or self._is_settled(chunk):
             return chunk
-        self._look_for_tls_required(chunk)
+        self._gather(chunk)
         seen = self._held + chunk
         end = seen.find(_HEADER_END)
         if end >= 0:
@@ -68,6 +75,8 @@ class IncomingHeader:
             decided = len(seen) - _undecided(seen)
             header, self._held, rest = seen[:decided], seen[decided:], b""
         header = self._read(header) + rest
+        if not (self.is_open or self._names_tls_required):
+            self._gathered.clear()
         if self._is_start and header:
             self._is_start = False
             return header[2:]
@@ -88,17 +97,16 @@ class IncomingHeader:
         if self._renames and lower.find(_RESULTS) >= 0:
             return False
         if lower.find(NAME) >= 0:
-            self._look_for_tls_required(start)
+            self._names_tls_required = True
+            self._gather(start)
         self.received = lower.count(_RECEIVED)
         self.lines = header.count(b"\n")
         self.is_open = self._is_start = False
         self._held = b""
         return True
 
-    def _look_for_tls_required(self, chunk: bytes) -> None:
-        if self._tls_required is None:
-            self._tls_required = TLSRequiredField()
-        self._tls_required.add(chunk)
+    def _gather(self, chunk: bytes) -> None:
+        self._gathered += chunk[: HEADER_OCTETS - len(self._gathered)]
 
     def end(self) -> bytes:
         """The message is over. @return: what was held back."""
@@ -113,6 +121,8 @@ class IncomingHeader:
         lower = header.lower()
         self.received += lower.count(_RECEIVED)
         self.lines += header.count(b"\n")
+        if lower.find(NAME) >= 0:
+            self._names_tls_required = True
         if self._renames and _RESULTS in lower:
             return _RESULTS_FIELD.sub(b"Original-", header)
         return header

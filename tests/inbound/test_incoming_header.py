@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.inbound.incoming_header import IncomingHeader
+from harakatls.mail.header import HEADER_OCTETS
 
 
 def passed_on(*chunks: bytes, renames: bool = True) -> tuple[bytes, IncomingHeader]:
@@ -34,6 +35,24 @@ class TLSRequiredTests(SynchronousTestCase):
     def test_nothing_but_a_header(self) -> None:
         """It may be all of the message."""
         self.assertTrue(passed_on(b"TLS-Required: No")[1].says_tls_is_optional)
+
+    def test_octet_by_octet(self) -> None:
+        """However small the pieces are."""
+        _, header = passed_on(*(bytes((octet,)) for octet in self.message))
+        self.assertTrue(header.says_tls_is_optional)
+
+    def test_memory(self) -> None:
+        """No more is kept than what is looked at, and nothing where there is no such field."""
+        header = IncomingHeader()
+        header.pass_on(b"TLS-Required: No\r\n")
+        for _ in range(100):
+            header.pass_on(b"Subject: x\r\n" * 1000)
+        self.assertEqual(len(header._gathered), HEADER_OCTETS)
+        self.assertTrue(header.says_tls_is_optional)
+        header = IncomingHeader()
+        for piece in (b"Subject: x\r\n", b"To: a@b.example\r\n\r\nbody\r\n"):
+            header.pass_on(piece)
+        self.assertEqual(len(header._gathered), 0)
 
     def test_no_such_field(self) -> None:
         """Neither the body counts, nor another field, nor the next one after a No."""
