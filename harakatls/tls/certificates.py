@@ -29,6 +29,7 @@ _MOST_NAMES_TOLD = 20
 _LONGEST_NAME_TOLD = 255
 
 UNREADABLE = (
+    KeyError,  # of cryptography before 50, for a kind of text that it does not know
     ValueError,
     TypeError,
     OverflowError,
