@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 from unittest import SkipTest
 
 import trustme
@@ -41,10 +41,17 @@ def need(*programs: str) -> None:
     missing = [program for program in programs if shutil.which(program, path=path) is None]
     if not missing:
         return
-    text = f"not installed: {', '.join(missing)}"
-    if os.environ.get("CI"):
-        raise AssertionError(text)
-    raise SkipTest(text)
+    lacking(", ".join(missing))
+
+
+def lacking(what: str) -> NoReturn:
+    """
+    Skip a test for which something is not installed; where CI runs, that is a failure.
+
+    @raise SkipTest: naming it.
+    """
+    text = f"not installed: {what}"
+    raise AssertionError(text) if os.environ.get("CI") else SkipTest(text)
 
 
 def free_port() -> int:

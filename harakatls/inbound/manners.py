@@ -1,5 +1,6 @@
 """That a peer waits for its turn, and asks for no more than it needs to give us a message."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -52,7 +53,7 @@ class Patience:
         return too_many and self._limit > 0
 
 
-class Manners:
+class Manners(ABC):
     """What a dialogue minds besides its answers."""
 
     connection: Connection
@@ -62,9 +63,9 @@ class Manners:
     _reception: Reception
     _patience: Patience
 
+    @abstractmethod
     def end(self, reply: Reply | None, outcome: str, linger: bool = True) -> None:
         """See `Dialogue`."""
-        raise NotImplementedError
 
     def tire(self, recipient: bool = False) -> None:
         """Something was asked for in vain."""

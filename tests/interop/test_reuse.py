@@ -7,11 +7,10 @@ import smtplib
 import socket
 import subprocess
 from pathlib import Path
-from unittest import SkipTest
 
 from tests.interop.postfix import Postfix
 from tests.interop.relaying import RECIPIENT, SENDER, RelayCase
-from tests.support import Certificates, free_port, need, temporary_directory, wait_until
+from tests.support import Certificates, free_port, lacking, need, temporary_directory, wait_until
 
 MESSAGES = 12
 SOURCE = Path(__file__).resolve().parents[2] / "benchmarks/smtpsink.c"
@@ -85,7 +84,7 @@ class SinkTests(ReuseCase):
         command = ["cc", "-O1", "-o", program, str(SOURCE), "-lssl", "-lcrypto"]
         made = subprocess.run(command, capture_output=True, text=True, timeout=120)
         if "openssl/" in made.stderr:
-            raise SkipTest("not installed: the headers of OpenSSL")
+            lacking("the headers of OpenSSL")
         self.assertEqual(made.returncode, 0, made.stderr)
         cert, key = certificates.write_pair(directory, "localhost")
         port = free_port()

@@ -1,13 +1,12 @@
 """Tests for harakatls.tls.suites."""
 
-import shutil
 import subprocess
-from unittest import SkipTest
 
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
 from harakatls.tls.suites import registered_name
+from tests.support import need
 
 ALL = "ALL:COMPLEMENTOFALL:@SECLEVEL=0"
 TODAY = {
@@ -42,8 +41,7 @@ class RegisteredNameTests(SynchronousTestCase):
 
     def test_same_as_openssl(self) -> None:
         """OpenSSL's own program gives the same names to all that it has."""
-        if shutil.which("openssl") is None:
-            raise SkipTest("not installed: openssl")
+        need("openssl")
         listed = subprocess.run(
             ["openssl", "ciphers", "-stdname", ALL], capture_output=True, text=True, check=True
         )
